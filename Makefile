@@ -1,0 +1,45 @@
+# `make demo` and `make test` do all the set-up themselves; Python 3.11 and make are all they need.
+PYTHON ?= python3.11
+VENV := .venv
+TRITON_ENV ?= $(CURDIR)/.venv-triton
+BIN := $(VENV)/bin
+
+export EXFM_TRITON_ENV := $(TRITON_ENV)
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help demo test lint format stubs install clean
+
+help: ## say what can be made
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: install ## data in, ranked ads out: train, export, serve with Triton, replay; EXFM_DATA_DIR names the data
+	$(BIN)/python -m demo
+
+test: install lint ## lint, then every test
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.installed ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/.installed ## let ruff mend what it can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+stubs: $(VENV)/.installed ## generate serving/rpc/pb from proto/
+	$(BIN)/python -m grpc_tools.protoc -Iserving/rpc/pb=proto/exfm/ranking/v1 \
+		--python_out=. --pyi_out=. --grpc_python_out=. proto/exfm/ranking/v1/ranking.proto
+
+install: $(VENV)/.installed ## the two environments: ours, and the Triton server's
+	$(BIN)/python -m serving.embedded.environment --path $(TRITON_ENV)
+
+# An old pip needs most of an hour to resolve what the constraints leave open, hence the upgrade first.
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet 'pip>=25'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+clean: ## remove what was made, environments included
+	rm -rf build $(VENV) $(TRITON_ENV)

@@ -1,0 +1,238 @@
+"""The schema: what a log, a request and a model agree on.
+
+A schema file (TOML) names each feature with its side, kind and value space, the outcome columns, and the verticals
+that rank with them. Everything else is derived from it: the encoding, the tensor signature, the table sizes.
+"""
+
+import hashlib
+import json
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, TypeVar, get_args
+
+T = TypeVar("T")
+Side = Literal["user", "context", "ad"]
+Kind = Literal["id", "category", "number"]
+SIDES: tuple[Side, ...] = get_args(Side)
+KINDS: tuple[Kind, ...] = get_args(Kind)
+
+
+class SchemaError(ValueError):
+    """The schema contradicts itself or asks for something unknown; the message names the entry."""
+
+
+@dataclass(frozen=True)
+class Feature:
+    """One input of the models.
+
+    Attributes:
+        name: unique name, and the log's column unless `column` says otherwise.
+        side: whose feature it is: the user's, the context's (once per request) or the ad's (once per candidate).
+        kind: `id` is hashed into `buckets`, `category` is looked up in `vocabulary`, `number` is cut at `boundaries`.
+        buckets: table rows of an `id`, row 0 for a missing value included; at least 2.
+        vocabulary: the known values of a `category`, all integers or all strings; anything else is unknown (row 0).
+        boundaries: strictly increasing cuts of a `number`; n cuts make n + 1 table rows.
+        default: what stands for a missing `number`.
+        column: the log's column, if it differs from `name`.
+    """
+
+    name: str
+    side: Side
+    kind: Kind
+    buckets: int = 0
+    vocabulary: tuple[int, ...] | tuple[str, ...] = ()
+    boundaries: tuple[float, ...] = ()
+    default: float = 0.0
+    column: str = ""
+
+    def __post_init__(self) -> None:
+        where = f"feature {self.name!r}"
+        if self.side not in SIDES:
+            raise SchemaError(f"{where}: side {self.side!r} is none of {', '.join(SIDES)}")
+        if self.kind not in KINDS:
+            raise SchemaError(f"{where}: kind {self.kind!r} is none of {', '.join(KINDS)}")
+        if self.kind == "id" and self.buckets < 2:
+            raise SchemaError(f"{where}: an id needs buckets >= 2, got {self.buckets}")
+        if self.kind == "category":
+            self._check_vocabulary(where)
+        if self.kind == "number" and any(a >= b for a, b in zip(self.boundaries, self.boundaries[1:], strict=False)):
+            raise SchemaError(f"{where}: boundaries must increase strictly")
+
+    def _check_vocabulary(self, where: str) -> None:
+        if not self.vocabulary:
+            raise SchemaError(f"{where}: a category needs a vocabulary")
+        if len({type(value) for value in self.vocabulary}) != 1 or type(self.vocabulary[0]) not in (int, str):
+            raise SchemaError(f"{where}: vocabulary must be all integers or all strings")
+        if len(set(self.vocabulary)) != len(self.vocabulary):
+            raise SchemaError(f"{where}: vocabulary holds a value twice")
+
+    @property
+    def source(self) -> str:
+        """The log's column that carries this feature."""
+        return self.column or self.name
+
+    @property
+    def rows(self) -> int:
+        """Rows of the embedding table that this feature owns."""
+        if self.kind == "id":
+            return self.buckets
+        return (len(self.vocabulary) if self.kind == "category" else len(self.boundaries)) + 1
+
+
+@dataclass(frozen=True)
+class Vertical:
+    """A ranking task on a surface.
+
+    Attributes:
+        name: also the model's name in the Triton repository.
+        tasks: outcome columns of the log that the vertical's student predicts, in the order of its outputs.
+        budget_ms: the longest a request may take, end to end.
+        max_candidates: the most ads that one request may carry.
+        features: names of the features that the student reads; empty means all of the schema's.
+    """
+
+    name: str
+    tasks: tuple[str, ...]
+    budget_ms: float = 25.0
+    max_candidates: int = 2000
+    features: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.tasks:
+            raise SchemaError(f"vertical {self.name!r}: needs at least one task")
+        if not 0 < self.budget_ms < float("inf"):
+            raise SchemaError(f"vertical {self.name!r}: budget_ms must be positive and finite, got {self.budget_ms}")
+        if self.max_candidates < 1:
+            raise SchemaError(f"vertical {self.name!r}: max_candidates must be >= 1, got {self.max_candidates}")
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The log's columns that are not features.
+
+    Attributes:
+        user: integer or string key of the user.
+        ad: integer or string key of the ad.
+        time_ms: milliseconds since the epoch, UTC.
+        vertical: name of the column that says which vertical served the row; empty: every row belongs to all.
+        bid: value of one positive outcome, if the log has it.
+    """
+
+    user: str = "user_id"
+    ad: str = "ad_id"
+    time_ms: str = "time_ms"
+    vertical: str = ""
+    bid: str = ""
+
+
+@dataclass(frozen=True)
+class Schema:
+    """Features, columns and verticals of one log; see the module's text."""
+
+    name: str
+    features: tuple[Feature, ...]
+    verticals: tuple[Vertical, ...]
+    columns: Columns = Columns()
+
+    def __post_init__(self) -> None:
+        names = [feature.name for feature in self.features]
+        _refuse_twice("feature", names)
+        _refuse_twice("vertical", [vertical.name for vertical in self.verticals])
+        if not self.verticals:
+            raise SchemaError(f"schema {self.name!r}: needs at least one vertical")
+        if not self.side("ad"):
+            raise SchemaError(f"schema {self.name!r}: needs at least one feature of side 'ad'")
+        for vertical in self.verticals:
+            if unknown := set(vertical.features) - set(names):
+                raise SchemaError(f"vertical {vertical.name!r}: unknown feature {sorted(unknown)[0]!r}")
+        if leaked := set(self.tasks) & {feature.source for feature in self.features}:
+            raise SchemaError(f"outcome {sorted(leaked)[0]!r} is also a feature: outcomes are never inputs")
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """Every outcome that some vertical predicts, once, in order of first mention."""
+        return tuple(dict.fromkeys(task for vertical in self.verticals for task in vertical.tasks))
+
+    @cached_property
+    def rows(self) -> int:
+        """Rows of the stacked embedding table over all features."""
+        return sum(feature.rows for feature in self.ordered)
+
+    @cached_property
+    def ordered(self) -> tuple[Feature, ...]:
+        """All features as the encoding orders them: user, context, ad; within a side ids and categories, then numbers."""
+        return tuple(feature for side in SIDES for feature in self.side(side))
+
+    def side(self, side: Side) -> tuple[Feature, ...]:
+        """One side's features in encoding order: ids and categories as in the file, then numbers as in the file."""
+        mine = [feature for feature in self.features if feature.side == side]
+        return tuple(sorted(mine, key=lambda feature: feature.kind == "number"))
+
+    def vertical(self, name: str) -> Vertical:
+        """The vertical of that name; `KeyError` if there is none."""
+        return {vertical.name: vertical for vertical in self.verticals}[name]
+
+    def for_vertical(self, name: str) -> "Schema":
+        """The schema as this vertical's student sees it: its features and itself only."""
+        vertical = self.vertical(name)
+        kept = tuple(f for f in self.features if not vertical.features or f.name in vertical.features)
+        return replace(self, features=kept, verticals=(vertical,))
+
+    @cached_property
+    def digest(self) -> str:
+        """sha256 in hex over what a served tensor depends on: features and tasks, not budgets or column names."""
+        parts = {"features": [_plain(f, skip=("column",)) for f in self.ordered], "tasks": list(self.tasks)}
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON or TOML; `from_dict` reads them back to an equal schema."""
+        return {
+            "name": self.name,
+            "columns": _plain(self.columns),
+            "feature": [_plain(feature) for feature in self.features],
+            "vertical": [_plain(vertical) for vertical in self.verticals],
+        }
+
+    @classmethod
+    def from_dict(cls, raw: Mapping[str, Any]) -> "Schema":
+        """Build and check a schema; unknown keys and wrong types raise `SchemaError`."""
+        if unknown := set(raw) - {"name", "columns", "feature", "vertical"}:
+            raise SchemaError(f"schema: unknown key {sorted(unknown)[0]!r}")
+        return cls(
+            name=str(raw.get("name", "")),
+            features=tuple(_build(Feature, entry) for entry in raw.get("feature", ())),
+            verticals=tuple(_build(Vertical, entry) for entry in raw.get("vertical", ())),
+            columns=_build(Columns, raw.get("columns", {})),
+        )
+
+    @classmethod
+    def load(cls, path: Path) -> "Schema":
+        """Read a schema from a `.toml` or `.json` file; the error names the file."""
+        try:
+            text = path.read_text(encoding="utf-8")
+            return cls.from_dict(json.loads(text) if path.suffix == ".json" else tomllib.loads(text))
+        except (SchemaError, ValueError) as error:
+            raise SchemaError(f"{path}: {error}") from error
+
+
+def _build(kind: type[T], entry: Mapping[str, Any]) -> T:
+    values = {key: tuple(value) if isinstance(value, list) else value for key, value in entry.items()}
+    try:
+        return kind(**values)
+    except TypeError as error:
+        label = f"{kind.__name__.lower()} {entry.get('name', '')!r}"
+        raise SchemaError(f"{label}: {error}") from error
+
+
+def _plain(value: Any, skip: tuple[str, ...] = ()) -> dict[str, Any]:
+    plain = {key: list(item) if isinstance(item, tuple) else item for key, item in vars(value).items()}
+    return {key: item for key, item in plain.items() if key not in skip}
+
+
+def _refuse_twice(what: str, names: list[str]) -> None:
+    for name in names:
+        if not name or names.count(name) > 1:
+            raise SchemaError(f"{what} {name!r}: the name must be given, and once only")
