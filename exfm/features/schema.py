@@ -6,12 +6,13 @@ that rank with them. Everything else is derived from it: the encoding, the tenso
 
 import hashlib
 import json
+import math
 import tomllib
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, Literal, TypeVar, get_args, get_origin
 
 T = TypeVar("T")
 Side = Literal["user", "context", "ad"]
@@ -58,7 +59,15 @@ class Feature:
             raise SchemaError(f"{where}: an id needs buckets >= 2, got {self.buckets}")
         if self.kind == "category":
             self._check_vocabulary(where)
-        if self.kind == "number" and any(a >= b for a, b in zip(self.boundaries, self.boundaries[1:], strict=False)):
+        self._check_numbers(where)
+
+    def _check_numbers(self, where: str) -> None:
+        # As floats, so that equal features are spelled alike in the digest, whether the file says 1 or 1.0.
+        object.__setattr__(self, "boundaries", tuple(float(cut) for cut in self.boundaries))
+        object.__setattr__(self, "default", float(self.default))
+        if not all(math.isfinite(value) for value in (*self.boundaries, self.default)):
+            raise SchemaError(f"{where}: boundaries and default must be finite")
+        if any(a >= b for a, b in zip(self.boundaries, self.boundaries[1:], strict=False)):
             raise SchemaError(f"{where}: boundaries must increase strictly")
 
     def _check_vocabulary(self, where: str) -> None:
@@ -68,6 +77,8 @@ class Feature:
             raise SchemaError(f"{where}: vocabulary must be all integers or all strings")
         if len(set(self.vocabulary)) != len(self.vocabulary):
             raise SchemaError(f"{where}: vocabulary holds a value twice")
+        if any(isinstance(value, int) and not -(2**63) < value < 2**63 for value in self.vocabulary):
+            raise SchemaError(f"{where}: vocabulary holds a value beyond 64 bits")
 
     @property
     def source(self) -> str:
@@ -103,6 +114,8 @@ class Vertical:
     def __post_init__(self) -> None:
         if not self.tasks:
             raise SchemaError(f"vertical {self.name!r}: needs at least one task")
+        if len(set(self.tasks)) != len(self.tasks):
+            raise SchemaError(f"vertical {self.name!r}: holds a task twice")
         if not 0 < self.budget_ms < float("inf"):
             raise SchemaError(f"vertical {self.name!r}: budget_ms must be positive and finite, got {self.budget_ms}")
         if self.max_candidates < 1:
@@ -148,6 +161,8 @@ class Schema:
         for vertical in self.verticals:
             if unknown := set(vertical.features) - set(names):
                 raise SchemaError(f"vertical {vertical.name!r}: unknown feature {sorted(unknown)[0]!r}")
+            if vertical.features and not any(feature.name in vertical.features for feature in self.side("ad")):
+                raise SchemaError(f"vertical {vertical.name!r}: needs at least one feature of side 'ad'")
         if leaked := set(self.tasks) & {feature.source for feature in self.features}:
             raise SchemaError(f"outcome {sorted(leaked)[0]!r} is also a feature: outcomes are never inputs")
 
@@ -163,7 +178,7 @@ class Schema:
 
     @cached_property
     def ordered(self) -> tuple[Feature, ...]:
-        """All features as the encoding orders them: user, context, ad; within a side ids and categories, then numbers."""
+        """All features in encoding order: user, context, ad; within a side ids and categories, then numbers."""
         return tuple(feature for side in SIDES for feature in self.side(side))
 
     def side(self, side: Side) -> tuple[Feature, ...]:
@@ -199,12 +214,14 @@ class Schema:
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> "Schema":
         """Build and check a schema; unknown keys and wrong types raise `SchemaError`."""
+        if not isinstance(raw, Mapping):
+            raise SchemaError(f"schema: expected a table, got {raw!r}")
         if unknown := set(raw) - {"name", "columns", "feature", "vertical"}:
             raise SchemaError(f"schema: unknown key {sorted(unknown)[0]!r}")
         return cls(
             name=str(raw.get("name", "")),
-            features=tuple(_build(Feature, entry) for entry in raw.get("feature", ())),
-            verticals=tuple(_build(Vertical, entry) for entry in raw.get("vertical", ())),
+            features=tuple(_build(Feature, entry) for entry in _list(raw, "feature")),
+            verticals=tuple(_build(Vertical, entry) for entry in _list(raw, "vertical")),
             columns=_build(Columns, raw.get("columns", {})),
         )
 
@@ -218,13 +235,50 @@ class Schema:
             raise SchemaError(f"{path}: {error}") from error
 
 
-def _build(kind: type[T], entry: Mapping[str, Any]) -> T:
+def _build(kind: type[T], entry: Any) -> T:
+    name = kind.__name__.lower()
+    if not isinstance(entry, Mapping):
+        raise SchemaError(f"{name}: expected a table, got {entry!r}")
+    label = f"{name} {entry.get('name', '')!r}"
     values = {key: tuple(value) if isinstance(value, list) else value for key, value in entry.items()}
+    for field in fields(kind):  # type: ignore[arg-type]
+        if field.name in values:
+            _check_type(f"{label}: {field.name}", field.type, values[field.name])
     try:
         return kind(**values)
     except TypeError as error:
-        label = f"{kind.__name__.lower()} {entry.get('name', '')!r}"
         raise SchemaError(f"{label}: {error}") from error
+
+
+def _list(raw: Mapping[str, Any], key: str) -> list[Any]:
+    entries = raw.get(key, [])
+    if not isinstance(entries, list):
+        raise SchemaError(f"schema: {key} must be a list of tables, got {entries!r}")
+    return entries
+
+
+def _check_type(where: str, annotation: Any, value: Any) -> None:
+    said, fits = _type_of(annotation)
+    if not isinstance(value, tuple):
+        if said.startswith("a list") or not fits(value):
+            raise SchemaError(f"{where}: expected {said}, got {value!r}")
+    elif not said.startswith("a list") or not all(fits(item) for item in value):
+        raise SchemaError(f"{where}: expected {said}, got {list(value)!r}")
+
+
+def _type_of(annotation: Any) -> tuple[str, Callable[[Any], bool]]:
+    """How a field's type is called in a file, and whether a value, or each item of a list, is of it."""
+    if annotation is str or get_origin(annotation) is Literal:
+        return "text", lambda value: type(value) is str
+    if annotation is int:
+        return "an integer", lambda value: type(value) is int
+    if annotation is float:
+        return "a number", lambda value: type(value) in (int, float)
+    if annotation == tuple[str, ...]:
+        return "a list of text", lambda item: type(item) is str
+    if annotation == tuple[float, ...]:
+        return "a list of numbers", lambda item: type(item) in (int, float)
+    return "a list of integers or text", lambda item: type(item) in (int, str)
 
 
 def _plain(value: Any, skip: tuple[str, ...] = ()) -> dict[str, Any]:

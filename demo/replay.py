@@ -1,0 +1,75 @@
+"""Held-out requests sent to the server at the instants of a Poisson process."""
+
+import gc
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from demo.requests import Request
+from exfm.distill.metrics import measure
+from loadtest.arrivals import poisson
+from loadtest.open_loop import Reply, drive
+from serving.client import Prepared, RankCall, Ranking, RankingClient
+
+WARM_UP = 50
+
+
+@dataclass(frozen=True)
+class Load:
+    """How the requests are sent: per second, how many, and the seed of their order and arrivals."""
+
+    rate_rps: float
+    requests: int
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Replayed:
+    """A replay: which request each reply belongs to, in the order of the schedule."""
+
+    requests: list[Request]
+    replies: list[Reply[Ranking]]
+
+    def served_auc(self, vertical: str, task: str) -> float:
+        """AUC of the served probabilities over the users' own exposures, whose outcomes no served model has seen."""
+        labels: list[float] = []
+        made: list[float] = []
+        for request, reply in zip(self.requests, self.replies, strict=True):
+            if request.vertical == vertical and not isinstance(reply.answer, Exception):
+                of = dict(zip(reply.answer.ad_ids, reply.answer.probabilities[task], strict=True))
+                labels.extend(request.outcomes.tolist())
+                made.extend(of[int(ad)] for ad in request.ads[: len(request.outcomes)])
+        return measure(np.array(labels, np.float32), np.array(made, np.float32)).auc
+
+
+async def replay(address: str, pool: Sequence[Request], load: Load, done: Callable[[], None]) -> Replayed:
+    """Send `load.requests` requests drawn from `pool` in turn, after a few that nobody counts."""
+    order = np.random.default_rng(load.seed).permutation(len(pool))
+    requests = [pool[order[index % len(pool)]] for index in range(load.requests)]
+    calls = [_call(request, index) for index, request in enumerate(requests)]
+    async with RankingClient(address) as client:
+        for call in calls[:WARM_UP]:
+            await client.rank(call, timeout_s=1.0)
+        # What is alive by now stays; a collection during the run would be the generator's lateness, not the server's.
+        gc.collect()
+        gc.freeze()
+        replies = await drive(
+            lambda index: client.rank(calls[index]), poisson(load.rate_rps, len(calls), load.seed), done
+        )
+    return Replayed(requests, replies)
+
+
+def _call(request: Request, index: int) -> RankCall:
+    def prepared(side: str) -> Prepared:
+        return Prepared(request.blocks[f"{side}_ids"].tobytes(), request.blocks[f"{side}_numbers"].tobytes())
+
+    return RankCall(
+        vertical=request.vertical,
+        ad_ids=request.ads,
+        ads=prepared("ad"),
+        user=prepared("user"),
+        context=prepared("context"),
+        bids=request.bids,
+        request_id=f"demo-{index}",
+    )

@@ -1,0 +1,64 @@
+"""The demo's results as a person wants to see them."""
+
+from collections.abc import Mapping
+
+from demo.requests import Request
+from exfm.distill.scoring import TrainingReport
+from loadtest.summary import Summary
+from serving.client import Ranking
+
+SHOWN = 10
+
+
+def learning_table(report: TrainingReport) -> str:
+    """Each vertical's student on the last day, beside the one without a teacher and the teacher itself."""
+    bayes = any(each.bayes_ne is not None for tasks in report.verticals.values() for each in tasks.values())
+    head = f"{'vertical':<16}{'task':<12}{'AUC':>8}{'no distill':>12}{'teacher':>9}"
+    head += f"{'NE':>9}{'no distill':>12}{'teacher':>9}{'calibration':>13}"
+    lines = [
+        "Learning, last day, every row predicted before it was learned:",
+        head + (f"{'Bayes NE':>10}" if bayes else ""),
+    ]
+    for name, tasks in report.verticals.items():
+        for task, each in tasks.items():
+            aucs = f"{_cell(each.auc):>8}{_cell(each.auc_no_distill):>12}{_cell(each.teacher_auc):>9}"
+            nes = f"{_cell(each.ne):>9}{_cell(each.ne_no_distill):>12}{_cell(each.teacher_ne):>9}"
+            last = f"{_cell(each.bayes_ne):>10}" if bayes else ""
+            lines.append(f"{name:<16}{task:<12}{aucs}{nes}{_cell(each.calibration):>13}{last}")
+    return "\n".join(lines)
+
+
+def ranked_list(request: Request, ranking: Ranking) -> str:
+    """The first places of one ranking, with what the user did with the ads that were really shown."""
+    task = next(iter(ranking.probabilities))
+    did = {int(ad): bool(label) for ad, label in zip(request.ads, request.outcomes, strict=False)}
+    bids = {int(ad): float(bid) for ad, bid in zip(request.ads, request.bids, strict=True)}
+    stages = "  ".join(f"{name} {spent:.2f}" for name, spent in ranking.stages_ms.items())
+    lines = [
+        f"{request.vertical}: user {request.user}, {len(request.ads)} candidates, tier {ranking.tier.name.lower()}, "
+        f"model version {ranking.model_version}",
+        f"  budget {ranking.budget_ms:.1f} ms, spent {ranking.spent_ms:.2f} ms: {stages}",
+        f"  {'place':>5} {'ad':>20} {'p(' + task + ')':>16} {'bid':>7} {'value':>8}  really shown",
+    ]
+    for place, ad in enumerate(ranking.ads, 1):
+        key = int(ad.ad_id)
+        seen = ("yes, " + ("positive" if did[key] else "negative")) if key in did else ""
+        if place <= SHOWN or seen:
+            figures = f"{ad.probability[task]:>16.4f} {bids[key]:>7.3f} {ad.expected_value:>8.4f}"
+            lines.append(f"  {place:>5} {key:>20} {figures}  {seen}")
+    return "\n".join(lines)
+
+
+def latency_line(summary: Summary, rate_rps: float, served_auc: Mapping[str, float]) -> str:
+    """The replay held against the budget."""
+    tiers = ", ".join(f"{tier} {share:.2%}" for tier, share in summary.by_tier.items())
+    aucs = ", ".join(f"{name} {auc:.4f}" for name, auc in served_auc.items())
+    return (
+        f"Serving: {summary.requests} requests at {rate_rps:g}/s (Poisson, latency from the scheduled send): "
+        f"p50 {summary.p50_ms:.2f} ms, p99 {summary.p99_ms:.2f} ms, {summary.within_budget:.2%} within "
+        f"{summary.budget_ms:g} ms; {tiers}\nAUC of the served probabilities on exposures held out: {aucs}"
+    )
+
+
+def _cell(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"

@@ -1,0 +1,117 @@
+"""`exfm-train`: a teacher over all verticals and a student per vertical, from one pass over a log."""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+import torch
+from tqdm import tqdm
+
+from exfm.data.errors import DataError
+from exfm.data.source import open_source, resolve_data_dir
+from exfm.distill.config import ConfigError, load_config
+from exfm.distill.counters import CounterError
+from exfm.distill.scoring import TrainingReport
+from exfm.distill.trainer import Progress, TrainingError
+from exfm.distill.training import train
+from exfm.features.schema import SchemaError
+from exfm.models.backbone import ModelError
+
+REFUSED = (DataError, SchemaError, ConfigError, CounterError, ModelError, TrainingError)
+DESCRIPTION = """\
+Train a teacher (the foundation model) and one student per vertical in one pass over a log, in time order.
+
+Each chunk of impressions is annotated by the teacher, predicted and learned by the students, and only then
+learned by the teacher. So every figure is of rows predicted before they were learned, and no annotation comes
+from a teacher that has seen the row's outcome. A second student per vertical learns without the teacher, to show
+what distillation is worth.
+"""
+EXAMPLES = """\
+examples:
+  exfm-train                                    the simulator, into build/run
+  exfm-train --data /data/log --out build/run   a log with its schema file, or KuaiRand-Pure
+  EXFM_DATA_DIR=/data/log exfm-train --json     the same; the report on standard output as JSON
+  exfm-train --config mine.toml --seed 3        over the packaged settings of the source
+
+writes:
+  OUT/teacher.pt  OUT/students/<vertical>.pt  OUT/metrics.json  OUT/learning.png
+
+Next: exfm-export publishes the students.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; 0 done, 1 failed, 2 the input or its settings were refused."""
+    asked = _parser().parse_args(arguments)
+    torch.set_num_threads(asked.threads)
+    try:
+        report = _train(asked)
+    except REFUSED as error:
+        sys.stderr.write(f"exfm-train: {error}\n")
+        return 2
+    except OSError as error:
+        sys.stderr.write(f"exfm-train: {error}\n")
+        return 1
+    sys.stdout.write(json.dumps(report.to_dict()) + "\n" if asked.json else _table(report, asked.out))
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        "exfm-train",
+        description=DESCRIPTION,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--data", metavar="DIR", help="folder with a log (default: $EXFM_DATA_DIR, else the simulator)")
+    parser.add_argument("--out", type=Path, default=Path("build/run"), metavar="DIR", help="default: build/run")
+    parser.add_argument("--config", type=Path, metavar="FILE", help="TOML over the source's packaged settings")
+    parser.add_argument("--seed", type=int, help="of weights, shuffling and the simulator (default: the settings', 0)")
+    parser.add_argument("--threads", type=_threads, default=2, help="of torch (default: 2)")
+    parser.add_argument("--json", action="store_true", help="print the report as JSON instead of a table")
+    return parser
+
+
+def _threads(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be >= 1, got {value}")
+    return value
+
+
+def _train(asked: argparse.Namespace) -> TrainingReport:
+    source = open_source(resolve_data_dir(asked.data, os.environ), asked.seed or 0)
+    overrides = {} if asked.seed is None else {"seed": asked.seed}
+    config = load_config(source.name, asked.config, overrides)
+    bar: tqdm[NoReturn] = tqdm(total=len(source.examples), unit="row", desc=source.name, file=sys.stderr, leave=False)
+    with bar:
+        return train(source, config, asked.out, _shown_on(bar))
+
+
+def _shown_on(bar: "tqdm[NoReturn]") -> Callable[[Progress], None]:
+    def show(step: Progress) -> None:
+        bar.set_postfix({f"NE {name}": f"{ne:.4f}" for name, ne in step.ne.items()}, refresh=False)
+        bar.update(step.done - bar.n)
+
+    return show
+
+
+def _table(report: TrainingReport, out: Path) -> str:
+    lines = [
+        f"{report.data}: {report.rows:,} rows in {report.seconds:.1f} s, last day, predicted before learned",
+        f"{'vertical':<18}{'task':<14}{'AUC':>8}{'alone':>8}{'teacher':>9}{'NE':>9}{'alone':>8}{'teacher':>9}{'calib.':>8}",
+    ]
+    for name, tasks in report.verticals.items():
+        for task, each in tasks.items():
+            aucs = f"{_cell(each.auc):>8}{_cell(each.auc_no_distill):>8}{_cell(each.teacher_auc):>9}"
+            nes = f"{_cell(each.ne):>9}{_cell(each.ne_no_distill):>8}{_cell(each.teacher_ne):>9}"
+            lines.append(f"{name:<18}{task:<14}{aucs}{nes}{_cell(each.calibration):>8}")
+    return "\n".join([*lines, f"written to {out}", ""])
+
+
+def _cell(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"

@@ -1,0 +1,197 @@
+"""One model each with its optimizers: predicts, then learns."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from exfm.distill.adapter import StudentAdapter
+from exfm.distill.auxiliary import AuxiliaryHead
+from exfm.distill.config import DistillOptions, Rates, StudentOptions, TeacherOptions
+from exfm.distill.losses import label_loss
+from exfm.distill.optimizer import MovingAverage, RowAdagrad, first_order_rates
+from exfm.features.schema import Schema
+from exfm.models.backbone import ModelError
+from exfm.models.embedding import EmbeddingTable
+from exfm.models.student import Student
+from exfm.models.teacher import Teacher
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float32]
+
+
+class LeakError(RuntimeError):
+    """A snapshot was asked to annotate rows that it may have learned: a defect, never bad input."""
+
+
+def base_rate(labels: Tensor) -> Tensor:
+    """Smoothed share of positives per column of labels [B, T], strictly inside (0, 1); NaN labels do not count."""
+    known = (~torch.isnan(labels)).sum(0)
+    return (torch.nan_to_num(labels).sum(0) + 0.5) / (known + 1)
+
+
+def pieces(rows: int, size: int) -> int:
+    """How many even pieces of about `size` make up `rows`."""
+    return max(1, round(rows / size))
+
+
+class Fit:
+    """Optimizers of one model: row-wise Adagrad on its table, Adam on the rest, an average of the rest to predict."""
+
+    def __init__(self, model: nn.Module, table: EmbeddingTable, schema: Schema, rates: Rates, *more: nn.Module) -> None:
+        self._model = model
+        dense = [parameter for parameter in model.parameters() if parameter is not table.weight]
+        trained = dense + [parameter for module in more for parameter in module.parameters()]
+        self._rows = RowAdagrad(table, rates.table, first_order_rates(schema, rates.first_order, rates.multipliers))
+        self._dense = torch.optim.Adam(trained, lr=rates.dense)
+        self._average = MovingAverage(dense, rates.average)
+
+    def step(self, loss: Tensor, examples: int) -> None:
+        """One step down a mean loss over that many examples."""
+        self._dense.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        self._dense.step()
+        self._rows.step(examples)
+        self._average.update()
+
+    @contextmanager
+    def predicting(self) -> Iterator[None]:
+        """Inside, the model is in evaluation mode with the weights that serve, and nothing is recorded."""
+        self._model.eval()
+        try:
+            with torch.no_grad(), self._average.applied():
+                yield
+        finally:
+            self._model.train()
+
+    def state(self) -> dict[str, Tensor]:
+        """The weights that serve, copied."""
+        with self.predicting():
+            return {name: value.clone() for name, value in self._model.state_dict().items()}
+
+
+class TeacherLearner:
+    """The teacher on the stream.
+
+    Attributes:
+        learned: how many rows of the stream it has learned; rows at or after that it may annotate.
+        snapshots: how many states of its weights have come to be.
+    """
+
+    def __init__(
+        self, schema: Schema, tasks: tuple[str, ...], counters: int, options: TeacherOptions, *, seed: int, batch: int
+    ) -> None:
+        torch.manual_seed(seed)
+        try:
+            self.model = Teacher(schema, tasks, counters, **options.model)
+        except TypeError as error:
+            raise ModelError(f"teacher: {error}") from error
+        self._fit = Fit(self.model, self.model.table, schema, options.rates)
+        self._shuffle, self._batch = np.random.default_rng(seed), batch
+        self.learned = 0
+        self.snapshots = 0
+
+    def annotate(self, start: int, rows: Ints, counters: Floats) -> Floats:
+        """Probabilities [n, tasks] of the stream's rows from `start`; `LeakError` if it learned any of them."""
+        if start < self.learned:
+            raise LeakError(f"rows from {start} on cannot be annotated: the teacher has learned {self.learned} rows")
+        with self._fit.predicting():
+            return torch.sigmoid(self.model(torch.from_numpy(rows), torch.from_numpy(counters))).numpy()
+
+    def learn(self, rows: Ints, counters: Floats, labels: Floats) -> None:
+        """Learn the stream's next rows once, shuffled among themselves."""
+        every, past, target = (torch.from_numpy(array) for array in (rows, counters, labels))
+        if not self.learned:
+            self.model.start_at(base_rate(target))
+        self.model.standardizer.update(past)
+        for part in np.array_split(self._shuffle.permutation(len(rows)), pieces(len(rows), self._batch)):
+            index = torch.from_numpy(part)
+            self._fit.step(label_loss(self.model(every[index], past[index]), target[index]), len(part))
+        self.learned += len(rows)
+        self.snapshots += 1
+
+    def state(self) -> dict[str, Tensor]:
+        """The weights that annotate, copied."""
+        return self._fit.state()
+
+
+class StudentLearner:
+    """A student on the stream; with `distill`, also its auxiliary head and adapter."""
+
+    def __init__(
+        self, schema: Schema, options: StudentOptions, distill: DistillOptions | None, *, seed: int, batch: int
+    ) -> None:
+        torch.manual_seed(seed)
+        self.model = Student(schema, options.backbone, options.dimension, options.model)
+        self._distiller = _Distiller(self.model.backbone.width, len(schema.tasks), distill) if distill else None
+        more = [self._distiller.heads] if self._distiller else []
+        self._fit = Fit(self.model, self.model.table, schema, options.rates, *more)
+        self._batch, self._fresh = batch, True
+
+    def stream(self, request: Ints, candidate: Ints, labels: Floats, teacher: Floats) -> Floats:
+        """Predict each batch of the next rows, then learn it.
+
+        Args:
+            request: int64 [n, request features].
+            candidate: int64 [n, ad features].
+            labels: float32 [n, T], NaN where unknown.
+            teacher: the teacher's probabilities [n, T], NaN where it said nothing.
+
+        Returns:
+            Probabilities [n, T], each made before its row was learned.
+        """
+        arrays = [torch.from_numpy(array) for array in (request, candidate, labels, teacher)]
+        parts = np.array_split(np.arange(len(labels)), pieces(len(labels), self._batch)) if len(labels) else []
+        made = [self._batch_of(*(array[int(part[0]) : int(part[-1]) + 1] for array in arrays)) for part in parts]
+        return np.concatenate(made) if made else np.empty(labels.shape, np.float32)
+
+    def _batch_of(self, request: Tensor, candidate: Tensor, labels: Tensor, teacher: Tensor) -> Floats:
+        owner = torch.arange(len(labels))
+        with self._fit.predicting():
+            probabilities = torch.sigmoid(self.model(request, candidate, owner)).numpy()
+        if self._fresh:
+            self._start_at(base_rate(labels))
+        self._learn(request, candidate, labels, teacher)
+        return probabilities
+
+    def _learn(self, request: Tensor, candidate: Tensor, labels: Tensor, teacher: Tensor) -> None:
+        gathered = self.model.table(request), self.model.table(candidate)
+        hidden, first_order = self.model.represent(*gathered, torch.arange(len(labels)))
+        loss = label_loss(self.model.head(hidden) + first_order, labels)
+        if self._distiller:
+            loss = loss + self._distiller.loss(hidden, labels, teacher)
+        self._fit.step(loss, len(labels))
+
+    def _start_at(self, rate: Tensor) -> None:
+        self._fresh = False
+        self.model.start_at(rate)
+        if self._distiller:
+            self._distiller.heads.start_at(rate)
+
+    def state(self) -> dict[str, Tensor]:
+        """The weights that serve, copied: those of the student alone."""
+        return self._fit.state()
+
+
+class _Distiller:
+    """What a student has only while it learns."""
+
+    def __init__(self, width: int, tasks: int, options: DistillOptions) -> None:
+        scales: Mapping[str, Any] = {
+            "label_scale": options.label_scale,
+            "gradient_scale": options.gradient_scale,
+            "hidden": options.hidden,
+        }
+        self.heads = AuxiliaryHead(width, tasks, **scales)
+        self._adapter = StudentAdapter(tasks, rate=options.adapter_rate)
+        self._weight, self._adapter_weight = options.weight, options.adapter_weight
+
+    def loss(self, hidden: Tensor, labels: Tensor, teacher: Tensor) -> Tensor:
+        """Algorithm 1: the adapter learns first, then its fresh answer is a target."""
+        self._adapter.learn(teacher, labels)
+        adapted = self._adapter.target(teacher)
+        return self.heads.loss(hidden, teacher, adapted, weight=self._weight, adapter_weight=self._adapter_weight)

@@ -1,0 +1,120 @@
+"""Checkpoints out of a finished run: the teacher's, and one per student with all that export needs."""
+
+import hashlib
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from exfm.data.examples import project
+from exfm.data.source import Source
+from exfm.distill.scoring import TrainingReport
+from exfm.distill.stream import VerticalStream
+from exfm.distill.trainer import Trainer, VerticalTraining
+from exfm.features.signature import tensors_of
+from exfm.models.checkpoint import Checkpoint
+
+GOLDEN_CANDIDATES = 64
+
+
+def publish(trainer: Trainer, report: TrainingReport, out: Path) -> list[Path]:
+    """Write `teacher.pt` and `students/<vertical>.pt` under `out`; each file appears whole or not at all."""
+    lineage = lineage_of(trainer)
+    teacher = _teacher(trainer, report, lineage)
+    paths = [out / "teacher.pt"]
+    teacher.save(paths[0])
+    lineage = {**lineage, "teacher_snapshot": _snapshot_id(trainer, teacher.state)}
+    for vertical in trainer.verticals:
+        paths.append(out / "students" / f"{vertical.stream.name}.pt")
+        _student(trainer, vertical, report, lineage).save(paths[-1])
+    return paths
+
+
+def lineage_of(trainer: Trainer) -> dict[str, str | int | float]:
+    """What a run's models were made from."""
+    examples = trainer.source.examples
+    return {
+        "data": trainer.source.name,
+        "rows": len(examples),
+        "first_ms": int(examples.time_ms[0]),
+        "last_ms": int(examples.time_ms[-1]),
+        "learned_until_ms": trainer.learned_until_ms,
+        "seed": trainer.config.seed,
+        "code_version": _code_version(),
+    }
+
+
+def golden_request(source: Source, stream: VerticalStream, seed: int) -> dict[str, NDArray[Any]]:
+    """A user in a context of the last day, with ads of the catalogue, as the served model's input tensors.
+
+    Returns:
+        By tensor name: request tensors [1, width], candidate tensors [min(64, ads), width].
+    """
+    random = np.random.default_rng(seed)
+    last_day = stream.index[stream.within(source.last_day, len(source.examples))]
+    row = int(random.choice(last_day if len(last_day) else stream.index))
+    ads = random.choice(len(source.ads), min(GOLDEN_CANDIDATES, len(source.ads)), replace=False)
+    request = {name: block[row : row + 1] for name, block in source.examples.blocks.items()}
+    blocks = {**request, **{name: block[ads] for name, block in source.ads.blocks.items()}}
+    mine = project(blocks, source.schema, stream.schema)
+    return {
+        tensor.name: np.ascontiguousarray(np.concatenate([mine[block.name] for block in tensor.blocks], 1))
+        for tensor in tensors_of(stream.schema)
+    }
+
+
+def _teacher(trainer: Trainer, report: TrainingReport, lineage: dict[str, str | int | float]) -> Checkpoint:
+    quality: dict[str, float] = {}
+    for tasks in report.verticals.values():
+        for task, each in tasks.items():
+            figures = {"auc": each.teacher_auc, "ne": each.teacher_ne}
+            quality |= {f"{name}_{task}": value for name, value in figures.items() if value is not None}
+    return Checkpoint(
+        kind="teacher",
+        schema=trainer.source.schema,
+        tasks=trainer.rows.tasks,
+        state=trainer.teacher.state(),
+        options={"counters": trainer.rows.counters.shape[1], **trainer.config.teacher.model},
+        quality=quality,
+        lineage=lineage,
+    )
+
+
+def _student(
+    trainer: Trainer, vertical: VerticalTraining, report: TrainingReport, lineage: dict[str, str | int | float]
+) -> Checkpoint:
+    state, prior = vertical.published
+    options, tasks = trainer.config.student, report.verticals[vertical.stream.name]
+    first, *others = tasks.items()
+    further = {"tasks": {name: each.quality() for name, each in others}} if others else {}
+    return Checkpoint(
+        kind="student",
+        schema=vertical.stream.schema,
+        tasks=vertical.stream.schema.tasks,
+        state=state,
+        vertical=vertical.stream.name,
+        backbone=options.backbone,
+        options={"dimension": options.dimension, **options.model},
+        quality={**first[1].quality(), **further},
+        lineage=lineage,
+        prior=prior,
+        golden=golden_request(trainer.source, vertical.stream, trainer.config.seed),
+    )
+
+
+def _snapshot_id(trainer: Trainer, state: dict[str, torch.Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name, tensor in sorted(state.items()):
+        digest.update(name.encode())
+        digest.update(tensor.numpy().tobytes())
+    return f"{trainer.source.name}-{trainer.teacher.snapshots}-{digest.hexdigest()[:12]}"
+
+
+def _code_version() -> str:
+    try:
+        return metadata.version("exfm-serving")
+    except metadata.PackageNotFoundError:
+        return "unknown"

@@ -1,0 +1,143 @@
+"""What a run predicted, and how good that was: per chunk and over the last day."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from exfm.distill.metrics import Figures, measure
+
+Floats = NDArray[np.float32]
+Arm = Literal["student", "plain", "teacher", "prior"]
+ARMS: tuple[Arm, ...] = ("student", "plain", "teacher", "prior")
+"""The distilled student, the same one without a teacher, the teacher, and the prior."""
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """A vertical's rows in time order, each predicted by every arm before any arm learned it.
+
+    Attributes:
+        tasks: the vertical's outcomes, T of them.
+        time_ms: int64 [n].
+        labels: float32 [n, T].
+        truth: float32 [n, T], or of width 0 where it is not known.
+        arms: float32 [n, T] per arm.
+        chunks: the rows of each chunk of the stream.
+        last_day: the rows of the last day.
+    """
+
+    tasks: tuple[str, ...]
+    time_ms: NDArray[np.int64]
+    labels: Floats
+    truth: Floats
+    arms: dict[Arm, Floats]
+    chunks: list[slice]
+    last_day: slice
+
+    def figures(self, arm: Arm, task: int, rows: slice) -> Figures:
+        """One arm's figures for one task over some rows."""
+        return measure(self.labels[rows, task], self.arms[arm][rows, task])
+
+
+@dataclass(frozen=True)
+class TaskReport:
+    """One task of one vertical; figures of the last day, then the course of the whole stream, chunk by chunk.
+
+    Figures are None where they are not defined; `bayes_ne` is that of the true probabilities, which only a simulator
+    knows.
+    """
+
+    rows: int
+    auc: float | None
+    ne: float | None
+    log_loss: float | None
+    calibration: float | None
+    auc_no_distill: float | None
+    ne_no_distill: float | None
+    teacher_auc: float | None
+    teacher_ne: float | None
+    prior_auc: float | None
+    prior_ne: float | None
+    bayes_ne: float | None
+    chunks: list[dict[str, Any]]
+
+    @classmethod
+    def of(cls, made: Predictions, task: int) -> "TaskReport":
+        """Measure one task."""
+        student, plain, teacher, prior = (made.figures(arm, task, made.last_day) for arm in ARMS)
+        labels = made.labels[made.last_day, task]
+        bayes = measure(labels, made.truth[made.last_day, task]).ne if made.truth.shape[1] else math.nan
+        return cls(
+            rows=student.rows,
+            auc=_number(student.auc),
+            ne=_number(student.ne),
+            log_loss=_number(student.log_loss),
+            calibration=_number(student.calibration),
+            auc_no_distill=_number(plain.auc),
+            ne_no_distill=_number(plain.ne),
+            teacher_auc=_number(teacher.auc),
+            teacher_ne=_number(teacher.ne),
+            prior_auc=_number(prior.auc),
+            prior_ne=_number(prior.ne),
+            bayes_ne=_number(bayes),
+            chunks=list(_course(made, task)),
+        )
+
+    def quality(self) -> dict[str, float]:
+        """The defined figures of the last day."""
+        return {key: value for key, value in vars(self).items() if key != "chunks" and value is not None}
+
+
+@dataclass(frozen=True)
+class TrainingReport:
+    """A finished run.
+
+    Attributes:
+        data: the source's name.
+        seconds: wall time of the training.
+        rows: how many impressions passed.
+        verticals: per vertical, per task.
+    """
+
+    data: str
+    seconds: float
+    rows: int
+    verticals: dict[str, dict[str, TaskReport]]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON: a vertical's entry is its first task's, further tasks stand under `tasks`."""
+        return {
+            "data": self.data,
+            "seconds": round(self.seconds, 2),
+            "rows": self.rows,
+            "verticals": {name: _plain(tasks) for name, tasks in self.verticals.items()},
+        }
+
+
+def _plain(tasks: dict[str, TaskReport]) -> dict[str, Any]:
+    first, *others = tasks.items()
+    further = {"tasks": {name: asdict(report) for name, report in others}} if others else {}
+    return {"task": first[0], **asdict(first[1]), **further}
+
+
+def _course(made: Predictions, task: int) -> Iterator[dict[str, Any]]:
+    for rows in made.chunks:
+        if rows.start < rows.stop:
+            student, plain, teacher = (made.figures(arm, task, rows) for arm in ARMS[:3])
+            yield {
+                "time_ms": int(made.time_ms[rows.start]),
+                "rows": student.rows,
+                "auc": _number(student.auc),
+                "ne": _number(student.ne),
+                "calibration": _number(student.calibration),
+                "ne_no_distill": _number(plain.ne),
+                "teacher_ne": _number(teacher.ne),
+            }
+
+
+def _number(value: float) -> float | None:
+    return None if math.isnan(value) else round(value, 6)

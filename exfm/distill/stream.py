@@ -1,0 +1,94 @@
+"""A source as arrays that learners walk: everything encoded once, in time order."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from exfm.data.examples import Examples
+from exfm.data.source import Source
+from exfm.distill.config import ConfigError, TrainConfig
+from exfm.distill.counters import counters
+from exfm.features.encoding import Encoder
+from exfm.features.schema import SIDES, Schema
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float32]
+
+
+def encode(examples: Examples, schema: Schema) -> dict[str, Ints]:
+    """Rows of the stacked table by side, int64 [N, features of the side], for blocks made with `schema`."""
+    encoder = Encoder(schema)
+    return {
+        side: encoder.encode(side, examples.blocks[f"{side}_ids"], examples.blocks[f"{side}_numbers"]).rows
+        for side in SIDES
+    }
+
+
+def stack_labels(columns: dict[str, Floats], tasks: tuple[str, ...]) -> Floats:
+    """float32 [N, T], one column per task."""
+    return np.stack([columns[task] for task in tasks], 1)
+
+
+@dataclass(frozen=True)
+class TeacherStream:
+    """Every row as the teacher sees it: table rows [N, F], counters [N, C], labels [N, tasks]."""
+
+    tasks: tuple[str, ...]
+    rows: Ints
+    counters: Floats
+    labels: Floats
+
+    @classmethod
+    def of(cls, source: Source, config: TrainConfig) -> "TeacherStream":
+        """Encode; `CounterError` or `ConfigError` if a counter's key or a further outcome names nothing."""
+        examples = source.examples
+        tasks = tuple(dict.fromkeys([*source.schema.tasks, *config.teacher.also]))
+        if unknown := set(tasks) - set(examples.labels):
+            raise ConfigError(f"teacher.also: the log has no outcome {sorted(unknown)[0]!r}")
+        rows = np.concatenate(list(encode(examples, source.schema).values()), 1)
+        past = counters(
+            examples, source.schema, rows, tasks=tasks, maturity_s=config.stream.maturity_s, options=config.counters
+        )
+        return cls(tasks, rows, past, stack_labels(examples.labels, tasks))
+
+
+@dataclass(frozen=True)
+class VerticalStream:
+    """A vertical's own rows.
+
+    Attributes:
+        name: of the vertical.
+        schema: its own.
+        index: int64 [n], ascending positions in the source's examples.
+        request, candidate: table rows of user and context, and of the ad, [n, .].
+        labels: float32 [n, T].
+        ads: int64 [n], keys.
+        teacher_columns: where its tasks stand among the teacher's.
+    """
+
+    name: str
+    schema: Schema
+    index: Ints
+    request: Ints
+    candidate: Ints
+    labels: Floats
+    ads: Ints
+    teacher_columns: list[int]
+
+    @classmethod
+    def of(cls, source: Source, name: str, teacher_tasks: tuple[str, ...]) -> "VerticalStream":
+        """The rows of the source that have a label for any of the vertical's tasks."""
+        schema = source.schema.for_vertical(name)
+        every = stack_labels(source.examples.labels, schema.tasks)
+        index = np.flatnonzero(~np.isnan(every).all(1))
+        mine = source.examples.take(index).project(source.schema, schema)
+        rows = encode(mine, schema)
+        request = np.concatenate([rows["user"], rows["context"]], 1)
+        columns = [teacher_tasks.index(task) for task in schema.tasks]
+        return cls(name, schema, index, request, rows["ad"], every[index], mine.ad, columns)
+
+    def within(self, start: int, stop: int) -> slice:
+        """Which of its rows stand in [start, stop) of the source's."""
+        first, end = np.searchsorted(self.index, [start, stop])
+        return slice(int(first), int(end))

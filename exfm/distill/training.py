@@ -1,0 +1,49 @@
+"""A whole training run: walk the stream, measure, and write what export and people read."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from exfm.data.source import Source
+from exfm.distill.config import TrainConfig
+from exfm.distill.publish import publish
+from exfm.distill.report import write_report
+from exfm.distill.scoring import TaskReport, TrainingReport
+from exfm.distill.trainer import Progress, Trainer
+
+
+def train(
+    source: Source, config: TrainConfig, out: Path | None = None, progress: Callable[[Progress], None] | None = None
+) -> TrainingReport:
+    """Train a teacher and a student per vertical in one pass over a source.
+
+    Args:
+        source: what `exfm.data.source.open_source` gives.
+        config: see `exfm.distill.config.load_config`.
+        out: where to write `teacher.pt`, `students/<vertical>.pt`, `metrics.json` and `learning.png`; None: nowhere.
+        progress: called after each chunk.
+
+    Returns:
+        Figures; every row was predicted before it was learned.
+
+    Raises:
+        ConfigError, CounterError, ModelError: the configuration does not fit the schema.
+        TrainingError: the source has no impressions, or none for a vertical.
+    """
+    began = time.monotonic()
+    with torch.random.fork_rng(devices=[]):
+        trainer = Trainer(source, config)
+        for step in trainer.chunks():
+            if progress is not None:
+                progress(step)
+    verticals = {}
+    for each in trainer.verticals:
+        made = trainer.predictions(each)
+        verticals[each.stream.name] = {task: TaskReport.of(made, place) for place, task in enumerate(made.tasks)}
+    report = TrainingReport(source.name, time.monotonic() - began, len(source.examples), verticals)
+    if out is not None:
+        publish(trainer, report, out)
+        write_report(report, out)
+    return report

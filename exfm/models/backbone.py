@@ -1,0 +1,141 @@
+"""Students' backbones by name: a request part that runs once per request, a candidate part that runs once per ad."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from exfm.models.dense import TokenMix, mlp
+from exfm.models.wukong import wukong
+
+
+class ModelError(ValueError):
+    """A model cannot be built as asked; the message names the backbone or the option."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What a backbone gets to see.
+
+    Attributes:
+        request: features per request, the user's and then the context's.
+        context: how many of them are the context's.
+        candidate: features per candidate.
+        dimension: width of one embedding.
+    """
+
+    request: int
+    context: int
+    candidate: int
+    dimension: int
+
+
+class Backbone(nn.Module):
+    """Two halves.
+
+    `request` makes a tuple of tensors out of float32 [B, request, d], all of them with B in front; `candidate` makes
+    float32 [M, width] out of [M, candidate, d] and those tensors, already gathered to one row per candidate.
+    """
+
+    width: int
+
+    def request(self, embeddings: Tensor) -> tuple[Tensor, ...]:
+        raise NotImplementedError
+
+    def candidate(self, embeddings: Tensor, state: tuple[Tensor, ...]) -> Tensor:
+        raise NotImplementedError
+
+
+class RequestTokens(nn.Module):
+    """The request's features as few tokens: `compressed` mixtures over all of them, then the context's, untouched."""
+
+    def __init__(self, shape: Shape, compressed: int) -> None:
+        super().__init__()
+        self.count = compressed + shape.context
+        self._context_from = shape.request - shape.context
+        self.mix = TokenMix(shape.request, compressed)
+
+    def forward(self, embeddings: Tensor) -> Tensor:
+        return torch.cat([self.mix(embeddings), embeddings[:, self._context_from :]], 1)
+
+
+class DotBackbone(Backbone):
+    """Dot products of each ad feature with each request token, then an MLP.
+
+    The MLP's first layer is split: its request part, a sum like any other, is computed once per request.
+    """
+
+    def __init__(
+        self, shape: Shape, *, compressed: int = 5, user_hidden: int = 64, hidden: int = 128, width: int = 64
+    ) -> None:
+        super().__init__()
+        self.width = width
+        self.tokens = RequestTokens(shape, compressed)
+        self.user = mlp(shape.request * shape.dimension, user_hidden, user_hidden)
+        self.from_request = nn.Linear(user_hidden + self.tokens.count * shape.dimension, hidden)
+        self.from_ad = nn.Linear(shape.candidate * shape.dimension, hidden, bias=False)
+        self.from_dots = nn.Linear(shape.candidate * self.tokens.count, hidden, bias=False)
+        self.middle = nn.Linear(hidden, width)
+
+    def request(self, embeddings: Tensor) -> tuple[Tensor, ...]:
+        tokens = self.tokens(embeddings)
+        user = self.user(embeddings.flatten(1))
+        return tokens, self.from_request(torch.cat([user, tokens.flatten(1)], 1))
+
+    def candidate(self, embeddings: Tensor, state: tuple[Tensor, ...]) -> Tensor:
+        tokens, from_request = state
+        dots = torch.matmul(embeddings, tokens.transpose(1, 2)).flatten(1)
+        first = functional.relu(from_request + self.from_ad(embeddings.flatten(1)) + self.from_dots(dots))
+        return functional.relu(self.middle(first))
+
+
+class WukongBackbone(Backbone):
+    """A small Wukong over the request's tokens and the ad's features; heavier per candidate than `DotBackbone`."""
+
+    def __init__(
+        self,
+        shape: Shape,
+        *,
+        compressed: int = 5,
+        layers: int = 1,
+        fmb: int = 4,
+        lcb: int = 4,
+        rank: int = 8,
+        width: int = 64,
+    ) -> None:
+        super().__init__()
+        self.width = width
+        self.tokens = RequestTokens(shape, compressed)
+        self.stack = wukong(
+            self.tokens.count + shape.candidate,
+            shape.dimension,
+            layers=layers,
+            fmb=fmb,
+            lcb=lcb,
+            rank=rank,
+            hidden=width,
+        )
+        self.middle = nn.Linear((fmb + lcb) * shape.dimension, width)
+
+    def request(self, embeddings: Tensor) -> tuple[Tensor, ...]:
+        return (self.tokens(embeddings),)
+
+    def candidate(self, embeddings: Tensor, state: tuple[Tensor, ...]) -> Tensor:
+        tokens = self.stack(torch.cat([state[0], embeddings], 1))
+        return functional.relu(self.middle(tokens.flatten(1)))
+
+
+BACKBONES: dict[str, Callable[..., Backbone]] = {"dot": DotBackbone, "wukong": WukongBackbone}
+
+
+def make_backbone(name: str, shape: Shape, options: Mapping[str, Any]) -> Backbone:
+    """Build a backbone; `ModelError` names an unknown backbone or option."""
+    if name not in BACKBONES:
+        raise ModelError(f"backbone {name!r} is none of {', '.join(sorted(BACKBONES))}")
+    try:
+        return BACKBONES[name](shape, **options)
+    except TypeError as error:
+        raise ModelError(f"backbone {name!r}: {error}") from error

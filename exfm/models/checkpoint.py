@@ -1,0 +1,152 @@
+"""What training hands to export: one file with the weights and everything a published model needs beside them."""
+
+import pickle
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from exfm.features.schema import Schema, SchemaError
+from exfm.models.backbone import ModelError
+from exfm.models.student import Student
+from exfm.models.teacher import Teacher
+
+FORMAT = 1
+KEYS = {"format", "kind", "schema", "vertical", "tasks", "model", "state", "quality", "lineage", "prior", "golden"}
+
+
+class CheckpointError(ValueError):
+    """The file is no checkpoint of this format, or contradicts itself; the message names the file."""
+
+
+@dataclass(frozen=True)
+class Prior:
+    """A calibrated estimate per ad, which needs no model.
+
+    Attributes:
+        ad: keys, int64 [A], ascending.
+        probability: float32 [A, T].
+        default: for any other ad, float32 [T].
+    """
+
+    ad: NDArray[np.int64]
+    probability: NDArray[np.float32]
+    default: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A trained model.
+
+    Attributes:
+        kind: "student" or "teacher".
+        schema: a student's own schema, or the whole one for the teacher.
+        tasks: the outcomes that the columns of its output stand for.
+        state: the weights to serve with.
+        vertical: the student's vertical; "" for the teacher.
+        backbone: name of a student's backbone; "wukong" for the teacher.
+        options: the remaining arguments of the model's constructor.
+        quality: figures over the last day, each row predicted before it was learned.
+        lineage: what it was made from: strings and numbers.
+        prior: a student's estimates without a model.
+        golden: one request by name of tensor (`exfm.features.signature.tensors_of`), for parity checks and canaries.
+    """
+
+    kind: Literal["student", "teacher"]
+    schema: Schema
+    tasks: tuple[str, ...]
+    state: dict[str, torch.Tensor]
+    vertical: str = ""
+    backbone: str = "wukong"
+    options: dict[str, Any] = field(default_factory=dict)
+    quality: dict[str, Any] = field(default_factory=dict)
+    lineage: dict[str, str | int | float] = field(default_factory=dict)
+    prior: Prior | None = None
+    golden: dict[str, NDArray[Any]] = field(default_factory=dict)
+
+    def build(self) -> nn.Module:
+        """The model with its weights, in evaluation mode; `CheckpointError` if the weights do not fit it."""
+        try:
+            model = self._empty()
+            model.load_state_dict(self.state)
+        except (ModelError, TypeError, RuntimeError) as error:
+            first = " ".join(str(error).split("\n\t")[:2])  # torch lists every tensor
+            raise CheckpointError(f"{self.kind} {self.vertical or self.schema.name!r}: {first}") from error
+        return model.eval()
+
+    def build_student(self) -> Student:
+        """As `build`, for a student; `CheckpointError` if this is a teacher."""
+        model = self.build()
+        if not isinstance(model, Student):
+            raise CheckpointError(f"expected a student's checkpoint, got a {self.kind}'s")
+        return model
+
+    def _empty(self) -> nn.Module:
+        if self.kind == "teacher":
+            return Teacher(self.schema, self.tasks, **self.options)
+        own = dict(self.options)
+        return Student(self.schema, self.backbone, int(own.pop("dimension")), own)
+
+    def save(self, path: Path) -> None:
+        """Write the file, whole or not at all."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        aside = path.with_suffix(path.suffix + ".partial")
+        torch.save(self._plain(), aside)
+        aside.replace(path)
+
+    def _plain(self) -> dict[str, Any]:
+        prior = {name: torch.from_numpy(array) for name, array in vars(self.prior).items()} if self.prior else {}
+        return {
+            "format": FORMAT,
+            "kind": self.kind,
+            "schema": self.schema.to_dict(),
+            "vertical": self.vertical,
+            "tasks": list(self.tasks),
+            "model": {"backbone": self.backbone, "options": dict(self.options)},
+            "state": self.state,
+            "quality": self.quality,
+            "lineage": self.lineage,
+            "prior": prior,
+            "golden": {name: torch.from_numpy(array) for name, array in self.golden.items()},
+        }
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Read a checkpoint without running any code from it; `CheckpointError` names the file and what is wrong."""
+    try:
+        raw = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise CheckpointError(f"{path}: not a readable checkpoint: {error}") from error
+    if not isinstance(raw, dict) or (missing := KEYS - set(raw)):
+        what = f"lacks {sorted(missing)[0]!r}" if isinstance(raw, dict) else "holds no table of entries"
+        raise CheckpointError(f"{path}: not a checkpoint: {what}")
+    if raw["format"] != FORMAT:
+        raise CheckpointError(f"{path}: format {raw['format']!r}, this version reads {FORMAT}")
+    if raw["kind"] not in ("student", "teacher"):
+        raise CheckpointError(f"{path}: kind {raw['kind']!r} is neither student nor teacher")
+    try:
+        return _parse(raw)
+    except (SchemaError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{path}: {error}") from error
+
+
+def _parse(raw: Mapping[str, Any]) -> Checkpoint:
+    prior = Prior(**{name: tensor.numpy() for name, tensor in raw["prior"].items()}) if raw["prior"] else None
+    return Checkpoint(
+        kind=raw["kind"],
+        schema=Schema.from_dict(raw["schema"]),
+        tasks=tuple(raw["tasks"]),
+        state=raw["state"],
+        vertical=raw["vertical"],
+        backbone=raw["model"]["backbone"],
+        options=raw["model"]["options"],
+        quality=raw["quality"],
+        lineage=raw["lineage"],
+        prior=prior,
+        golden={name: tensor.numpy() for name, tensor in raw["golden"].items()},
+    )

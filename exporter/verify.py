@@ -1,0 +1,152 @@
+"""What must hold before a graph is published; anything else is refused."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+from numpy.typing import NDArray
+from onnx import numpy_helper
+
+from exfm.features.schema import Schema
+from exfm.features.signature import REQUEST_SIDES, tensors_of
+from exfm.models.checkpoint import Checkpoint
+from exporter.errors import ExportRefusedError
+from exporter.trace import CANDIDATE_ROWS, OWNER, REQUEST_ROWS, ServedStudent
+
+PARITY_BOUND = 1e-5
+"""How far a probability may be from torch's, absolute."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Encoded requests: `request_rows` int64 [B, Fr], `candidate_rows` int64 [M, Fc], `owner` int64 [M]."""
+
+    request_rows: NDArray[np.int64]
+    candidate_rows: NDArray[np.int64]
+    owner: NDArray[np.int64]
+
+
+def check_checkpoint(checkpoint: Checkpoint) -> None:
+    """Refuse what is no complete, finite student of one vertical.
+
+    Raises:
+        ExportRefusedError: naming the entry.
+    """
+    if checkpoint.kind != "student":
+        raise ExportRefusedError(f"kind: this is a {checkpoint.kind}'s checkpoint; only students are served")
+    verticals = [vertical.name for vertical in checkpoint.schema.verticals]
+    if verticals != [checkpoint.vertical]:
+        raise ExportRefusedError(f"schema: speaks of {', '.join(verticals)}, the student of {checkpoint.vertical!r}")
+    if checkpoint.tasks != checkpoint.schema.tasks:
+        raise ExportRefusedError(f"tasks: {checkpoint.tasks}, the schema says {checkpoint.schema.tasks}")
+    for name, weight in checkpoint.state.items():
+        if not bool(torch.isfinite(weight).all()):
+            raise ExportRefusedError(f"state: {name} holds a value that is not finite")
+    _check_prior(checkpoint)
+    _check_golden(checkpoint)
+
+
+def _check_prior(checkpoint: Checkpoint) -> None:
+    prior, tasks = checkpoint.prior, len(checkpoint.tasks)
+    if prior is None:
+        raise ExportRefusedError("prior: the checkpoint has none")
+    if prior.probability.shape != (len(prior.ad), tasks) or prior.default.shape != (tasks,):
+        raise ExportRefusedError(f"prior: {prior.probability.shape} for {len(prior.ad)} ads and {tasks} tasks")
+    if (np.diff(prior.ad) <= 0).any():
+        raise ExportRefusedError("prior: ad keys must ascend, each once")
+    for values in (prior.probability, prior.default):
+        if not ((values >= 0) & (values <= 1)).all():
+            raise ExportRefusedError("prior: a probability is outside [0, 1]")
+
+
+def _check_golden(checkpoint: Checkpoint) -> None:
+    expected = {tensor.name: tensor for tensor in tensors_of(checkpoint.schema)}
+    if set(checkpoint.golden) != set(expected):
+        raise ExportRefusedError(f"golden: has {sorted(checkpoint.golden)}, the schema implies {sorted(expected)}")
+    rows: dict[str, int] = {"request": 1}
+    for name, tensor in expected.items():
+        value, group = checkpoint.golden[name], name.partition("_")[0]
+        dtype = np.int64 if tensor.kind == "ids" else np.float32
+        if value.dtype != dtype or value.ndim != 2 or value.shape[1] != tensor.width or not len(value):
+            raise ExportRefusedError(f"golden: {name} is {value.dtype} {value.shape}, the width is {tensor.width}")
+        if rows.setdefault(group, len(value)) != len(value):
+            raise ExportRefusedError(f"golden: {name} has {len(value)} rows, expected {rows[group]}")
+
+
+def check_weights(graph: onnx.ModelProto, served: ServedStudent) -> int:
+    """Prove that the graph's weights are the serving student's, all of them and nothing else, value by value.
+
+    Integer constants of shapes and axes are not weights. A head or an adapter that only training needs would show as a
+    weight too many.
+
+    Returns:
+        How many numbers the weights hold together.
+    """
+    expected = {name: weight.detach().numpy() for name, weight in served.state_dict().items()}
+    floating = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16, onnx.TensorProto.DOUBLE)
+    found = {w.name: numpy_helper.to_array(w) for w in graph.graph.initializer if w.data_type in floating}
+    if extra := sorted(set(found) - set(expected)):
+        raise ExportRefusedError(f"graph: holds the weight {extra[0]}, which the serving student has not")
+    if missing := sorted(set(expected) - set(found)):
+        raise ExportRefusedError(f"graph: lacks the weight {missing[0]} of the serving student")
+    for name, weight in expected.items():
+        if not np.array_equal(found[name], weight):
+            raise ExportRefusedError(f"graph: the weight {name} is not the student's")
+    return sum(weight.size for weight in found.values())
+
+
+def check_parity(path: Path, served: ServedStudent, batches: list[Batch]) -> float:
+    """Compare ONNX Runtime's probabilities with torch's over all batches.
+
+    Returns:
+        The largest absolute difference, at most `PARITY_BOUND`.
+
+    Raises:
+        ExportRefusedError: it is larger, or not a number.
+    """
+    session = open_session(path)
+    worst = 0.0
+    for batch in batches:
+        exact = torch_probability(served, batch)
+        off = np.abs(run_session(session, batch) - exact).max()
+        if not off <= PARITY_BOUND:
+            sizes = f"{len(batch.request_rows)} requests, {len(batch.owner)} candidates"
+            raise ExportRefusedError(f"parity: off by {off:.3g} at {sizes}; the bound is {PARITY_BOUND}")
+        worst = max(worst, float(off))
+    return worst
+
+
+def open_session(path: Path) -> onnxruntime.InferenceSession:
+    """The graph with one thread on the CPU, as it is served."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
+def run_session(session: onnxruntime.InferenceSession, batch: Batch) -> NDArray[np.float32]:
+    """Probabilities float32 [M, T]."""
+    feed = {REQUEST_ROWS: batch.request_rows, CANDIDATE_ROWS: batch.candidate_rows, OWNER: batch.owner}
+    names = {entry.name for entry in session.get_inputs()}
+    (probability,) = session.run(None, {name: value for name, value in feed.items() if name in names})
+    return np.asarray(probability, np.float32)
+
+
+def torch_probability(served: ServedStudent, batch: Batch) -> NDArray[np.float32]:
+    """Probabilities float32 [M, T] by torch."""
+    with torch.no_grad():
+        rows = (torch.from_numpy(part) for part in (batch.request_rows, batch.candidate_rows, batch.owner))
+        return np.asarray(served(*rows).numpy(), np.float32)
+
+
+def random_batch(schema: Schema, candidates: list[int], seed: int = 0) -> Batch:
+    """Random rows for as many requests as `candidates` has entries, jagged."""
+    rng = np.random.default_rng(seed)
+    width = sum(len(schema.side(side)) for side in REQUEST_SIDES)
+    return Batch(
+        rng.integers(0, schema.rows, (len(candidates), width)),
+        rng.integers(0, schema.rows, (sum(candidates), len(schema.side("ad")))),
+        np.repeat(np.arange(len(candidates)), candidates),
+    )

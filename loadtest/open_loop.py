@@ -1,0 +1,60 @@
+"""Open-loop load: each request is sent at its scheduled instant, whatever became of those before it."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+Answer = TypeVar("Answer")
+Send = Callable[[int], Awaitable[Answer]]
+
+
+@dataclass(frozen=True)
+class Reply(Generic[Answer]):
+    """What became of one request.
+
+    Attributes:
+        latency_s: from the *scheduled* instant to the answer, so waiting of any kind counts (no coordinated omission).
+        lateness_s: how late the generator itself was in sending; it is part of `latency_s`.
+        answer: the answer, or the exception that came in its place.
+    """
+
+    latency_s: float
+    lateness_s: float
+    answer: Answer | Exception
+
+
+async def drive(
+    send: Send[Answer], schedule_s: Sequence[float] | NDArray[np.float64], done: Callable[[], None] = lambda: None
+) -> list[Reply[Answer]]:
+    """Call `send(i)` at `schedule_s[i]` seconds from now for every i; replies come in the order of the schedule.
+
+    Args:
+        send: starts request i and returns its answer; an `Exception` it raises becomes the reply's answer.
+        schedule_s: increasing instants in seconds.
+        done: called once per reply, for a progress bar.
+    """
+    start_s = time.monotonic()
+    tasks = []
+    for index, at_s in enumerate(schedule_s):
+        scheduled_s = start_s + float(at_s)
+        while (wait_s := scheduled_s - time.monotonic()) > 0:
+            await asyncio.sleep(wait_s)
+        tasks.append(asyncio.create_task(_one(send, index, scheduled_s, done)))
+    return list(await asyncio.gather(*tasks))
+
+
+async def _one(send: Send[Answer], index: int, scheduled_s: float, done: Callable[[], None]) -> Reply[Answer]:
+    lateness_s = time.monotonic() - scheduled_s
+    answer: Answer | Exception
+    try:
+        answer = await send(index)
+    except Exception as error:  # a reply like any other: the caller decides what it is worth
+        answer = error
+    latency_s = time.monotonic() - scheduled_s
+    done()
+    return Reply(latency_s, lateness_s, answer)

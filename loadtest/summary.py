@@ -1,0 +1,51 @@
+"""What a run amounts to, in figures that a budget can be held against."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from loadtest.open_loop import Reply
+from serving.client import Ranking
+
+
+@dataclass(frozen=True)
+class Summary:
+    """One run.
+
+    Attributes:
+        requests: sent, refused and failed ones included.
+        p50_ms, p99_ms: latency from the scheduled instant over all of them.
+        within_budget: share that was answered, with ads, inside the budget.
+        by_tier: tier name to share of requests; refusals and failures stand under the name of their exception.
+        generator_late_p99_ms: the generator's own lateness.
+    """
+
+    requests: int
+    budget_ms: float
+    p50_ms: float
+    p99_ms: float
+    within_budget: float
+    by_tier: dict[str, float]
+    generator_late_p99_ms: float
+
+
+def summarise(replies: Sequence[Reply[Ranking]], budget_ms: float) -> Summary:
+    """Sum up a run of at least one request."""
+    latency_ms = np.array([reply.latency_s for reply in replies]) * 1e3
+    answered = np.array([not isinstance(reply.answer, Exception) for reply in replies])
+    tiers = Counter(_tier(reply) for reply in replies)
+    return Summary(
+        requests=len(replies),
+        budget_ms=budget_ms,
+        p50_ms=float(np.percentile(latency_ms, 50)),
+        p99_ms=float(np.percentile(latency_ms, 99)),
+        within_budget=float(np.mean(answered & (latency_ms <= budget_ms))),
+        by_tier={tier: count / len(replies) for tier, count in sorted(tiers.items())},
+        generator_late_p99_ms=float(np.percentile([reply.lateness_s * 1e3 for reply in replies], 99)),
+    )
+
+
+def _tier(reply: Reply[Ranking]) -> str:
+    return type(reply.answer).__name__ if isinstance(reply.answer, Exception) else reply.answer.tier.name.lower()

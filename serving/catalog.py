@@ -1,0 +1,90 @@
+"""The catalog: what this server offers."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from exfm.features.schema import SIDES, Schema
+from exfm.features.signature import Block, Tensor, blocks_of, tensors_of
+from serving.errors import UnknownVerticalError
+from serving.ladder.prior import Prior
+
+
+@dataclass(frozen=True)
+class Golden:
+    """A known request and its known answer.
+
+    Attributes:
+        inputs: by tensor name, [1, w] or [N, w].
+        probability: float32 [N, T].
+        tolerance: the largest difference per probability that still counts as the same answer.
+    """
+
+    inputs: Mapping[str, NDArray[Any]]
+    probability: NDArray[np.float32]
+    tolerance: float
+
+
+@dataclass(frozen=True)
+class Vertical:
+    """One published version of a vertical's model.
+
+    Attributes:
+        name: also the model's name in Triton.
+        version: the version that requests are pinned to.
+        schema: the vertical's own schema; its digest is what the loaded model must carry.
+        budget_s: the longest a request may take.
+        max_candidates: the most ads in one request.
+        prior: the lowest tier.
+        golden: for the canary.
+    """
+
+    name: str
+    version: int
+    schema: Schema
+    budget_s: float
+    max_candidates: int
+    prior: Prior
+    golden: Golden
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """The predicted outcomes, in the order of the scores; the first one makes the expected value."""
+        return self.schema.tasks
+
+    @cached_property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """The model's inputs."""
+        return tensors_of(self.schema)
+
+    @cached_property
+    def blocks(self) -> tuple[Block, ...]:
+        """The request's feature blocks, those of width 0 included."""
+        return tuple(block for side in SIDES for block in blocks_of(self.schema, side))
+
+
+class Catalog(Mapping[str, Vertical]):
+    """The served verticals by name."""
+
+    def __init__(self, verticals: Mapping[str, Vertical]) -> None:
+        self._verticals = dict(verticals)
+
+    def find(self, name: str) -> Vertical:
+        """The vertical of that name; `UnknownVerticalError` if this server has none."""
+        vertical = self._verticals.get(name)
+        if vertical is None:
+            raise UnknownVerticalError(f"no vertical {name[:64]!r} here; served: {', '.join(sorted(self._verticals))}")
+        return vertical
+
+    def __getitem__(self, name: str) -> Vertical:
+        return self._verticals[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._verticals)
+
+    def __len__(self) -> int:
+        return len(self._verticals)

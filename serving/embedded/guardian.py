@@ -1,0 +1,61 @@
+"""Runs one server process and outlives nobody: when its parent goes, the server and the stubs go.
+
+Started by `serving.embedded.process` as a script of its own, with the standard library only. Its standard input is a
+pipe from the parent: end of file means stop, whether the parent asked for it or died. A parent-death signal would not
+do, for it fires when the parent's *thread* ends. The server leads a process group, so its stubs can be ended with it.
+
+usage: guardian.py GRACE_S SHARED_MEMORY_PREFIX COMMAND [ARGUMENT ...]
+"""
+
+import ctypes
+import os
+import select
+import signal
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+PR_SET_PDEATHSIG = 1
+
+
+def main(grace_s: float, prefix: str, command: list[str]) -> int:
+    """Run `command` until it ends or standard input does; its process id is the first line of standard output."""
+    server = subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=sys.stderr,
+        process_group=0,
+        preexec_fn=_die_with_parent,  # noqa: PLW1509 this process has no other thread
+    )
+    try:
+        os.write(1, f"{server.pid}\n".encode())
+        _wait_for_either(server)
+        if server.poll() is None:
+            server.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                server.wait(grace_s)
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(server.pid, signal.SIGKILL)
+        for left in Path("/dev/shm").glob(f"{prefix}*"):
+            left.unlink(missing_ok=True)
+    code = server.wait()
+    return code if code >= 0 else 128 - code
+
+
+def _die_with_parent() -> None:
+    """In the child: get SIGKILL when this guardian is itself killed."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _wait_for_either(server: "subprocess.Popen[bytes]") -> None:
+    ended = os.pidfd_open(server.pid)
+    try:
+        select.select([0, ended], [], [])
+    finally:
+        os.close(ended)
+
+
+if __name__ == "__main__":
+    sys.exit(main(float(sys.argv[1]), sys.argv[2], sys.argv[3:]))

@@ -1,0 +1,202 @@
+"""One Triton server on this machine, for a laptop, the tests and small installations: gRPC on loopback only."""
+
+import signal
+import socket
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import tritonclient.grpc as triton_grpc
+from tritonclient.utils import InferenceServerException
+
+from serving.embedded import guardian
+from serving.embedded.environment import TritonEnvironment
+from serving.embedded.errors import TritonStartError
+
+LOOPBACK = "127.0.0.1"
+_POLL_S = 0.05
+_CALL_S = 1.0
+_LOG_LINES = 15
+# Without these the channel waits a second and more between its tries to reach a server that is just starting.
+_CHANNEL = [("grpc.initial_reconnect_backoff_ms", 50), ("grpc.max_reconnect_backoff_ms", 100)]
+
+
+@dataclass(frozen=True)
+class TritonOptions:
+    """How the server runs.
+
+    Attributes:
+        start_s: the longest that start may take until all models are ready, seconds.
+        stop_s: how long after SIGTERM the server gets SIGKILL, seconds.
+        port: gRPC port on loopback; 0 takes a free one and keeps it over restarts.
+        arguments: further arguments for `tritonserver`.
+    """
+
+    start_s: float = 60.0
+    stop_s: float = 10.0
+    port: int = 0
+    arguments: tuple[str, ...] = ()
+
+
+class EmbeddedTriton:
+    """A Triton server as a child process; `start` and `stop` may follow one another any number of times.
+
+    No process of it is left after `stop`, after the server was killed, or after this process was killed.
+    """
+
+    def __init__(
+        self,
+        environment: TritonEnvironment,
+        model_repository: Path,
+        models: Sequence[str],
+        log: Path,
+        options: TritonOptions = TritonOptions(),
+    ) -> None:
+        """Prepare; nothing runs yet.
+
+        Args:
+            environment: the server's own Python environment.
+            model_repository: folder of published models.
+            models: names of the models to load at start.
+            log: file that the server's output is appended to.
+            options: bounds and port.
+        """
+        self._environment = environment
+        self._repository = model_repository.absolute()
+        self._models = tuple(models)
+        self._log = log
+        self._options = options
+        self._port = options.port
+        self._guardian: subprocess.Popen[bytes] | None = None
+        self._pid = 0
+        self._version = ""
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.stop()
+
+    @property
+    def address(self) -> str:
+        """host:port of the gRPC endpoint."""
+        return f"{LOOPBACK}:{self._port}"
+
+    @property
+    def pid(self) -> int:
+        """Process id of the server itself; 0 before the first start."""
+        return self._pid
+
+    @property
+    def version(self) -> str:
+        """The server's version, such as "2.51.0"; empty before the first start."""
+        return self._version
+
+    @property
+    def running(self) -> bool:
+        """Whether the server process lives; says nothing about readiness."""
+        return self._guardian is not None and self._guardian.poll() is None
+
+    def start(self) -> None:
+        """Start the server and return when all its models are ready.
+
+        Raises:
+            EnvironmentUnusableError: the environment is missing or stale.
+            TritonStartError: the server died, or was not ready in time; nothing is left running.
+        """
+        if self.running:
+            return
+        self.stop()
+        self._environment.verify()
+        self._port = self._port or _free_port()
+        self._log.parent.mkdir(parents=True, exist_ok=True)
+        prefix = f"exfm_{uuid.uuid4().hex[:12]}_"
+        script = (sys.executable, "-I", "-S", str(Path(guardian.__file__)), str(self._options.stop_s), prefix)
+        with self._log.open("ab") as log:
+            process = subprocess.Popen(
+                [*script, *self._command(prefix)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                env=self._environment.variables(),
+                cwd=self._environment.path,
+                start_new_session=True,
+            )
+        self._guardian = process
+        try:
+            assert process.stdout is not None
+            self._pid = int(process.stdout.readline() or 0)
+            self._wait_ready(time.monotonic() + self._options.start_s)
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """Stop the server: SIGTERM, then SIGKILL after `options.stop_s`. Does nothing if none runs."""
+        process, self._guardian = self._guardian, None
+        if process is None:
+            return
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.close()
+        try:
+            process.wait(self._options.stop_s + 5.0)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)  # the server has asked to die with its guardian
+            process.wait()
+        process.stdout.close()
+
+    def _command(self, prefix: str) -> list[str]:
+        return [
+            str(self._environment.server),
+            f"--model-repository={self._repository}",
+            f"--backend-directory={self._environment.backends}",
+            f"--backend-config=python,shm-region-prefix-name={prefix}",
+            "--model-control-mode=explicit",
+            *(f"--load-model={name}" for name in self._models),
+            f"--grpc-address={LOOPBACK}",
+            f"--grpc-port={self._port}",
+            "--allow-http=false",
+            "--allow-metrics=false",
+            "--disable-auto-complete-config",
+            f"--exit-timeout-secs={max(1, int(self._options.stop_s) - 1)}",
+            *self._options.arguments,
+        ]
+
+    def _wait_ready(self, until_s: float) -> None:
+        with triton_grpc.InferenceServerClient(self.address, channel_args=_CHANNEL) as client:
+            while time.monotonic() < until_s:
+                if not self.running:
+                    raise TritonStartError(f"Triton ended while starting{self._last_words()}")
+                if self._ready(client):
+                    return
+                time.sleep(_POLL_S)
+        raise TritonStartError(f"Triton was not ready within {self._options.start_s} s{self._last_words()}")
+
+    def _ready(self, client: triton_grpc.InferenceServerClient) -> bool:
+        try:
+            if not client.is_server_ready(client_timeout=_CALL_S):
+                return False
+            if not all(client.is_model_ready(name, client_timeout=_CALL_S) for name in self._models):
+                return False
+            self._version = str(client.get_server_metadata(client_timeout=_CALL_S).version)
+        except InferenceServerException:
+            return False
+        return True
+
+    def _last_words(self) -> str:
+        lines = self._log.read_text(encoding="utf-8", errors="replace").splitlines()[-_LOG_LINES:]
+        return "; the end of " + str(self._log) + ":\n" + "\n".join(lines)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((LOOPBACK, 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,56 @@
+"""Scores with one vertical's model on one Triton server."""
+
+import asyncio
+
+import grpc
+
+from serving.budget.deadline import Deadline
+from serving.errors import BackendError, BadScoresError, BusyError, LateError, UnavailableError
+from serving.inference.endpoint import TritonEndpoint
+from serving.inference.scorer import Scores
+from serving.inference.wire import infer_request, read_scores
+from serving.query import RankQuery
+
+# Triton says UNAVAILABLE for three things; only its words tell them apart.
+_QUEUE_TIMEOUT = "request timeout expired"
+_QUEUE_FULL = "exceeds maximum queue size"
+
+
+class TritonScorer:
+    """A scorer over gRPC with two timers of its own, inside the watchdog's.
+
+    The gRPC deadline only cancels, and the queue never sees it; the `timeout` parameter only bounds the queue. Neither
+    ends a call to a server that hangs while its kernel still takes bytes: that is the watchdog's part.
+    """
+
+    def __init__(self, endpoint: TritonEndpoint) -> None:
+        self._endpoint = endpoint
+
+    async def score(self, query: RankQuery, until: Deadline) -> Scores:
+        """See `Scorer.score`."""
+        remaining_s = until.remaining_s()
+        if remaining_s <= 0:
+            raise LateError("no time left for the call")
+        call = self._endpoint.infer(infer_request(query, remaining_s), remaining_s)
+        try:
+            response = await call
+        except asyncio.CancelledError:
+            call.cancel()
+            raise
+        except grpc.aio.AioRpcError as error:
+            raise backend_error(error.code(), error.details() or "") from error
+        return read_scores(response, query)
+
+
+def backend_error(code: grpc.StatusCode, details: str) -> BackendError:
+    """What a failed call to Triton means to the ladder."""
+    text = f"Triton: {code.name}: {details}"
+    if code is grpc.StatusCode.UNAVAILABLE and _QUEUE_TIMEOUT in details.lower():
+        return LateError(text)
+    if code is grpc.StatusCode.UNAVAILABLE and _QUEUE_FULL in details.lower():
+        return BusyError(text)
+    if code is grpc.StatusCode.DEADLINE_EXCEEDED:
+        return LateError(text)
+    if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.NOT_FOUND):
+        return UnavailableError(text)
+    return BadScoresError(text)

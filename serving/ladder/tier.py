@@ -1,0 +1,40 @@
+"""The rungs of the ladder, and why an answer comes from a lower one."""
+
+from enum import IntEnum, StrEnum
+
+from serving.errors import BackendError, BadScoresError, BusyError, LateError, UnavailableError
+
+
+class Tier(IntEnum):
+    """How an answer was made, best first; the numbers are those of the public contract."""
+
+    FULL = 1
+    TRIMMED = 2
+    LITE = 3
+    PRIOR = 4
+
+    @property
+    def wire_name(self) -> str:
+        """The name in the public contract."""
+        return f"TIER_{self.name}"
+
+
+class Reason(StrEnum):
+    """Why an answer is not of the best tier; `tier_reason` in the response."""
+
+    NONE = ""
+    NO_TIME = "no_time"
+    SCORES_LATE = "scores_late"
+    BACKEND_BUSY = "backend_busy"
+    BACKEND_UNAVAILABLE = "backend_unavailable"
+    BAD_SCORES = "bad_scores"
+    SCORER_FAILED = "scorer_failed"
+
+
+REASON_OF: dict[type[BackendError], Reason] = {
+    LateError: Reason.SCORES_LATE,
+    BusyError: Reason.BACKEND_BUSY,
+    UnavailableError: Reason.BACKEND_UNAVAILABLE,
+    BadScoresError: Reason.BAD_SCORES,
+}
+"""What each failure of a backend is called in an answer."""

@@ -1,0 +1,75 @@
+"""The itinerary of one request, bytes in, response out; every stage is a line of `Ranker.rank`."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from serving.budget.clock import MONOTONIC, Clock
+from serving.budget.deadline import Arrival, Deadline
+from serving.budget.ledger import Ledger
+from serving.budget.reserve import ReplyReserve
+from serving.catalog import Catalog
+from serving.errors import DeadlinePassedError
+from serving.ladder.ladder import Ladder
+from serving.ladder.order import order
+from serving.rpc.codec import decode, encode, enter, parse
+from serving.rpc.describe import describe
+from serving.rpc.pb import ranking_pb2 as pb
+
+
+@dataclass(frozen=True)
+class Reply:
+    """An answer on its way out.
+
+    Attributes:
+        response: the message.
+        since_s: when the answer was due to leave scoring; what comes after is the reply's own time.
+    """
+
+    response: pb.RankResponse
+    since_s: float
+
+
+class Ranker:
+    """Takes requests from the door to their answer."""
+
+    def __init__(
+        self, catalog: Catalog, ladders: Mapping[str, Ladder], reserve: ReplyReserve, clock: Clock = MONOTONIC
+    ) -> None:
+        self._catalog = catalog
+        self._ladders = ladders
+        self._reserve = reserve
+        self._clock = clock
+
+    async def rank(self, payload: bytes, arrival: Arrival) -> Reply:
+        """Answer one request inside its budget.
+
+        Raises:
+            RefusalError: the request gets no ranking; the class says why.
+        """
+        ledger = Ledger(arrival.arrived_s, self._clock)
+        ledger.close("wait")
+        message = parse(payload)
+        vertical = self._catalog.find(message.vertical)
+        deadline = self._deadline(arrival, vertical.budget_s)
+        query = decode(message, vertical)
+        ledger.close("decode")
+        until = deadline.less(self._reserve.of(deadline.budget_s))
+        answer = await self._ladders[vertical.name].answer(query, until)
+        ledger.close("score")
+        since_s = min(self._clock(), until.at_s)
+        ordered = order(query.bids, answer.probability)
+        ledger.close("order")
+        response = encode(query, answer, ordered)
+        ledger.close("encode")
+        enter(response, ledger, deadline.budget_s)
+        return Reply(response, since_s)
+
+    def describe(self, name: str) -> pb.DescribeVerticalResponse:
+        """What a vertical expects and promises; `UnknownVerticalError` if this server has none of that name."""
+        return describe(self._catalog.find(name), self._ladders[name].tiers)
+
+    def _deadline(self, arrival: Arrival, budget_s: float) -> Deadline:
+        deadline = Deadline.at_door(arrival, budget_s, self._clock)
+        if deadline.remaining_s() <= 0:
+            raise DeadlinePassedError("the deadline was over before the request could be taken up")
+        return deadline

@@ -1,0 +1,138 @@
+"""The service as gRPC sees it: contexts to arrivals, errors to status. Nothing about a ranking is decided here."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable
+from functools import partial
+from typing import Any, NoReturn
+
+import grpc
+from google.protobuf.message import DecodeError
+
+from serving.budget.clock import MONOTONIC, Clock
+from serving.budget.deadline import Arrival
+from serving.budget.lag import LoopLag
+from serving.budget.reserve import ReplyReserve
+from serving.errors import InvalidRequestError, NotOfferedError, RefusalError
+from serving.ranker import Ranker
+from serving.rpc.pb import ranking_pb2 as pb
+from serving.rpc.status import CODE_OF, INTERNAL_TEXT, number_of, pushback_of, trailers_of
+
+log = logging.getLogger(__name__)
+
+SERVICE = "exfm.ranking.v1.RankingService"
+IN_FLIGHT = 32
+"""Requests of one stream that are worked on at once; the next one is read when a reply has gone out."""
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class RankingServicer:
+    """Handlers that take and give bytes, so that a payload which can't be parsed is ours to answer."""
+
+    def __init__(self, ranker: Ranker, reserve: ReplyReserve, lag: LoopLag, clock: Clock = MONOTONIC) -> None:
+        self._ranker = ranker
+        self._reserve = reserve
+        self._lag = lag
+        self._clock = clock
+
+    def handler(self) -> grpc.GenericRpcHandler:
+        """All methods, as the server registers them."""
+        methods: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
+            "Rank": grpc.unary_unary_rpc_method_handler(self.rank),
+            "RankStream": grpc.stream_stream_rpc_method_handler(self.rank_stream),
+            "RecordOutcomes": grpc.unary_unary_rpc_method_handler(self.record_outcomes),
+            "DescribeVertical": grpc.unary_unary_rpc_method_handler(self.describe_vertical),
+        }
+        return grpc.method_handlers_generic_handler(SERVICE, methods)
+
+    async def rank(self, payload: bytes, context: Context) -> bytes:
+        """One request, one ranking."""
+        return await _or_abort(self._rank(payload, context), context)
+
+    async def _rank(self, payload: bytes, context: Context) -> bytes:
+        reply = await self._ranker.rank(payload, self._arrival(context))
+        context.add_done_callback(partial(self._sent, reply.since_s))  # type: ignore[arg-type]  # the stubs know no functions
+        return reply.response.SerializeToString()
+
+    async def rank_stream(self, payloads: AsyncIterator[bytes], context: Context) -> None:
+        """Many requests, each with its own budget; refusals in place, replies as they are ready."""
+        slots, writing = asyncio.Semaphore(IN_FLIGHT), asyncio.Lock()
+
+        async def one(payload: bytes, arrival: Arrival) -> None:
+            try:
+                response, since_s = await self._answer(payload, arrival)
+                async with writing:
+                    await context.write(response.SerializeToString())
+                self._reserve.observe(self._clock() - since_s)
+            finally:
+                slots.release()
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                await slots.acquire()
+                async for payload in payloads:
+                    group.create_task(one(payload, self._arrival(context)))
+                    await slots.acquire()
+        except ExceptionGroup:
+            # Only writing can fail, and only because the caller has gone.
+            log.debug("a stream ended before its replies were written", exc_info=True)
+
+    async def _answer(self, payload: bytes, arrival: Arrival) -> tuple[pb.RankStreamResponse, float]:
+        """A stream's reply to one request, and since when it has been on its way out."""
+        try:
+            reply = await self._ranker.rank(payload, arrival)
+        except RefusalError as error:
+            refusal = pb.Refusal(
+                code=number_of(CODE_OF[type(error)]), message=str(error), retry_pushback_ms=pushback_of(error)
+            )
+        except Exception:
+            log.exception("a request failed")
+            refusal = pb.Refusal(code=number_of(grpc.StatusCode.INTERNAL), message=INTERNAL_TEXT)
+        else:
+            return pb.RankStreamResponse(request_id=reply.response.request_id, ranking=reply.response), reply.since_s
+        return pb.RankStreamResponse(request_id=_request_id(payload), refusal=refusal), self._clock()
+
+    async def record_outcomes(self, _: bytes, context: Context) -> bytes:
+        """Refused: this server keeps no outcome log."""
+        await _abort(context, NotOfferedError("this server keeps no outcome log"))
+
+    async def describe_vertical(self, payload: bytes, context: Context) -> bytes:
+        """What a vertical expects and promises."""
+        return await _or_abort(self._describe(payload), context)
+
+    async def _describe(self, payload: bytes) -> bytes:
+        try:
+            name = pb.DescribeVerticalRequest.FromString(payload).vertical
+        except DecodeError:
+            raise InvalidRequestError("the payload is not a DescribeVerticalRequest message") from None
+        return self._ranker.describe(name).SerializeToString()
+
+    def _arrival(self, context: Context) -> Arrival:
+        now_s = self._clock()
+        return Arrival(now_s, context.time_remaining(), self._lag.charge_s(now_s))
+
+    def _sent(self, since_s: float, _: Context) -> None:
+        self._reserve.observe(self._clock() - since_s)
+
+
+async def _or_abort(work: Awaitable[bytes], context: Context) -> bytes:
+    """The work's result, or the status that its error stands for; cancellation passes."""
+    try:
+        return await work
+    except RefusalError as error:
+        await _abort(context, error)
+    except Exception:
+        log.exception("a request failed")
+        await context.abort(grpc.StatusCode.INTERNAL, INTERNAL_TEXT)
+
+
+async def _abort(context: Context, error: RefusalError) -> NoReturn:
+    await context.abort(CODE_OF[type(error)], str(error), trailers_of(error))
+
+
+def _request_id(payload: bytes) -> str:
+    try:
+        return pb.RankRequest.FromString(payload).request_id
+    except DecodeError:
+        return ""

@@ -1,0 +1,149 @@
+"""From a catalog to a serving process: Triton, the worker, readiness, and the way back down."""
+
+import asyncio
+import contextlib
+import logging
+import signal
+import tempfile
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from serving.catalog import Catalog
+from serving.embedded.environment import ensure
+from serving.embedded.process import EmbeddedTriton
+from serving.errors import StartError, UnavailableError
+from serving.inference.endpoint import TritonEndpoint
+from serving.inference.triton import TritonScorer
+from serving.supervisor import Supervisor
+from serving.worker import Worker, WorkerOptions
+
+log = logging.getLogger(__name__)
+
+_ASK_S = 1.0
+_AGAIN_S = 0.1
+
+
+@dataclass(frozen=True)
+class ServeOptions:
+    """What to serve with.
+
+    Attributes:
+        repository: the model repository, for a Triton of our own.
+        worker: the worker's options.
+        triton: host:port of a running Triton; empty: start one.
+        triton_log: file for the output of our own Triton; None: a temporary one.
+        ready_s: the longest it may take to become ready, seconds.
+    """
+
+    repository: Path
+    worker: WorkerOptions
+    triton: str = ""
+    triton_log: Path | None = None
+    ready_s: float = 60.0
+
+
+@dataclass(frozen=True)
+class Ready:
+    """The server answers: where, with which versions, scored by whom."""
+
+    address: str
+    triton: str
+    versions: Mapping[str, int]
+
+    def text(self) -> str:
+        """For people."""
+        verticals = ", ".join(f"{name} version {version}" for name, version in self.versions.items())
+        return f"ready on {self.address}: {verticals} (Triton at {self.triton})"
+
+    def plain(self) -> dict[str, object]:
+        """For machines."""
+        return {"event": "ready", "address": self.address, "triton": self.triton, "verticals": dict(self.versions)}
+
+
+async def serve(catalog: Catalog, options: ServeOptions, announce: Callable[[Ready], None]) -> None:
+    """Serve until SIGTERM or SIGINT; `announce` is called once, when ready.
+
+    Raises:
+        StartError: the server did not become ready.
+        TritonStartError, EnvironmentUnusableError: our own Triton did not start.
+    """
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    async with _triton(catalog, options) as address:
+        endpoint = TritonEndpoint(address)
+        worker = Worker(catalog, {name: TritonScorer(endpoint) for name in catalog}, options.worker)
+        try:
+            if await _unless(stop, _start(catalog, endpoint, worker, options, announce)):
+                await stop.wait()
+            log.info("stopping")
+        finally:
+            await worker.stop()
+            await endpoint.close()
+
+
+async def _start(
+    catalog: Catalog,
+    endpoint: TritonEndpoint,
+    worker: Worker,
+    options: ServeOptions,
+    announce: Callable[[Ready], None],
+) -> None:
+    try:
+        async with asyncio.timeout(options.ready_s):
+            await _check_schemas(catalog, endpoint)
+            port = await worker.start()
+            await worker.readiness.wait()
+    except TimeoutError:
+        last = "; ".join(f"{name}: {text}" for name, text in worker.readiness.last.items())
+        detail = last or f"Triton at {endpoint.address} has not loaded {', '.join(catalog)}"
+        raise StartError(f"not ready within {options.ready_s:g} s: {detail}") from None
+    host = options.worker.listen.rpartition(":")[0]
+    announce(Ready(f"{host}:{port}", endpoint.address, {name: catalog[name].version for name in catalog}))
+
+
+async def _check_schemas(catalog: Catalog, endpoint: TritonEndpoint) -> None:
+    for vertical in catalog.values():
+        while True:
+            try:
+                await endpoint.check_schema(vertical, _ASK_S)
+                break
+            except UnavailableError as error:
+                log.info("waiting: %s", error)
+                await asyncio.sleep(_AGAIN_S)
+
+
+async def _unless(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> bool:
+    """Whether `work` ended before it was asked to stop; its errors are raised."""
+    task, stopping = asyncio.ensure_future(work), asyncio.ensure_future(stop.wait())
+    await asyncio.wait((task, stopping), return_when=asyncio.FIRST_COMPLETED)
+    for one in (task, stopping):
+        if not one.done():
+            one.cancel()
+            await asyncio.wait((one,))
+    if task.cancelled():
+        return False
+    task.result()
+    return True
+
+
+@contextlib.asynccontextmanager
+async def _triton(catalog: Catalog, options: ServeOptions) -> AsyncIterator[str]:
+    """The address of a Triton that has the catalog's models: the one we were told of, or one of our own."""
+    if options.triton:
+        yield options.triton
+        return
+    with contextlib.ExitStack() as stack:
+        path = options.triton_log or Path(stack.enter_context(tempfile.TemporaryDirectory())) / "triton.log"
+        environment = await asyncio.to_thread(ensure, None, log.info)
+        triton = EmbeddedTriton(environment, options.repository, tuple(catalog), path)
+        stack.callback(triton.stop)
+        await asyncio.to_thread(triton.start)
+        supervisor = asyncio.create_task(Supervisor(triton).run())
+        try:
+            yield triton.address
+        finally:
+            supervisor.cancel()
+            await asyncio.wait((supervisor,))

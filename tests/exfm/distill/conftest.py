@@ -1,0 +1,16 @@
+"""A small configuration that trains within a second."""
+
+import pytest
+
+from exfm.distill.config import StreamOptions, StudentOptions, TeacherOptions, TrainConfig
+from exfm.distill.counters import CounterOptions
+
+
+@pytest.fixture
+def config() -> TrainConfig:
+    return TrainConfig(
+        stream=StreamOptions(chunk=100, batch=50),
+        teacher=TeacherOptions(model={"layers": 1, "hidden": 16, "fmb": 2, "lcb": 2, "rank": 3, "counter_hidden": 8}),
+        student=StudentOptions(dimension=8, model={"compressed": 2, "user_hidden": 8, "hidden": 16, "width": 8}),
+        counters=CounterOptions(keys=("user", "ad", "user*topic")),
+    )

@@ -1,0 +1,197 @@
+"""The runner without Triton: its backend module is replaced by a stand-in, everything else is real."""
+
+import importlib
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from exfm.features.encoding import MISSING
+from exfm.features.schema import Schema
+
+VERTICAL = "feed_click"
+
+
+class FakeTensor:
+    def __init__(self, name: str, value: Any) -> None:
+        self.name, self.value = name, value
+
+    def as_numpy(self) -> Any:
+        return self.value
+
+
+class FakeError:
+    CANCELLED, INVALID_ARG = "cancelled", "invalid"
+
+    def __init__(self, message: str, code: str) -> None:
+        self.message, self.code = message, code
+
+
+class FakeRequest:
+    """One request as Triton hands it over: every tensor with the batch dimension of 1."""
+
+    def __init__(self, tensors: dict[str, Any], cancelled: bool = False) -> None:
+        self.tensors = {name: value[None] if name.startswith("c") else value for name, value in tensors.items()}
+        self.cancelled = cancelled
+        self.asked = 0
+
+    def is_cancelled(self) -> bool:
+        self.asked += 1
+        return self.cancelled
+
+
+class FakeResponse:
+    def __init__(self, tensors: list[FakeTensor] | None = None, error: FakeError | None = None) -> None:
+        self.error = error
+        self.outputs = {tensor.name: tensor.value for tensor in tensors or ()}
+
+
+@pytest.fixture(scope="module")
+def runner() -> Iterator[ModuleType]:
+    fake = SimpleNamespace(
+        Tensor=FakeTensor,
+        TritonError=FakeError,
+        InferenceResponse=FakeResponse,
+        get_input_tensor_by_name=lambda request, name: FakeTensor(name, request.tensors[name]),
+    )
+    path = list(sys.path)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "triton_python_backend_utils", fake)
+        yield importlib.import_module("exporter.runner.model")
+    sys.path[:] = path
+    sys.modules.pop("exporter.runner.model")
+
+
+@pytest.fixture(scope="module")
+def own(tiny_schema: Schema) -> Schema:
+    return tiny_schema.for_vertical(VERTICAL)
+
+
+@pytest.fixture(scope="module")
+def scorer(runner: ModuleType, published_repository: Path, own: Schema) -> Any:
+    return runner.Scorer(published_repository / VERTICAL / "1", own)
+
+
+@pytest.fixture
+def model(runner: ModuleType, scorer: Any) -> Any:
+    model = runner.TritonPythonModel()
+    model._scorer, model._names = scorer, [tensor.name for tensor in scorer._tensors]
+    return model
+
+
+@pytest.mark.parametrize("version", ["2.0.0", "2.4.6", "10.1"])
+def test_check_numpy_refuses_2_and_later(runner: ModuleType, version: str) -> None:
+    with pytest.raises(runner.NotServableError, match=f"numpy {version}"):
+        runner.check_numpy(version)
+
+
+def test_check_numpy_accepts_1(runner: ModuleType) -> None:
+    runner.check_numpy("1.26.4")
+
+
+def test_check_schema_refuses_another_digest(runner: ModuleType, own: Schema) -> None:
+    runner.check_schema(own, own.digest)
+    with pytest.raises(runner.NotServableError, match="schema_hash 'other'"):
+        runner.check_schema(own, "other")
+
+
+def test_initialize_refuses_numpy_2_before_anything_else(runner: ModuleType) -> None:
+    with pytest.raises(runner.NotServableError, match="numpy below 2"):
+        runner.TritonPythonModel().initialize({})
+
+
+def test_initialize_refuses_a_foreign_encoding(
+    runner: ModuleType, published_repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "check_numpy", lambda _: None)
+    args = {"model_repository": str(published_repository / VERTICAL), "model_version": "1"}
+    with pytest.raises(runner.NotServableError, match="the encoding comes from"):
+        runner.TritonPythonModel().initialize(args)
+
+
+def test_warm_up_refuses_scores_that_are_off(scorer: Any, runner: ModuleType, published_repository: Path) -> None:
+    golden = dict(np.load(published_repository / VERTICAL / "1" / "golden.npz"))
+    scorer.warm_up(golden, [1, 500])
+    with pytest.raises(runner.NotServableError, match=r"golden\.npz"):
+        scorer.warm_up({**golden, "probability": golden["probability"] + 0.01}, [])
+    with pytest.raises(runner.NotServableError, match=r"golden\.npz"):
+        scorer.warm_up({**golden, "probability": golden["probability"] * np.nan}, [])
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(sizes=st.lists(st.integers(1, 60), min_size=1, max_size=8), seed=st.integers(0, 1000))
+def test_scores_are_the_same_alone_and_in_any_batch(
+    scorer: Any, own: Schema, make_request: Any, sizes: list[int], seed: int
+) -> None:
+    requests = [make_request(own, size, seed + place) for place, size in enumerate(sizes)]
+    together = scorer.score(requests)
+    for request, scores in zip(requests, together, strict=True):
+        (alone,) = scorer.score([request])
+        np.testing.assert_allclose(scores.probability, alone.probability, atol=1e-6)
+        assert scores.unknown == alone.unknown
+
+
+def test_unknown_counts_given_values_outside_the_vocabulary(scorer: Any, own: Schema, make_request: Any) -> None:
+    request = make_request(own, 3)
+    names = [f.name for f in own.side("ad")]
+    request["request_ids"][:] = MISSING
+    request["candidate_ids"][:, names.index("genre")] = [10, 777, MISSING]
+    request["candidate_ids"][:, names.index("ad")] = [MISSING, 1, 2]
+    other = {name: value.copy() for name, value in request.items()}
+    other["candidate_ids"][:, names.index("genre")] = 888
+    assert [scores.unknown for scores in scorer.score([request, other, request])] == [1, 3, 1]
+
+
+def test_a_bad_request_leaves_the_others_alone(model: Any, own: Schema, make_request: Any) -> None:
+    good = make_request(own, 5)
+    short = FakeRequest(make_request(own, 4))
+    short.tensors["candidate_numbers"] = short.tensors["candidate_numbers"][:, :3]
+    wide = FakeRequest(make_request(own, 4))
+    wide.tensors["request_ids"] = np.zeros((1, 9), np.int64)
+    twice = FakeRequest(make_request(own, 4))
+    twice.tensors["request_ids"] = np.zeros((2, 4), np.int64)
+    typed = FakeRequest(make_request(own, 4))
+    typed.tensors["candidate_ids"] = typed.tensors["candidate_ids"].astype(np.int32)
+    answers = model.execute([short, FakeRequest(good), wide, twice, typed, FakeRequest(good)])
+    for place, name in ((0, "candidate_numbers"), (2, "request_ids"), (3, "request_ids"), (4, "candidate_ids")):
+        assert answers[place].error.code == FakeError.INVALID_ARG
+        assert answers[place].error.message.startswith(name)
+    (alone,) = model.execute([FakeRequest(good)])
+    for place in (1, 5):
+        np.testing.assert_allclose(answers[place].outputs["probability"], alone.outputs["probability"], atol=1e-6)
+        assert answers[place].outputs["probability"].shape == (1, 5, 2)
+        assert answers[place].outputs["unknown"].shape == (1, 1)
+
+
+def test_a_large_cancelled_request_is_skipped(model: Any, own: Schema, make_request: Any, runner: ModuleType) -> None:
+    large = make_request(own, runner.ASK_FROM_CANDIDATES)
+    cancelled, live = FakeRequest(large, cancelled=True), FakeRequest(large)
+    small = FakeRequest(make_request(own, 2), cancelled=True)
+    answers = model.execute([cancelled, live, small])
+    assert answers[0].error.code == FakeError.CANCELLED
+    assert answers[1].error is None
+    assert answers[2].error is None, "asking would take longer than answering"
+    assert small.asked == 0
+
+
+def test_execute_of_none_left_runs_nothing(model: Any) -> None:
+    assert model.execute([]) == []
+
+
+def test_a_schema_without_candidate_numbers_is_served(
+    runner: ModuleType, published_repository: Path, tiny_schema: Schema, make_request: Any, tmp_path: Path
+) -> None:
+    own = tiny_schema.for_vertical("feed_long_view")
+    folder = shutil.copytree(published_repository / "feed_long_view" / "1", tmp_path / "1")
+    scorer = runner.Scorer(folder, own)
+    assert [scores.probability.shape for scores in scorer.score([make_request(own, n) for n in (3, 1)])] == [
+        (3, 1),
+        (1, 1),
+    ]

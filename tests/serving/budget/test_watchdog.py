@@ -1,0 +1,114 @@
+import asyncio
+import time
+
+import pytest
+
+from serving.budget.deadline import Deadline
+from serving.budget.watchdog import Watchdog
+from serving.errors import BusyError, LateError, UnavailableError
+
+
+async def _drained(watchdog: Watchdog) -> bool:
+    for _ in range(200):
+        if watchdog.running == 0:
+            return True
+        await asyncio.sleep(0.005)
+    return False
+
+
+async def test_quick_work_gives_its_result_and_its_errors() -> None:
+    watchdog = Watchdog()
+
+    async def fail() -> int:
+        raise BusyError("full")
+
+    async def work() -> int:
+        return 7
+
+    assert await watchdog.within(work(), Deadline.after(1)) == 7
+    with pytest.raises(BusyError, match="full"):
+        await watchdog.within(fail(), Deadline.after(1))
+    assert await _drained(watchdog)
+
+
+async def test_late_work_is_cancelled_at_the_deadline() -> None:
+    watchdog, ended = Watchdog(), asyncio.Event()
+
+    async def work() -> None:
+        try:
+            await asyncio.sleep(60)
+        finally:
+            ended.set()
+
+    with pytest.raises(LateError):
+        await watchdog.within(work(), Deadline.after(0.02))
+    await asyncio.wait_for(ended.wait(), 1)
+    assert await _drained(watchdog)
+
+
+async def test_work_that_ignores_its_cancellation_holds_nothing_back() -> None:
+    watchdog, release = Watchdog(), asyncio.Event()
+
+    async def stubborn() -> None:
+        while not release.is_set():
+            try:
+                await release.wait()
+            except asyncio.CancelledError:
+                continue
+
+    start_s = time.monotonic()
+    with pytest.raises(LateError):
+        await watchdog.within(stubborn(), Deadline.after(0.02))
+    assert time.monotonic() - start_s < 0.5
+    assert watchdog.running == 1
+    release.set()
+    assert await _drained(watchdog)
+
+
+async def test_a_cancelled_request_cancels_its_work_and_stays_cancelled() -> None:
+    watchdog, started, ended = Watchdog(), asyncio.Event(), asyncio.Event()
+
+    async def work() -> None:
+        started.set()
+        try:
+            await asyncio.sleep(60)
+        finally:
+            ended.set()
+
+    request = asyncio.create_task(watchdog.within(work(), Deadline.after(60)))
+    await started.wait()
+    request.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await request
+    await asyncio.wait_for(ended.wait(), 1)
+    assert await _drained(watchdog)
+
+
+async def test_work_that_gives_itself_up_is_unavailable_and_not_our_cancellation() -> None:
+    async def work() -> None:
+        raise asyncio.CancelledError
+
+    with pytest.raises(UnavailableError):
+        await Watchdog().within(work(), Deadline.after(1))
+
+
+async def test_a_failure_after_the_deadline_is_swallowed() -> None:
+    watchdog = Watchdog()
+
+    async def work() -> None:
+        try:
+            await asyncio.sleep(60)
+        finally:
+            raise BusyError("too late to matter")
+
+    with pytest.raises(LateError):
+        await watchdog.within(work(), Deadline.after(0.01))
+    assert await _drained(watchdog)
+
+
+async def test_a_deadline_that_has_passed_is_late_at_once() -> None:
+    async def work() -> None:
+        await asyncio.sleep(60)
+
+    with pytest.raises(LateError):
+        await Watchdog().within(work(), Deadline.after(-1))

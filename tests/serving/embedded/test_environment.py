@@ -1,0 +1,78 @@
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from serving.embedded import environment as module
+from serving.embedded.environment import STAMP, TritonEnvironment, default_path, ensure, main
+from serving.embedded.errors import EnvironmentUnusableError
+
+
+def test_numpy_is_below_2_in_it(triton_environment: TritonEnvironment) -> None:
+    command = [str(triton_environment.python), "-c", "import numpy; print(numpy.__version__)"]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.startswith("1.26.")
+
+
+def test_its_place_comes_from_the_variable(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("EXFM_TRITON_ENV", str(tmp_path / "here"))
+    assert default_path() == tmp_path / "here"
+    monkeypatch.delenv("EXFM_TRITON_ENV")
+    monkeypatch.chdir(tmp_path)
+    assert default_path() == tmp_path / ".venv-triton"
+
+
+def test_a_finished_one_is_not_built_again(
+    triton_environment: TritonEnvironment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_build", pytest.fail)
+    assert ensure(triton_environment.path) == triton_environment
+
+
+@pytest.mark.parametrize(("stamp", "said"), [(None, "no finished"), ("{}", "has other pins")])
+def test_an_unfinished_or_stale_one_is_built_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stamp: str | None, said: str
+) -> None:
+    built: list[Path] = []
+
+    def build(environment: TritonEnvironment, report: object) -> None:
+        built.append(environment.path)
+        raise EnvironmentUnusableError("no network")
+
+    if stamp is not None:
+        (tmp_path / STAMP).write_text(stamp)
+    monkeypatch.setattr(module, "_build", build)
+    steps: list[str] = []
+    with pytest.raises(EnvironmentUnusableError, match="no network"):
+        ensure(tmp_path, steps.append)
+    assert built == [tmp_path]
+    assert said in steps[0]
+
+
+def test_missing_parts_are_named(tmp_path: Path) -> None:
+    (tmp_path / STAMP).write_text(module._stamp_text())
+    with pytest.raises(EnvironmentUnusableError, match=r"bin/python is missing; build it with"):
+        TritonEnvironment(tmp_path).verify()
+
+
+def test_variables_keep_the_callers_python_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", "/elsewhere")
+    monkeypatch.setenv("PATH", "/usr/bin")
+    variables = TritonEnvironment(tmp_path).variables()
+    assert "PYTHONPATH" not in variables
+    assert variables["PATH"] == f"{tmp_path}/bin:/usr/bin"
+    assert "nvidia_pytriton.libs" in variables["LD_LIBRARY_PATH"]
+
+
+def test_the_installers_last_lines_are_shown() -> None:
+    with pytest.raises(EnvironmentUnusableError, match="failed with 3:\nno such wheel"):
+        module._run("sh", "-c", "echo no such wheel; exit 3")
+
+
+def test_the_command_checks_without_building(
+    triton_environment: TritonEnvironment, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--check", "--path", str(tmp_path)]) == 1
+    assert "no finished Triton environment" in capsys.readouterr().err
+    assert main(["--check", "--json", "--path", str(triton_environment.path)]) == 0
+    assert json.loads(capsys.readouterr().out)["path"] == str(triton_environment.path)

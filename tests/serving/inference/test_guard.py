@@ -1,0 +1,123 @@
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from serving.budget.deadline import Deadline
+from serving.catalog import Catalog
+from serving.errors import BadScoresError, BusyError, LateError, UnavailableError
+from serving.inference.canary import Canary, Finding
+from serving.inference.guard import GuardedScorer
+from serving.inference.scorer import Scores
+from serving.query import RankQuery
+
+
+class Puppet:
+    """Answers everything, canaries too, as `does` says: a delay, an offset or an error."""
+
+    def __init__(self, known: Any) -> None:
+        self._known = known
+        self.does: Any = None
+
+    async def score(self, query: RankQuery, until: Deadline) -> Scores:
+        if isinstance(self.does, Exception):
+            raise self.does
+        if self.does == "slow":
+            await asyncio.sleep(query.vertical.budget_s * 1.5)
+        if self.does == "hang":
+            await asyncio.sleep(60)
+        off = self.does if isinstance(self.does, float) else 0.0
+        return Scores(np.clip(self._known + np.float32(off), 0, 1))
+
+
+@pytest.fixture
+def puppet(catalog: Catalog) -> Puppet:
+    return Puppet(catalog["feed_click"].golden.probability)
+
+
+@pytest.fixture
+def guard(catalog: Catalog, puppet: Puppet) -> GuardedScorer:
+    return GuardedScorer(puppet, Canary(catalog["feed_click"], patience_s=0.1))
+
+
+@pytest.mark.parametrize(
+    ("does", "finding"),
+    [
+        (None, Finding.PASSED),
+        (5e-5, Finding.PASSED),
+        (0.01, Finding.WRONG),
+        (BadScoresError("empty"), Finding.WRONG),
+        (RuntimeError("ours"), Finding.WRONG),
+        ("slow", Finding.SLOW),
+        ("hang", Finding.SILENT),
+        (LateError("queue"), Finding.SILENT),
+        (BusyError("full"), Finding.SILENT),
+        (UnavailableError("gone"), Finding.GONE),
+    ],
+)
+async def test_trust_begins_with_the_right_answer_in_time_and_nothing_else(
+    guard: GuardedScorer, puppet: Puppet, does: Any, finding: Finding
+) -> None:
+    assert not guard.trusted
+    puppet.does = does
+    assert (await guard.check()).finding is finding
+    assert guard.trusted is (finding is Finding.PASSED)
+
+
+@pytest.mark.parametrize(
+    ("does", "rounds"), [(0.01, 1), (UnavailableError("gone"), 1), (BadScoresError("empty"), 1), ("hang", 2)]
+)
+async def test_trust_ends(guard: GuardedScorer, puppet: Puppet, does: Any, rounds: int) -> None:
+    await guard.check()
+    puppet.does = does
+    for _ in range(rounds):
+        assert guard.trusted
+        await guard.check()
+    assert not guard.trusted
+    puppet.does = None
+    await guard.check()
+    assert guard.trusted
+
+
+async def test_slow_right_answers_keep_trust(guard: GuardedScorer, puppet: Puppet) -> None:
+    await guard.check()
+    puppet.does = "slow"
+    for _ in range(3):
+        await guard.check()
+    assert guard.trusted
+
+
+async def test_silence_counts_in_a_row_only(guard: GuardedScorer, puppet: Puppet) -> None:
+    await guard.check()
+    for does in (LateError("1"), None, LateError("1"), None):
+        puppet.does = does
+        await guard.check()
+        assert guard.trusted
+
+
+async def test_requests_pass_only_with_trust(guard: GuardedScorer, catalog: Catalog, make_query: Any) -> None:
+    with pytest.raises(UnavailableError, match="canary"):
+        await guard.score(make_query(), Deadline.after(1))
+    await guard.check()
+    assert (await guard.score(make_query(), Deadline.after(1))).probability.shape == (8, 2)
+
+
+async def test_a_lost_connection_ends_the_trust_before_the_next_canary(
+    guard: GuardedScorer, puppet: Puppet, make_query: Any
+) -> None:
+    doubts = []
+    guard.on_doubt = lambda: doubts.append(1)
+    await guard.check()
+    puppet.does = UnavailableError("reset")
+    with pytest.raises(UnavailableError, match="reset"):
+        await guard.score(make_query(), Deadline.after(1))
+    assert not guard.trusted
+    assert doubts == [1]
+
+
+@pytest.fixture
+def make_query(catalog: Catalog) -> Callable[[], RankQuery]:
+    vertical = catalog["feed_click"]
+    return lambda: RankQuery("r", vertical, vertical.golden.inputs, np.arange(8), np.ones(8))

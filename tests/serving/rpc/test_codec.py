@@ -1,0 +1,171 @@
+import json
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from serving.budget.ledger import Ledger
+from serving.catalog import Catalog, Vertical
+from serving.errors import InvalidRequestError
+from serving.ladder.ladder import Answer
+from serving.ladder.order import order
+from serving.ladder.tier import Reason, Tier
+from serving.query import RankQuery
+from serving.rpc.codec import decode, encode, enter, parse, request_bytes, request_limit
+from serving.rpc.describe import describe
+from serving.rpc.pb import ranking_pb2 as pb
+
+Make = Callable[..., pb.RankRequest]
+Change = Callable[[pb.RankRequest], Any]
+
+
+@pytest.fixture
+def vertical(catalog: Catalog) -> Vertical:
+    return catalog["feed_click"]
+
+
+def test_blocks_become_tensors_in_the_order_of_the_signature(vertical: Vertical, make_message: Make) -> None:
+    message = make_message(4)
+    query = decode(message, vertical)
+    user, context = (np.frombuffer(part.ids, "<i8") for part in (message.user, message.context))
+    np.testing.assert_array_equal(query.inputs["request_ids"], [[*user, *context]])
+    assert query.inputs["request_numbers"].shape == (1, 2)
+    assert query.inputs["candidate_ids"].tobytes() == message.ads.ids
+    assert query.inputs["candidate_numbers"].shape == (4, 1)
+    assert query.ads.tolist() == [100, 101, 102, 103]
+    np.testing.assert_array_equal(query.bids, message.bids)
+    assert len(query) == 4
+
+
+def test_the_candidates_are_not_copied_once_they_are_bytes(vertical: Vertical, make_message: Make) -> None:
+    values = decode(make_message(4), vertical).inputs["candidate_ids"]
+    assert not values.flags.owndata
+    assert not values.flags.writeable
+
+
+def test_without_bids_every_bid_is_1(vertical: Vertical, make_message: Make) -> None:
+    message = make_message(3)
+    del message.bids[:]
+    assert decode(message, vertical).bids.tolist() == [1.0, 1.0, 1.0]
+
+
+def _numbers(value: float) -> Change:
+    def change(message: pb.RankRequest) -> None:
+        values = np.frombuffer(message.ads.numbers, "<f4").copy()
+        values[2] = value
+        message.ads.numbers = values.tobytes()
+
+    return change
+
+
+BAD: dict[str, tuple[Change, str]] = {
+    "no candidates": (lambda m: m.ClearField("ad_ids"), "0 candidates; feed_click takes 1 to 500"),
+    "too many": (lambda m: m.ad_ids.extend(range(600)), "605 candidates; feed_click takes 1 to 500"),
+    "one ad too few": (lambda m: m.ad_ids.pop(), r"block ads.ids: expected 4 x 16 = 64 bytes, got 80"),
+    "no user": (lambda m: m.ClearField("user"), r"block user.ids: expected 1 x 16 = 16 bytes, got 0"),
+    "half a context": (
+        lambda m: setattr(m.context, "numbers", b"\0\0"),
+        r"block context.numbers: expected 1 x 4 = 4 bytes, got 2",
+    ),
+    "a block of other size": (
+        lambda m: setattr(m.ads, "numbers", b"\0" * 24),
+        r"block ads.numbers: expected 5 x 4 = 20 bytes, got 24",
+    ),
+    "nan": (_numbers(float("nan")), "block ads.numbers: feature 'length' in row 2 is nan, not a finite number"),
+    "infinity": (_numbers(float("-inf")), "feature 'length' in row 2 is -inf"),
+    "too few bids": (lambda m: m.bids.pop(), "4 bids for 5 candidates"),
+    "negative bid": (lambda m: m.bids.__setitem__(3, -1.0), "bids: row 3 is -1.0, not a finite number >= 0"),
+    "infinite bid": (lambda m: m.bids.__setitem__(0, float("inf")), "bids: row 0 is inf"),
+    "nan bid": (lambda m: m.bids.__setitem__(0, float("nan")), "bids: row 0 is nan"),
+    "long id": (lambda m: setattr(m, "request_id", "x" * 257), "request_id is longer than 256 bytes"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_a_bad_request_is_refused_by_name(vertical: Vertical, make_message: Make, case: str) -> None:
+    change, says = BAD[case]
+    message = make_message(5)
+    change(message)
+    with pytest.raises(InvalidRequestError, match=says):
+        decode(message, vertical)
+
+
+def test_the_most_candidates_fit(vertical: Vertical, make_message: Make, catalog: Catalog) -> None:
+    message = make_message(vertical.max_candidates)
+    assert len(decode(message, vertical)) == vertical.max_candidates
+    assert message.ByteSize() <= request_bytes(vertical) < request_limit(catalog)
+
+
+def _decoded(catalog: Catalog, payload: bytes) -> RankQuery | None:
+    try:
+        message = parse(payload)
+        return decode(message, catalog["feed_click"])
+    except InvalidRequestError:
+        return None
+
+
+@given(payload=st.binary(max_size=300))
+def test_any_bytes_are_a_query_or_an_invalid_request(catalog: Catalog, payload: bytes) -> None:
+    _decoded(catalog, payload)
+
+
+@given(data=st.data())
+def test_a_damaged_request_is_a_query_or_an_invalid_request(
+    catalog: Catalog, make_message: Make, data: st.DataObject
+) -> None:
+    payload = bytearray(make_message(3).SerializeToString())
+    for _ in range(data.draw(st.integers(1, 4))):
+        payload[data.draw(st.integers(0, len(payload) - 1))] = data.draw(st.integers(0, 255))
+    query = _decoded(catalog, bytes(payload[: data.draw(st.integers(0, len(payload)))]))
+    if query is not None:
+        assert np.isfinite(query.inputs["candidate_numbers"]).all()
+        assert np.isfinite(query.bids).all()
+
+
+@given(candidates=st.integers(1, 40), seed=st.integers(0, 2**32))
+def test_a_ranking_survives_the_wire(catalog: Catalog, make_message: Make, candidates: int, seed: int) -> None:
+    query = decode(parse(make_message(candidates, seed=seed).SerializeToString()), catalog["feed_click"])
+    probability = np.random.default_rng(seed).random((candidates, 2)).astype(np.float32)
+    ordered = order(query.bids, probability)
+    answer = Answer(probability, Tier.PRIOR, Reason.NO_TIME, 7)
+    response = pb.RankResponse.FromString(encode(query, answer, ordered).SerializeToString())
+    assert np.array(response.ad_ids).tolist() == query.ads[ordered.index].tolist()
+    np.testing.assert_array_equal(response.expected_values, ordered.expected)
+    for column, scores in enumerate(response.scores):
+        assert scores.task == query.vertical.tasks[column]
+        np.testing.assert_array_equal(np.array(scores.probabilities, np.float32), probability[ordered.index, column])
+    assert (response.tier, response.tier_reason, response.unknown_values) == (pb.TIER_PRIOR, "no_time", 7)
+    assert (response.model.name, response.model.version) == ("feed_click", 3)
+
+
+def test_the_ledger_sums_exactly_on_the_wire(clock: Any) -> None:
+    ledger, response = Ledger(clock(), clock), pb.RankResponse()
+    for name in ("decode", "score", "order"):
+        clock.now_s += 0.0012345678
+        ledger.close(name)
+    enter(response, ledger, 0.025)
+    assert response.ledger.budget_us == 25_000
+    assert response.ledger.spent_us == sum(stage.duration_us for stage in response.ledger.stages)
+    assert [stage.name for stage in response.ledger.stages] == ["decode", "score", "order"]
+
+
+def test_the_description_says_all_that_a_caller_needs(vertical: Vertical) -> None:
+    said = describe(vertical, (Tier.FULL, Tier.PRIOR))
+    assert (said.vertical, list(said.tasks), said.budget_ms) == ("feed_click", ["click", "like"], 50.0)
+    assert said.max_candidates == 500
+    assert [(block.side, block.kind, block.row_bytes) for block in said.blocks] == [
+        ("user", "ids", 16),
+        ("user", "numbers", 4),
+        ("context", "ids", 16),
+        ("context", "numbers", 4),
+        ("ad", "ids", 16),
+        ("ad", "numbers", 4),
+    ]
+    assert [column.name for column in said.blocks[0].columns] == ["user", "city"]
+    assert said.blocks[0].columns[1].vocabulary_size == 3
+    assert said.schema_hash == vertical.schema.digest
+    assert vertical.schema.from_dict(json.loads(said.schema_json)) == vertical.schema
+    assert list(said.tiers) == [pb.TIER_FULL, pb.TIER_PRIOR]
