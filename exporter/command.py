@@ -31,7 +31,7 @@ exit codes: 0 published; 2 the checkpoint was refused or an argument is wrong; 1
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code."""
     options = _parser().parse_args(argv)
-    batching = Batching(options.max_batch, options.max_queue, options.queue_delay_us, options.instances)
+    batching = Batching(options.max_batch, options.max_queue, options.instances)
     started_s = time.monotonic()
 
     def report(step: str) -> None:
@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         published = export(options.checkpoint, options.repository, batching, report)
     except ExportRefusedError as error:
-        sys.stderr.write(f"exfm-export: {error}\n")
+        sys.stderr.write(f"exfm-export: {str(error).splitlines()[0]}\n")
         return 2
     except OSError as error:
         sys.stderr.write(f"exfm-export: {options.repository}: {error}\n")
@@ -61,9 +61,11 @@ def _parser() -> argparse.ArgumentParser:
     group.add_argument("--max-batch", type=_count, default=usual.max_requests, help="requests in one run (%(default)s)")
     group.add_argument("--max-queue", type=_count, default=usual.max_queue, help="requests that wait (%(default)s)")
     group.add_argument(
-        "--queue-delay-us", type=int, default=usual.queue_delay_us, help="wait for a fuller batch (%(default)s)"
+        "--instances",
+        type=_count,
+        default=usual.instances,
+        help="processes; with fewer than two a request now and then waits half a second (%(default)s)",
     )
-    group.add_argument("--instances", type=_count, default=usual.instances, help="processes (%(default)s)")
     return parser
 
 

@@ -22,14 +22,17 @@ class Batching:
     Attributes:
         max_requests: the most requests in one run of the graph.
         max_queue: the most requests that wait; more are refused at once.
-        queue_delay_us: how long to wait for a fuller batch, microseconds; all of it is the first request's budget.
-        instances: copies of the model; each is a process with one thread.
+        instances: copies of the model, each a process with one thread and the weights in its own memory.
+
+    With one instance and a queue timeout Triton sometimes leaves a request that arrives just as the instance ends
+    another one: nobody wakes its batcher before the next arrival or half a second. Two instances nearly always wake it,
+    hence the default. A delay for fuller batches is not offered: together with a queue timeout it makes Triton lose
+    count of its idle instances, and throughput decays until the model is loaded anew (server issue 8870).
     """
 
-    max_requests: int = 16
+    max_requests: int = 8
     max_queue: int = 128
-    queue_delay_us: int = 0
-    instances: int = 1
+    instances: int = 2
 
 
 DEFAULT_BATCHING = Batching()
@@ -51,7 +54,6 @@ def model_config(schema: Schema, version: int, batching: Batching) -> Any:
     config.output.add(name=PROBABILITY, data_type=model_config_pb2.TYPE_FP32, dims=[-1, len(schema.tasks)])
     config.output.add(name=UNKNOWN, data_type=model_config_pb2.TYPE_INT32, dims=[1])
     config.instance_group.add(count=batching.instances, kind=model_config_pb2.ModelInstanceGroup.KIND_CPU)
-    config.dynamic_batching.max_queue_delay_microseconds = batching.queue_delay_us
     policy = config.dynamic_batching.default_queue_policy
     policy.timeout_action = model_config_pb2.ModelQueuePolicy.REJECT
     policy.default_timeout_microseconds = round(vertical.budget_ms * 1000)

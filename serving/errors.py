@@ -63,7 +63,7 @@ class LateError(BackendError):
 
 
 class BusyError(BackendError):
-    """The backend refused the work because its queue is full."""
+    """The backend lives but had no room: its queue is full, or the work's time ran out in it."""
 
 
 class UnavailableError(BackendError):

@@ -48,9 +48,11 @@ class Ranker:
         """
         ledger = Ledger(arrival.arrived_s, self._clock)
         ledger.close("wait")
+        if arrival.hopeless:
+            raise DeadlinePassedError("the caller's deadline was over before the request could be taken up")
         message = parse(payload)
         vertical = self._catalog.find(message.vertical)
-        deadline = self._deadline(arrival, vertical.budget_s)
+        deadline = Deadline.at_door(arrival, vertical.budget_s, self._clock)
         query = decode(message, vertical)
         ledger.close("decode")
         until = deadline.less(self._reserve.of(deadline.budget_s))
@@ -67,9 +69,3 @@ class Ranker:
     def describe(self, name: str) -> pb.DescribeVerticalResponse:
         """What a vertical expects and promises; `UnknownVerticalError` if this server has none of that name."""
         return describe(self._catalog.find(name), self._ladders[name].tiers)
-
-    def _deadline(self, arrival: Arrival, budget_s: float) -> Deadline:
-        deadline = Deadline.at_door(arrival, budget_s, self._clock)
-        if deadline.remaining_s() <= 0:
-            raise DeadlinePassedError("the deadline was over before the request could be taken up")
-        return deadline

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 Tensors = dict[str, NDArray[Any]]
 MakeRequest = Callable[..., Tensors]
 MakeCheckpoint = Callable[..., "Checkpoint"]
+pytest_plugins = ["tests.kuairand_files"]
 _CITIES = ("berlin", "lyon", "oslo")
 
 
@@ -40,8 +41,8 @@ def tiny_schema() -> Schema:
     )
     names = tuple(feature.name for feature in features if feature.name not in ("slot", "length"))
     verticals = (
-        Vertical("feed_click", ("click", "like"), budget_ms=50.0, max_candidates=500),
-        Vertical("feed_long_view", ("long_view",), budget_ms=40.0, max_candidates=300, features=names),
+        Vertical("feed_click", ("click", "like"), budget_ms=250.0, max_candidates=500),
+        Vertical("feed_long_view", ("long_view",), budget_ms=200.0, max_candidates=300, features=names),
     )
     return Schema("tiny", features, verticals)
 
@@ -137,3 +138,13 @@ def embedded_triton(
     log = tmp_path_factory.mktemp("triton") / "triton.log"
     with EmbeddedTriton(triton_environment, published_repository, ("feed_click", "feed_long_view"), log) as triton:
         yield triton
+
+
+@pytest.fixture
+def free_port() -> int:
+    """A TCP port of the loopback that nobody had a moment ago."""
+    import socket
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-import torch
 from tqdm import tqdm
 
 from exfm.data.errors import DataError
@@ -47,7 +46,6 @@ Next: exfm-export publishes the students.
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; 0 done, 1 failed, 2 the input or its settings were refused."""
     asked = _parser().parse_args(arguments)
-    torch.set_num_threads(asked.threads)
     try:
         report = _train(asked)
     except REFUSED as error:
@@ -71,7 +69,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, default=Path("build/run"), metavar="DIR", help="default: build/run")
     parser.add_argument("--config", type=Path, metavar="FILE", help="TOML over the source's packaged settings")
     parser.add_argument("--seed", type=int, help="of weights, shuffling and the simulator (default: the settings', 0)")
-    parser.add_argument("--threads", type=_threads, default=2, help="of torch (default: 2)")
+    parser.add_argument(
+        "--threads", type=_threads, default=1, help="of torch (default: 1; batches are too small for more)"
+    )
     parser.add_argument("--json", action="store_true", help="print the report as JSON instead of a table")
     return parser
 
@@ -89,7 +89,7 @@ def _train(asked: argparse.Namespace) -> TrainingReport:
     config = load_config(source.name, asked.config, overrides)
     bar: tqdm[NoReturn] = tqdm(total=len(source.examples), unit="row", desc=source.name, file=sys.stderr, leave=False)
     with bar:
-        return train(source, config, asked.out, _shown_on(bar))
+        return train(source, config, asked.out, _shown_on(bar), threads=asked.threads)
 
 
 def _shown_on(bar: "tqdm[NoReturn]") -> Callable[[Progress], None]:

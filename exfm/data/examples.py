@@ -60,6 +60,12 @@ class Examples:
         """Rows start to stop, as views."""
         return self._each(lambda array: array[start:stop])
 
+    def in_time_order(self) -> "Examples":
+        """The rows by time, rows of one time in the order they have; itself if that is its order."""
+        if (self.time_ms[1:] >= self.time_ms[:-1]).all():
+            return self
+        return self.take(np.argsort(self.time_ms, kind="stable"))
+
     def project(self, schema: Schema, sub: Schema) -> "Examples":
         """The same rows with only the features of `sub`; see `project`."""
         return replace(self, blocks=project(self.blocks, schema, sub))
@@ -73,6 +79,8 @@ class Examples:
 
 def concat(parts: Sequence[Examples]) -> Examples:
     """The rows of all parts, one after the other; all must have the same blocks, tasks and widths."""
+    if len(parts) == 1:
+        return parts[0]
 
     def join(values: list[Any]) -> Any:
         if isinstance(values[0], dict):

@@ -60,7 +60,7 @@ def read_kuairand(layout: Layout) -> tuple[Schema, Examples, Catalogue, Catalogu
     users = _read_catalogue(schema, "user", read_table(layout.users), schema.columns.user)
     ads = _read_catalogue(schema, "ad", _with_aspect_ratio(read_table(layout.videos)), schema.columns.ad)
     whole = concat([_read_log(file, schema, users, ads) for file in layout.logs])
-    return schema, whole.take(np.argsort(whole.time_ms, kind="stable")), ads, users
+    return schema, whole.in_time_order(), ads, users
 
 
 def _read_catalogue(schema: Schema, side: Side, table: Table, key: str) -> Catalogue:
@@ -89,7 +89,8 @@ def _read_log(file: Path, schema: Schema, users: Catalogue, ads: Catalogue) -> E
         bid=np.ones(len(table), np.float32),
         signals={WATCHED_SHARE: _watched_share(table)},
     )
-    return examples.take(_first_of_equal(table, (user, ad, time_ms)))
+    keep = _first_of_equal(table, (user, ad, time_ms))
+    return examples if keep.all() else examples.take(keep)
 
 
 def _joined(catalogue: Catalogue, wanted: NDArray[np.int64], column: Column) -> Blocks:

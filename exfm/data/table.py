@@ -75,7 +75,7 @@ def read_table(file: Path, columns: list[str] | None = None) -> Table:
         raise DataError(f"expected a file ending in {' or '.join(SUFFIXES)}", file)
     try:
         return _read_parquet(file, columns) if file.suffix == ".parquet" else _read_csv(file, columns)
-    except (pa.ArrowException, csv.Error, OSError, UnicodeDecodeError) as error:
+    except (pa.ArrowException, csv.Error, OSError) as error:
         raise DataError(f"cannot be read: {' '.join(str(error).split())}", file) from error
 
 
@@ -88,34 +88,43 @@ def _read_parquet(file: Path, columns: list[str] | None) -> Table:
 
 
 def _read_csv(file: Path, columns: list[str] | None) -> Table:
-    def refuse(row: Any) -> str:
-        # pyarrow counts physical rows from 1, header included.
-        where = None if row.number is None else row.number - 1
-        raise DataError(f"{row.actual_columns} cells where the header has {row.expected_columns}", file, row=where)
+    broken: list[Any] = []
+
+    def remember(row: Any) -> str:
+        broken.append(row)
+        return "error"
 
     names = _header(file)
     _refuse_twice(file, names)
     wanted = names if columns is None else [name for name in names if name in columns]
-    data = pa_csv.read_csv(
-        file,
-        # One thread, since only then pyarrow tells the number of a broken row.
-        read_options=pa_csv.ReadOptions(use_threads=False),
-        parse_options=pa_csv.ParseOptions(newlines_in_values=True, invalid_row_handler=refuse),
-        convert_options=pa_csv.ConvertOptions(
-            column_types={name: pa.string() for name in wanted},
-            include_columns=wanted,
-            strings_can_be_null=True,
-            null_values=[""],
-        ),
-    )
+    types = {name: pa.string() for name in wanted}
+    try:
+        data = pa_csv.read_csv(
+            file,
+            # One thread, since only then pyarrow tells the number of a broken row.
+            read_options=pa_csv.ReadOptions(use_threads=False),
+            parse_options=pa_csv.ParseOptions(newlines_in_values=True, invalid_row_handler=remember),
+            convert_options=pa_csv.ConvertOptions(
+                column_types=types, include_columns=wanted, strings_can_be_null=True, null_values=[""]
+            ),
+        )
+    except pa.ArrowInvalid as error:
+        if not broken:
+            raise
+        row = broken[0]
+        problem = f"{row.actual_columns} cells where the header has {row.expected_columns}"
+        # pyarrow counts from 1 with the header.
+        raise DataError(problem, file, row=row.number - 1) from error
     return Table(file, data, typed=False)
 
 
 def _header(file: Path) -> list[str]:
-    with file.open(encoding="utf-8-sig", newline="") as opened:
+    with file.open(encoding="utf-8-sig", errors="replace", newline="") as opened:
         names = next(csv.reader(opened), None)
     if not names:
         raise DataError("empty, expected a header with the columns' names", file)
+    if any("\ufffd" in name for name in names):
+        raise DataError("cannot be read: the header is not UTF-8", file)
     return names
 
 

@@ -53,8 +53,7 @@ def read_log(log: Log) -> tuple[Schema, Examples, Catalogue, Catalogue]:
         SchemaError: the schema contradicts itself.
     """
     schema = Schema.load(log.schema)
-    whole = concat([read_examples(file, schema) for file in log.files])
-    ordered = whole.take(np.argsort(whole.time_ms, kind="stable"))
+    ordered = concat([read_examples(file, schema) for file in log.files]).in_time_order()
     ads = Catalogue.of(ordered.ad, {name: ordered.blocks[name] for name in BLOCK_NAMES if name.startswith("ad_")})
     users = Catalogue.of(ordered.user, {name: ordered.blocks[name] for name in BLOCK_NAMES if name.startswith("user_")})
     return schema, ordered, ads, users

@@ -47,7 +47,7 @@ class StudentAdapter(nn.Module):
         safe = torch.where(known, teacher, torch.full_like(teacher, 0.5))
         loss = label_loss(self(safe), torch.where(known, labels, torch.full_like(labels, torch.nan)))
         self._optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        torch.autograd.backward(loss)
         self._optimizer.step()
 
     @torch.no_grad()

@@ -53,7 +53,7 @@ class Fit:
     def step(self, loss: Tensor, examples: int) -> None:
         """One step down a mean loss over that many examples."""
         self._dense.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        torch.autograd.backward(loss)
         self._dense.step()
         self._rows.step(examples)
         self._average.update()

@@ -44,7 +44,7 @@ def _panel(axes: Axes, report: TaskReport) -> None:
     lows: list[float] = []
     highs: list[float] = []
     for key, label, colour in CURVES:
-        curve = _smooth(np.array([_float(chunk[key]) for chunk in report.chunks]), rows)
+        curve = smooth(np.array([_float(chunk[key]) for chunk in report.chunks]), rows)
         axes.plot(hours - hours[:1], curve, label=label, color=colour, linewidth=1.4)
         settled = curve[len(curve) // 10 :]
         if np.isfinite(settled).any():
@@ -53,6 +53,7 @@ def _panel(axes: Axes, report: TaskReport) -> None:
     if report.bayes_ne is not None:
         axes.axhline(report.bayes_ne, color="C2", linestyle=":", label="best possible, last day")
         lows.append(report.bayes_ne)
+        highs.append(report.bayes_ne)
     if lows:
         # The first rows, learned from nothing, would squeeze everything else flat.
         axes.set_ylim(min(lows) - 0.01, max(highs) + 0.03)
@@ -61,7 +62,7 @@ def _panel(axes: Axes, report: TaskReport) -> None:
     axes.legend(fontsize=8)
 
 
-def _smooth(values: NDArray[np.float64], rows: NDArray[np.float64]) -> NDArray[np.float64]:
+def smooth(values: NDArray[np.float64], rows: NDArray[np.float64]) -> NDArray[np.float64]:
     """Mean weighted by rows over the latest `SMOOTHED` rows; NaN chunks do not count."""
     weight = np.where(np.isfinite(values), rows, 0.0)
     sums = np.concatenate([[0.0], np.cumsum(np.nan_to_num(values) * weight)])

@@ -1,7 +1,8 @@
 """A whole training run: walk the stream, measure, and write what export and people read."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -11,11 +12,16 @@ from exfm.distill.config import TrainConfig
 from exfm.distill.publish import publish
 from exfm.distill.report import write_report
 from exfm.distill.scoring import TaskReport, TrainingReport
-from exfm.distill.trainer import Progress, Trainer
+from exfm.distill.trainer import Progress, Trainer, VerticalTraining
 
 
 def train(
-    source: Source, config: TrainConfig, out: Path | None = None, progress: Callable[[Progress], None] | None = None
+    source: Source,
+    config: TrainConfig,
+    out: Path | None = None,
+    progress: Callable[[Progress], None] | None = None,
+    *,
+    threads: int = 1,
 ) -> TrainingReport:
     """Train a teacher and a student per vertical in one pass over a source.
 
@@ -24,6 +30,7 @@ def train(
         config: see `exfm.distill.config.load_config`.
         out: where to write `teacher.pt`, `students/<vertical>.pt`, `metrics.json` and `learning.png`; None: nowhere.
         progress: called after each chunk.
+        threads: of torch while it trains; batches are so small that more than one costs more than it brings.
 
     Returns:
         Figures; every row was predicted before it was learned.
@@ -33,17 +40,29 @@ def train(
         TrainingError: the source has no impressions, or none for a vertical.
     """
     began = time.monotonic()
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), _torch_threads(threads):
         trainer = Trainer(source, config)
         for step in trainer.chunks():
             if progress is not None:
                 progress(step)
-    verticals = {}
-    for each in trainer.verticals:
-        made = trainer.predictions(each)
-        verticals[each.stream.name] = {task: TaskReport.of(made, place) for place, task in enumerate(made.tasks)}
+    verticals = {each.stream.name: _figures(trainer, each) for each in trainer.verticals}
     report = TrainingReport(source.name, time.monotonic() - began, len(source.examples), verticals)
     if out is not None:
         publish(trainer, report, out)
         write_report(report, out)
     return report
+
+
+def _figures(trainer: Trainer, vertical: VerticalTraining) -> dict[str, TaskReport]:
+    made = trainer.predictions(vertical)
+    return {task: TaskReport.of(made, place) for place, task in enumerate(made.tasks)}
+
+
+@contextmanager
+def _torch_threads(count: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

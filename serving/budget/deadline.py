@@ -24,6 +24,11 @@ class Arrival:
         """When the request arrived, as far as can be told."""
         return self.taken_s - self.waited_s
 
+    @property
+    def hopeless(self) -> bool:
+        """Whether the caller has stopped listening. The wait is only an estimate, and no ground to refuse anyone."""
+        return self.caller_s is not None and self.caller_s <= 0
+
 
 @dataclass(frozen=True, slots=True)
 class Deadline:

@@ -10,8 +10,8 @@ from serving.budget.clock import MONOTONIC, Clock
 from serving.budget.deadline import Deadline
 from serving.budget.watchdog import Watchdog
 from serving.catalog import Vertical
-from serving.errors import BackendError, BadScoresError, UnavailableError
-from serving.inference.scorer import Scorer
+from serving.errors import BackendError, BadScoresError, BusyError, LateError, UnavailableError
+from serving.inference.scorer import Scorer, Scores
 from serving.query import RankQuery
 
 log = logging.getLogger(__name__)
@@ -21,10 +21,19 @@ class Finding(Enum):
     """What a canary found."""
 
     PASSED = "passed"
-    SLOW = "slow"  # the right answer, outside the budget
+    SLOW = "slow"  # the right answer, but outside the budget, or a sign of life from a full queue
     WRONG = "wrong"  # another answer, or none that is one
     SILENT = "silent"  # no answer
     GONE = "gone"  # nobody there
+
+
+FINDING_OF: dict[type[BackendError], Finding] = {
+    LateError: Finding.SILENT,
+    BusyError: Finding.SLOW,
+    UnavailableError: Finding.GONE,
+    BadScoresError: Finding.WRONG,
+}
+"""What each failure of a backend tells about it."""
 
 
 @dataclass(frozen=True)
@@ -56,22 +65,19 @@ class Canary:
         until = Deadline.after(self._patience_s, self._clock)
         try:
             scores = await self._watchdog.within(scorer.score(self._query, until), until)
-        except BadScoresError as error:
-            return self._sighting(Finding.WRONG, str(error), until)
-        except UnavailableError as error:
-            return self._sighting(Finding.GONE, str(error), until)
         except BackendError as error:
-            return self._sighting(Finding.SILENT, str(error), until)
+            finding, detail = FINDING_OF[type(error)], str(error)
         except Exception as error:
             log.exception("%s: the scorer failed on the canary", self.name)
-            return self._sighting(Finding.WRONG, repr(error), until)
-        off = float(np.abs(scores.probability - self._vertical.golden.probability).max())
-        if not off <= self._vertical.golden.tolerance:
-            detail = f"scores are off by {off:.3g}, tolerated is {self._vertical.golden.tolerance:.3g}"
-            return self._sighting(Finding.WRONG, detail, until)
-        spent_s = self._patience_s - until.remaining_s()
-        in_time = spent_s <= self._vertical.budget_s
-        return self._sighting(Finding.PASSED if in_time else Finding.SLOW, f"off by {off:.3g}", until)
-
-    def _sighting(self, finding: Finding, detail: str, until: Deadline) -> Sighting:
+            finding, detail = Finding.WRONG, repr(error)
+        else:
+            finding, detail = self._judge(scores, self._patience_s - until.remaining_s())
         return Sighting(finding, detail, self._patience_s - until.remaining_s())
+
+    def _judge(self, scores: Scores, spent_s: float) -> tuple[Finding, str]:
+        golden = self._vertical.golden
+        off = float(np.abs(scores.probability - golden.probability).max())
+        if not off <= golden.tolerance:
+            return Finding.WRONG, f"scores are off by {off:.3g}, tolerated is {golden.tolerance:.3g}"
+        in_time = spent_s <= self._vertical.budget_s
+        return Finding.PASSED if in_time else Finding.SLOW, f"off by {off:.3g} after {spent_s * 1e3:.1f} ms"

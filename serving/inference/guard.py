@@ -61,5 +61,6 @@ class GuardedScorer:
 
     def _conclude(self, trusted: bool, why: str) -> None:
         if trusted != self._trusted:
-            log.warning("%s is %s: %s", self._canary.name, "trusted" if trusted else "not trusted any more", why)
+            level, word = (logging.INFO, "trusted") if trusted else (logging.WARNING, "not trusted any more")
+            log.log(level, "%s is %s: %s", self._canary.name, word, why)
         self._trusted = trusted

@@ -34,7 +34,7 @@ class Scorer(Protocol):
 
         Raises:
             LateError: the scores can't be there in time.
-            BusyError: the backend has no room.
+            BusyError: the backend lives but has no room.
             UnavailableError: the backend can't be reached.
             BadScoresError: what came back isn't one finite probability per candidate and task.
         """

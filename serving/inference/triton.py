@@ -11,9 +11,8 @@ from serving.inference.scorer import Scores
 from serving.inference.wire import infer_request, read_scores
 from serving.query import RankQuery
 
-# Triton says UNAVAILABLE for three things; only its words tell them apart.
-_QUEUE_TIMEOUT = "request timeout expired"
-_QUEUE_FULL = "exceeds maximum queue size"
+# Triton says UNAVAILABLE for a full queue and for time that ran out in it, too; only its words tell them apart.
+_NO_ROOM = ("exceeds maximum queue size", "request timeout expired")
 
 
 class TritonScorer:
@@ -45,9 +44,7 @@ class TritonScorer:
 def backend_error(code: grpc.StatusCode, details: str) -> BackendError:
     """What a failed call to Triton means to the ladder."""
     text = f"Triton: {code.name}: {details}"
-    if code is grpc.StatusCode.UNAVAILABLE and _QUEUE_TIMEOUT in details.lower():
-        return LateError(text)
-    if code is grpc.StatusCode.UNAVAILABLE and _QUEUE_FULL in details.lower():
+    if code is grpc.StatusCode.UNAVAILABLE and any(words in details.lower() for words in _NO_ROOM):
         return BusyError(text)
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
         return LateError(text)

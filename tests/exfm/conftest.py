@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from exfm.data.examples import Catalogue, Examples
+from exfm.data.examples import Blocks, Catalogue, Examples
 from exfm.data.source import Source
 from exfm.features.schema import Feature, Schema, Vertical
 
@@ -52,7 +52,7 @@ def make_source(rows: int = 1200, seed: int = 0) -> Source:
         truth={"click": chance.astype(np.float32), "buy": (chance / 3).astype(np.float32)},
         bid=np.ones(rows, np.float32),
     )
-    ads = {
+    ads: Blocks = {
         "ad_ids": np.stack([catalogue, catalogue % 3 + 1], 1),
         "ad_numbers": (catalogue[:, None] / 70).astype(np.float32),
     }

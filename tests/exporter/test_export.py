@@ -12,10 +12,10 @@ from tritonclient.grpc import model_config_pb2
 
 from exfm.features.schema import Schema
 from exfm.models.checkpoint import Checkpoint
-from exporter import export as exporting
 from exporter.errors import ExportRefusedError
 from exporter.export import export
 from exporter.package import hashes_of
+from exporter.trace import write_graph
 
 VERTICAL = "feed_click"
 
@@ -46,7 +46,7 @@ def test_a_version_holds_what_serving_reads(published_repository: Path, tiny_sch
     assert "exfm/features/encoding.py" in manifest["files"]
     assert manifest["schema_hash"] == own.digest == Schema.load(folder / "schema.json").digest
     assert (manifest["version"], manifest["vertical"], manifest["tasks"]) == (1, VERTICAL, ["click", "like"])
-    assert (manifest["budget_ms"], manifest["max_candidates"]) == (50.0, 500)
+    assert (manifest["budget_ms"], manifest["max_candidates"]) == (250.0, 500)
     assert manifest["parity"]["max_abs"] <= manifest["parity"]["bound"] == 1e-5
     assert manifest["quality"] == {"auc": 0.7, "ne": 0.9}
     assert manifest["lineage"]["teacher"] == "none"
@@ -149,15 +149,13 @@ def test_golden_requests_are_checked(checkpoint: Checkpoint, tmp_path: Path) -> 
 def test_parity_beyond_the_bound_publishes_nothing(
     checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write = exporting.write_graph
-
     def corrupt(*args: Any) -> onnx.ModelProto:
-        graph = write(*args)
+        graph = write_graph(*args)
         broken = onnx.ModelProto()
         broken.CopyFrom(graph)
         next(node for node in broken.graph.node if node.op_type == "Sigmoid").op_type = "Tanh"
         onnx.save(broken, args[2])
         return graph
 
-    monkeypatch.setattr(exporting, "write_graph", corrupt)
+    monkeypatch.setattr("exporter.export.write_graph", corrupt)
     refuse(checkpoint, tmp_path, "parity: off by")

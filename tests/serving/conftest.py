@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,8 @@ from serving.worker import Worker, WorkerOptions
 Behaviour = Callable[[RankQuery, Deadline], Awaitable[Scores]]
 MakeMessage = Callable[..., pb.RankRequest]
 Running = Callable[..., AbstractAsyncContextManager[tuple[str, Worker]]]
+BUDGET_S = 0.2
+"""Wide enough for machines that have much else to do."""
 
 
 class Clock:
@@ -60,7 +63,8 @@ class ScriptedScorer:
 
 
 def _vertical(schema: Schema, name: str) -> Vertical:
-    own = schema.for_vertical(name)
+    own = replace(schema, verticals=tuple(replace(v, budget_ms=BUDGET_S * 1e3) for v in schema.verticals))
+    own = own.for_vertical(name)
     facts, tasks = own.vertical(name), len(own.tasks)
     prior = Prior(np.arange(100, 110), np.full((10, tasks), 0.25, np.float32), np.full(tasks, 0.125, np.float32))
     empty = Golden({}, np.empty((0, tasks), np.float32), 1e-4)
@@ -71,7 +75,7 @@ def _with_golden(vertical: Vertical, inputs: dict[str, NDArray[Any]]) -> Vertica
     count = len(inputs["candidate_ids"])
     query = RankQuery("canary", vertical, inputs, np.arange(count), np.ones(count))
     golden = Golden(inputs, known_probability(query), 1e-4)
-    return Vertical(**{**vertical.__dict__, "golden": golden})
+    return replace(vertical, golden=golden)
 
 
 @pytest.fixture
@@ -124,7 +128,7 @@ def running(catalog: Catalog) -> Running:
 
     @asynccontextmanager
     async def run(scorer: Scorer, served: Catalog = catalog, **options: Any) -> AsyncIterator[tuple[str, Worker]]:
-        chosen = WorkerOptions(**{"listen": "127.0.0.1:0", "drain_s": 1.0, **options})
+        chosen = WorkerOptions(**{"listen": "127.0.0.1:0", "drain_s": 1.0, "reply_reserve_s": 0.02, **options})
         worker = Worker(served, dict.fromkeys(served, scorer), chosen)
         address = f"127.0.0.1:{await worker.start()}"
         try:

@@ -21,7 +21,7 @@ class Switch:
     def __init__(self) -> None:
         self.there = True
 
-    async def score(self, query: RankQuery, until: Deadline) -> Scores:
+    async def score(self, query: RankQuery, until: Deadline) -> Scores:  # noqa: ARG002 the protocol's
         if not self.there:
             raise UnavailableError("gone")
         return Scores(query.vertical.golden.probability)

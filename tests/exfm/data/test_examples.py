@@ -1,3 +1,4 @@
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -49,6 +50,13 @@ def test_take_slice_and_concat_agree() -> None:
     for name in BLOCK_NAMES:
         np.testing.assert_array_equal(again.blocks[name], whole.blocks[name])
     np.testing.assert_array_equal(again.truth["click"], whole.truth["click"])
+
+
+def test_time_order_is_stable() -> None:
+    whole = make_examples(4)
+    assert whole.in_time_order() is whole
+    mixed = replace(whole, time_ms=np.array([5, 2, 5, 2]))
+    assert mixed.in_time_order().user.tolist() == [101, 103, 100, 102]
 
 
 def test_slices_are_views() -> None:

@@ -85,8 +85,10 @@ def test_cells_become_values(suffix: str, tmp_path: Path) -> None:
     np.testing.assert_array_equal(examples.labels["buy"], np.array([np.nan, 1, np.nan], np.float32))
 
 
-WORDS = st.text(st.characters(codec="utf-8", exclude_characters="\0", exclude_categories=("Cs",)), max_size=4)
-TEXTS = st.none() | WORDS.filter(lambda text: not text.lstrip("-").isdigit())
+CHARACTERS = st.characters(codec="utf-8", exclude_characters="\0")
+# Text that spells no integer: where it does, a CSV file cannot tell and a Parquet file can.
+WORDS = st.text(CHARACTERS, min_size=1, max_size=4).map(lambda text: f"{text}_" if text.lstrip("-").isdigit() else text)
+TEXTS = st.none() | st.just("") | WORDS
 INTEGERS = st.integers(-(2**63) + 1, 2**63 - 1)
 FLOATS = st.none() | st.floats(-1e30, 1e30)
 
@@ -102,7 +104,7 @@ def logs(draw: st.DrawFn) -> pa.Table:
     return pa.table(
         {
             "user": column(INTEGERS, pa.int64()),
-            "item": column(TEXTS.filter(bool), pa.string()),
+            "item": column(WORDS, pa.string()),
             "ts": column(st.integers(0, 2**50), pa.int64()),
             "surface": surfaces,
             "bid": column(st.floats(0, 1e6), pa.float64()),
@@ -110,7 +112,7 @@ def logs(draw: st.DrawFn) -> pa.Table:
             "age": column(FLOATS, pa.float64()),
             "tab": column(st.none() | INTEGERS, pa.int64()),
             "brand_name": column(TEXTS, pa.string()),
-            "price": column(st.none() | st.floats(-1e30, 1e30, width=32), pa.float32()),
+            "price": column(st.none() | st.floats(-(2.0**100), 2.0**100, width=32), pa.float32()),
             "click": column(st.booleans().map(int), pa.int8()),
             "buy": [draw(st.sampled_from([0, 1])) if surface == "cart" else None for surface in surfaces],
         }
@@ -142,7 +144,7 @@ BOTH = ("csv", "parquet")
 
 
 @pytest.mark.parametrize(
-    ("suffixes", "column", "cells", "row", "problem"),
+    "case",
     [
         (BOTH, "ts", [1000, None, 3000], 2, "empty, but every row needs a time"),
         (("csv",), "ts", ["1000", "2000", "soon"], 3, "'soon' is not a whole number"),
@@ -171,9 +173,8 @@ BOTH = ("csv", "parquet")
         (BOTH, "surface", ["feed", None, "cart"], 2, "None is no vertical of the schema (feed, cart)"),
     ],
 )
-def test_a_bad_cell_is_named(
-    suffixes: tuple[str, ...], column: str, cells: list[Any], row: int | None, problem: str, tmp_path: Path
-) -> None:
+def test_a_bad_cell_is_named(case: tuple[tuple[str, ...], str, list[Any], int | None, str], tmp_path: Path) -> None:
+    suffixes, column, cells, row, problem = case
     for suffix in suffixes:
         file = write(GOOD | {column: cells}, tmp_path / f"log.{suffix}")
         with pytest.raises(DataError) as caught:
@@ -209,7 +210,7 @@ def test_the_first_bad_cell_is_found_wherever_it_is(at: int, tmp_path: Path) -> 
         ("log.csv", b"user,user\n1,2\n", "log.csv, column 'user': the file has this column twice"),
         ("log.csv", b"user,item\n1,2\n1\n", "log.csv, row 2: 1 cells where the header has 2"),
         ("log.csv", b"user,item\n1,\xff\n", "log.csv: cannot be read: .*UTF8"),
-        ("log.csv", b"us\xffer\n", "log.csv: cannot be read: .*utf-8"),
+        ("log.csv", b"us\xffer\n", "log.csv: cannot be read: "),
         ("log.parquet", b"PAR1 and no more", "log.parquet: cannot be read"),
         ("log.parquet", b"", "log.parquet: cannot be read"),
         ("log.xlsx", b"", r"log.xlsx: expected a file ending in .parquet or .csv"),

@@ -30,7 +30,7 @@ def test_the_students_loss_sends_no_gradient_to_the_adapter() -> None:
     teacher = torch.rand(8, 1)
     target = adapter.target(teacher)
     assert not target.requires_grad
-    AuxiliaryHead(4, 1).loss(hidden, teacher, target, weight=1.0, adapter_weight=1.0).backward()
+    torch.autograd.backward(AuxiliaryHead(4, 1).loss(hidden, teacher, target, weight=1.0, adapter_weight=1.0))
     assert all(parameter.grad is None for parameter in adapter.parameters())
     assert hidden.grad is not None
 

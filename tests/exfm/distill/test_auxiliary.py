@@ -13,7 +13,7 @@ ADAPTED = torch.tensor([[0.2], [0.5], [math.nan], [0.8]])
 def gradients(beta: float) -> tuple[Tensor, list[Tensor]]:
     torch.manual_seed(1)
     head, hidden = AuxiliaryHead(6, 1, gradient_scale=beta), torch.randn(4, 6, requires_grad=True)
-    head.loss(hidden, TEACHER, ADAPTED, weight=2.0, adapter_weight=3.0).backward()
+    torch.autograd.backward(head.loss(hidden, TEACHER, ADAPTED, weight=2.0, adapter_weight=3.0))
     assert hidden.grad is not None
     return hidden.grad, [parameter.grad for parameter in head.parameters() if parameter.grad is not None]
 
@@ -37,7 +37,7 @@ def test_the_serving_head_gets_no_gradient_from_distillation() -> None:
     body, serving, head = nn.Linear(3, 6), nn.Linear(6, 1), AuxiliaryHead(6, 1)
     hidden = body(torch.randn(4, 3))
     serving(hidden)
-    head.loss(hidden, TEACHER, ADAPTED, weight=1.0, adapter_weight=1.0).backward()
+    torch.autograd.backward(head.loss(hidden, TEACHER, ADAPTED, weight=1.0, adapter_weight=1.0))
     assert all(parameter.grad is None for parameter in serving.parameters())
     assert all(parameter.grad is not None for parameter in body.parameters())
 

@@ -24,6 +24,12 @@ def test_waiting_counts_against_the_budget_but_only_once_against_the_caller(cloc
     assert short.budget_s == pytest.approx(0.022)
 
 
+def test_only_the_callers_own_deadline_makes_a_request_hopeless(clock: Any) -> None:
+    assert Arrival(clock(), 0.0).hopeless
+    assert not Arrival(clock(), 0.001, waited_s=5.0).hopeless
+    assert not Arrival(clock(), None, waited_s=5.0).hopeless
+
+
 def test_time_runs_and_what_is_over_is_negative(clock: Any) -> None:
     deadline = Deadline.after(0.02, clock)
     clock.now_s += 0.03

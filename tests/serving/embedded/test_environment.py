@@ -35,7 +35,7 @@ def test_an_unfinished_or_stale_one_is_built_again(
 ) -> None:
     built: list[Path] = []
 
-    def build(environment: TritonEnvironment, report: object) -> None:
+    def build(environment: TritonEnvironment, _: object) -> None:
         built.append(environment.path)
         raise EnvironmentUnusableError("no network")
 

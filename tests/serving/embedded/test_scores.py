@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tritonclient.grpc as triton_grpc
+from numpy.typing import NDArray
 from tritonclient.utils import InferenceServerException
 
 from exfm.features.schema import Schema
@@ -17,6 +18,16 @@ from serving.embedded.process import EmbeddedTriton
 CALL_S = 10.0
 
 
+def to_wire(tensors: dict[str, NDArray[Any]]) -> list[triton_grpc.InferInput]:
+    """One request's tensors as Triton's client wants them, with the batch dimension of 1."""
+    made = []
+    for name, value in tensors.items():
+        shaped = value[None] if name.startswith("candidate") else value
+        kind = "INT64" if value.dtype == np.int64 else "FP32"
+        made.append(triton_grpc.InferInput(name, list(shaped.shape), kind).set_data_from_numpy(shaped))
+    return made
+
+
 @pytest.fixture
 def client(embedded_triton: EmbeddedTriton) -> Iterator[Any]:
     with triton_grpc.InferenceServerClient(embedded_triton.address) as client:
@@ -24,7 +35,7 @@ def client(embedded_triton: EmbeddedTriton) -> Iterator[Any]:
 
 
 @pytest.mark.parametrize("vertical", ["feed_click", "feed_long_view"])
-def test_golden_scores(client: Any, to_wire: Any, published_repository: Path, vertical: str) -> None:
+def test_golden_scores(client: Any, published_repository: Path, vertical: str) -> None:
     golden = dict(np.load(published_repository / vertical / "1" / "golden.npz"))
     expected = golden.pop(PROBABILITY)
     result = client.infer(vertical, to_wire(golden), model_version="1", client_timeout=CALL_S)
@@ -32,12 +43,12 @@ def test_golden_scores(client: Any, to_wire: Any, published_repository: Path, ve
     assert result.as_numpy(UNKNOWN).shape == (1, 1)
 
 
-def test_scores_do_not_depend_on_the_company(client: Any, to_wire: Any, tiny_schema: Schema, make_request: Any) -> None:
+def test_scores_do_not_depend_on_the_company(client: Any, tiny_schema: Schema, make_request: Any) -> None:
     own = tiny_schema.for_vertical("feed_click")
     wired = [to_wire(make_request(own, size, seed)) for seed, size in enumerate([1, 500, 7, 64, 3, 200, 33, 2] * 6)]
 
     def ask(inputs: Any) -> tuple[Any, int]:
-        result = client.infer("feed_click", inputs, model_version="1", client_timeout=CALL_S, timeout=45_000)
+        result = client.infer("feed_click", inputs, model_version="1", client_timeout=CALL_S)
         return result.as_numpy(PROBABILITY), int(result.as_numpy(UNKNOWN)[0, 0])
 
     alone = [ask(inputs) for inputs in wired]
@@ -51,7 +62,7 @@ def test_scores_do_not_depend_on_the_company(client: Any, to_wire: Any, tiny_sch
         assert unknown == expected_unknown
 
 
-def test_a_bad_request_gets_its_own_error(client: Any, to_wire: Any, tiny_schema: Schema, make_request: Any) -> None:
+def test_a_bad_request_gets_its_own_error(client: Any, tiny_schema: Schema, make_request: Any) -> None:
     own = tiny_schema.for_vertical("feed_click")
     good, bad = make_request(own, 6), make_request(own, 6)
     bad["candidate_numbers"] = bad["candidate_numbers"][:2]

@@ -1,5 +1,6 @@
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ class Puppet:
         self._known = known
         self.does: Any = None
 
-    async def score(self, query: RankQuery, until: Deadline) -> Scores:
+    async def score(self, query: RankQuery, until: Deadline) -> Scores:  # noqa: ARG002 the protocol's
         if isinstance(self.does, Exception):
             raise self.does
         if self.does == "slow":
@@ -39,7 +40,7 @@ def puppet(catalog: Catalog) -> Puppet:
 
 @pytest.fixture
 def guard(catalog: Catalog, puppet: Puppet) -> GuardedScorer:
-    return GuardedScorer(puppet, Canary(catalog["feed_click"], patience_s=0.1))
+    return GuardedScorer(puppet, Canary(replace(catalog["feed_click"], budget_s=0.04), patience_s=0.2))
 
 
 @pytest.mark.parametrize(
@@ -53,7 +54,7 @@ def guard(catalog: Catalog, puppet: Puppet) -> GuardedScorer:
         ("slow", Finding.SLOW),
         ("hang", Finding.SILENT),
         (LateError("queue"), Finding.SILENT),
-        (BusyError("full"), Finding.SILENT),
+        (BusyError("full"), Finding.SLOW),
         (UnavailableError("gone"), Finding.GONE),
     ],
 )
@@ -97,7 +98,7 @@ async def test_silence_counts_in_a_row_only(guard: GuardedScorer, puppet: Puppet
         assert guard.trusted
 
 
-async def test_requests_pass_only_with_trust(guard: GuardedScorer, catalog: Catalog, make_query: Any) -> None:
+async def test_requests_pass_only_with_trust(guard: GuardedScorer, make_query: Any) -> None:
     with pytest.raises(UnavailableError, match="canary"):
         await guard.score(make_query(), Deadline.after(1))
     await guard.check()

@@ -71,7 +71,10 @@ BAD = {
     "nan": (_response(("probability", "FP32", [2, 2], _with(float("nan"))), UNKNOWN), "not a probability"),
     "infinity": (_response(("probability", "FP32", [2, 2], _with(float("inf"))), UNKNOWN), "not a probability"),
     "above one": (_response(("probability", "FP32", [2, 2], _with(1.5)), UNKNOWN), "not a probability"),
-    "no count": (_response(("probability", "FP32", [2, 2], SOUND), ("unknown", "INT32", [0], b"")), r"\[0\], not \[1\]"),
+    "no count": (
+        _response(("probability", "FP32", [2, 2], SOUND), ("unknown", "INT32", [0], b"")),
+        r"\[0\], not \[1\]",
+    ),
 }
 
 

@@ -28,7 +28,7 @@ def _ladder(query: RankQuery, *rungs: Rung) -> Ladder:
 
 
 def _raising(error: Exception) -> Callable[[RankQuery, Deadline], Awaitable[Scores]]:
-    async def fail(query: RankQuery, until: Deadline) -> Scores:
+    async def fail(*_: Any) -> Scores:
         raise error
 
     return fail
@@ -73,7 +73,7 @@ async def test_without_time_nothing_is_asked(query: RankQuery, scripted: Callabl
 
 
 async def test_a_late_rung_leaves_no_time_for_the_next(query: RankQuery, scripted: Callable[..., Any]) -> None:
-    async def hang(query: RankQuery, until: Deadline) -> Scores:
+    async def hang(*_: Any) -> Scores:
         await asyncio.sleep(60)
         raise AssertionError
 

@@ -1,8 +1,8 @@
 """The documented answers, over real sockets, with scorers that behave as told."""
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
 import grpc
@@ -26,19 +26,18 @@ class Caller:
     """A client that sends and gets bytes."""
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
-        self.rank_bytes = channel.unary_unary(f"/{SERVICE}/Rank")
-        self.stream_bytes = channel.stream_stream(f"/{SERVICE}/RankStream")
-        self.method = lambda name: channel.unary_unary(f"/{SERVICE}/{name}")
+        self.rank_bytes: Any = channel.unary_unary(f"/{SERVICE}/Rank")
+        self.stream_bytes: Any = channel.stream_stream(f"/{SERVICE}/RankStream")
+        self.method: Any = lambda name: channel.unary_unary(f"/{SERVICE}/{name}")
         self.health = health_pb2_grpc.HealthStub(channel)
 
-    async def rank(self, message: pb.RankRequest, timeout: float | None = 5.0) -> pb.RankResponse:  # noqa: ASYNC109
-        return pb.RankResponse.FromString(await self.rank_bytes(message.SerializeToString(), timeout=timeout))
+    async def rank(self, message: pb.RankRequest, timeout_s: float | None = 5.0) -> pb.RankResponse:
+        return pb.RankResponse.FromString(await self.rank_bytes(message.SerializeToString(), timeout=timeout_s))
 
 
 @pytest.fixture
 def calling(running: Callable[..., Any]) -> Callable[..., Any]:
     """`async with calling(scorer) as (caller, worker)`."""
-    from contextlib import asynccontextmanager
 
     @asynccontextmanager
     async def call(scorer: Any, **options: Any) -> AsyncIterator[Any]:
@@ -48,7 +47,7 @@ def calling(running: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
-async def _hang(query: RankQuery, until: Deadline) -> Scores:
+async def _hang(*_: Any) -> Scores:
     await asyncio.sleep(60)
     raise AssertionError
 
@@ -57,7 +56,7 @@ async def _raise(error: Exception) -> Scores:
     raise error
 
 
-async def _nan(query: RankQuery, until: Deadline) -> Scores:
+async def _nan(query: RankQuery, _: Deadline) -> Scores:
     return Scores(checked(np.full((len(query), 2), np.nan, np.float32), query))
 
 
@@ -71,7 +70,7 @@ async def test_a_sound_request_is_ranked_by_the_model(calling: Any, scripted: An
     np.testing.assert_allclose(response.expected_values, np.sort(expected)[::-1], rtol=1e-6)
     assert (response.request_id, response.tier, response.tier_reason) == ("r0", pb.TIER_FULL, "")
     assert [stage.name for stage in response.ledger.stages] == ["wait", "decode", "score", "order", "encode"]
-    assert response.ledger.budget_us == pytest.approx(50_000, abs=2000)
+    assert response.ledger.budget_us == pytest.approx(200_000, abs=5000)
     assert response.ledger.spent_us == sum(stage.duration_us for stage in response.ledger.stages)
 
 
@@ -101,10 +100,9 @@ async def test_a_backend_that_fails_is_answered_for_by_the_prior_in_time(
 async def test_scores_that_come_too_late_do_not_count(calling: Any, scripted: Any, make_message: Make) -> None:
     scorer = scripted(_hang)
     async with calling(scorer) as (caller, _):
-        start_s = time.monotonic()
-        response = await caller.rank(make_message(5), timeout=0.03)
-        assert time.monotonic() - start_s < 0.03
+        response = await caller.rank(make_message(5), timeout_s=0.1)
         assert (response.tier_reason, scorer.held) == ("scores_late", 0)
+        assert response.ledger.spent_us < 100_000
 
 
 def _without_ads(message: pb.RankRequest) -> bytes:
@@ -175,14 +173,15 @@ async def test_overload_carries_its_pushback(
     assert (refusal.code, refusal.retry_pushback_ms) == (8, 40)
 
 
-@pytest.mark.parametrize(("timeout", "budget_ms"), [(None, 50.0), (3600.0, 50.0), (0.02, 20.0)])
+@pytest.mark.parametrize(("timeout_s", "budget_ms"), [(None, 200.0), (3600.0, 200.0), (0.1, 100.0)])
 async def test_the_callers_deadline_only_shortens(
-    calling: Any, scripted: Any, make_message: Make, timeout: float | None, budget_ms: float
+    calling: Any, scripted: Any, make_message: Make, timeout_s: float | None, budget_ms: float
 ) -> None:
     async with calling(scripted()) as (caller, _):
-        response = await caller.rank(make_message(5), timeout)
+        response = await caller.rank(make_message(5), timeout_s)
     assert response.tier == pb.TIER_FULL
-    assert budget_ms - 10 <= response.ledger.budget_us / 1000 <= budget_ms + 0.001
+    # gRPC rounds a timeout up to a few digits on its way.
+    assert budget_ms - 20 <= response.ledger.budget_us / 1000 <= budget_ms * 1.01
 
 
 async def test_a_caller_with_a_millisecond_gets_the_prior_or_its_own_deadline_and_leaves_nothing(
@@ -190,11 +189,14 @@ async def test_a_caller_with_a_millisecond_gets_the_prior_or_its_own_deadline_an
 ) -> None:
     scorer = scripted(_hang)
     async with calling(scorer) as (caller, worker):
-        for _ in range(20):
-            try:
-                assert (await caller.rank(make_message(5), 0.001)).tier == pb.TIER_PRIOR
-            except grpc.aio.AioRpcError as error:
-                assert error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        calls = [caller.rank(make_message(5), 0.001) for _ in range(20)]
+        answers = await asyncio.gather(*calls, return_exceptions=True)
+        for answer in answers:
+            if isinstance(answer, grpc.aio.AioRpcError):
+                assert answer.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+            else:
+                assert not isinstance(answer, BaseException)
+                assert answer.tier == pb.TIER_PRIOR
         await eventually(lambda: scorer.held == 0 and worker.watchdog.running == 0)
 
 
@@ -214,14 +216,14 @@ async def test_a_caller_who_gives_up_leaves_nothing_behind(
 
 
 async def test_a_stream_answers_as_ready_and_refuses_in_place(calling: Any, scripted: Any, make_message: Make) -> None:
-    async def first_is_slow(query: RankQuery, until: Deadline) -> Scores:
+    async def first_is_slow(query: RankQuery, _: Deadline) -> Scores:
         await asyncio.sleep(60 if query.request_id == "r0" else 0)
         return Scores(np.full((len(query), 2), 0.5, np.float32))
 
     bad = make_message(3, seed=7)
     bad.bids[1] = -1
-    payloads = [make_message(3, seed=0).SerializeToString(), bad.SerializeToString(), b"\xff", make_message(3, seed=9)]
-    payloads[3] = make_message(3, seed=9).SerializeToString()
+    sound = [make_message(3, seed=seed).SerializeToString() for seed in (0, 9)]
+    payloads = [sound[0], bad.SerializeToString(), b"\xff", sound[1]]
     async with calling(scripted(first_is_slow)) as (caller, _):
         replies = [pb.RankStreamResponse.FromString(r) async for r in caller.stream_bytes(iter(payloads), timeout=5)]
     by_id = {reply.request_id: reply for reply in replies}
@@ -239,7 +241,7 @@ async def test_a_stream_works_on_a_bounded_number_and_answers_all(
 ) -> None:
     most = 0
 
-    async def count(query: RankQuery, until: Deadline) -> Scores:
+    async def count(query: RankQuery, _: Deadline) -> Scores:
         nonlocal most
         most = max(most, scorer.held)
         await asyncio.sleep(0.002)
@@ -296,12 +298,13 @@ async def test_health_follows_the_canary_and_the_drain(calling: Any, scripted: A
         await stopping
 
 
-async def test_requests_in_flight_end_before_the_server_does(calling: Any, scripted: Any, make_message: Make) -> None:
+async def test_requests_in_flight_end_before_the_server_does(
+    calling: Any, scripted: Any, make_message: Make, eventually: Any
+) -> None:
     scorer = scripted(_hang)
     async with calling(scorer) as (caller, worker):
         request = asyncio.create_task(caller.rank(make_message(5)))
-        while not scorer.held:
-            await asyncio.sleep(0.001)
+        await eventually(lambda: scorer.held)
         await worker.stop()
         assert (await request).tier_reason == "scores_late"
         with pytest.raises(grpc.aio.AioRpcError) as caught:

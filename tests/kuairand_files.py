@@ -122,7 +122,7 @@ def real_kuairand() -> Path:
     """The real data, where it is; else the test is skipped."""
     import os
 
-    beside = Path(__file__).parents[4] / "shared" / "data"
+    beside = Path(__file__).parents[2] / "shared" / "data"
     try:
         folder = resolve_data_dir(None, os.environ) or beside
     except DataError:

@@ -1,0 +1,7 @@
+"""`python -m serving` is `exfm-serve`."""
+
+import sys
+
+from serving.command import main
+
+sys.exit(main())

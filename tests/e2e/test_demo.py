@@ -1,0 +1,59 @@
+"""The demo end to end, small: training, export, real Triton, replay, and the summary that others read."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+LEARNED = {"auc", "ne", "calibration", "auc_no_distill", "ne_no_distill", "teacher_auc"}
+
+
+def run_demo(out: Path, *more: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "demo", "--out", str(out), "--requests", "60", "--rate", "20", *more]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="module")
+def summary(
+    kuairand_parquet: Path, triton_environment: object, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Any]:
+    assert triton_environment
+    out = tmp_path_factory.mktemp("demo")
+    done = run_demo(out, "--data", str(kuairand_parquet))
+    assert done.returncode == 0, done.stderr
+    assert "Learning, last day" in done.stdout
+    assert "really shown" in done.stdout
+    assert "within 25 ms" in done.stdout
+    loaded: dict[str, Any] = json.loads((out / "summary.json").read_text())
+    return loaded
+
+
+def test_the_summary_says_what_was_learned(summary: dict[str, Any]) -> None:
+    assert summary["data"] == "kuairand_pure"
+    assert summary["triton"]["version"].startswith("2.")
+    assert set(summary["verticals"]) == {"feed_click", "feed_long_view"}
+    for figures in summary["verticals"].values():
+        assert figures.keys() >= LEARNED
+        assert 0 < figures["auc"] < 1
+        assert figures["ne"] > 0
+
+
+def test_the_summary_says_how_it_was_served(summary: dict[str, Any]) -> None:
+    serving = summary["serving"]
+    assert serving["requests"] == 60
+    assert serving["rate"] == 20
+    assert serving["budget_ms"] == 25
+    assert 0 < serving["p50_ms"] <= serving["p99_ms"]
+    assert 0 <= serving["within_budget"] <= 1
+    assert sum(serving["by_tier"].values()) == pytest.approx(1)
+
+
+def test_bad_data_is_refused_by_name(tmp_path: Path) -> None:
+    done = run_demo(tmp_path / "out", "--data", str(tmp_path / "nowhere"))
+    assert done.returncode == 2
+    assert "nowhere" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,211 @@
+"""Against a server that plays Triton and then against the real one."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import numpy as np
+import pytest
+from tritonclient.grpc import service_pb2, service_pb2_grpc
+
+from exfm.features.schema import Schema
+from serving.budget.deadline import Deadline
+from serving.catalog import Catalog
+from serving.errors import (
+    BackendError,
+    BadScoresError,
+    BusyError,
+    LateError,
+    SchemaMismatchError,
+    UnavailableError,
+)
+from serving.inference.canary import Canary, Finding
+from serving.inference.endpoint import TritonEndpoint
+from serving.inference.scorer import Scores
+from serving.inference.triton import TritonScorer, backend_error
+from serving.query import RankQuery
+from serving.repository import load_catalog
+from serving.rpc.codec import decode
+
+if TYPE_CHECKING:
+    from serving.embedded.process import EmbeddedTriton
+
+
+class Player(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc]  # untyped library
+    """Plays Triton: says what it is told to, or nothing."""
+
+    def __init__(self) -> None:
+        self.says: Any = None
+        self.cancelled = asyncio.Event()
+        self.begun = asyncio.Event()
+        self.requests: list[Any] = []
+        self.timeouts: list[float] = []
+
+    async def ModelInfer(self, request: Any, context: Any) -> Any:  # noqa: N802 the library's
+        self.requests.append(request)
+        self.timeouts.append(context.time_remaining())
+        self.begun.set()
+        if isinstance(self.says, tuple):
+            await context.abort(*self.says)
+        if self.says is None:
+            try:
+                await asyncio.sleep(60)
+            except asyncio.CancelledError:
+                self.cancelled.set()
+                raise
+        return self.says
+
+
+@asynccontextmanager
+async def _playing() -> AsyncIterator[tuple[Player, TritonScorer]]:
+    player, server = Player(), grpc.aio.server()
+    service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(player, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    endpoint = TritonEndpoint(f"127.0.0.1:{port}")
+    try:
+        yield player, TritonScorer(endpoint)
+    finally:
+        await endpoint.close()
+        await server.stop(0)
+
+
+@pytest.fixture
+def query(catalog: Catalog, make_message: Callable[..., Any]) -> RankQuery:
+    return decode(make_message(2), catalog["feed_click"])
+
+
+async def test_two_timers_travel_with_the_call(query: RankQuery) -> None:
+    async with _playing() as (player, scorer):
+        player.says = service_pb2.ModelInferResponse()
+        with pytest.raises(BadScoresError):
+            await scorer.score(query, Deadline.after(2.0))
+        assert 1.0 < player.timeouts[0] < 2.1
+        assert 1_400_000 < player.requests[0].parameters["timeout"].int64_param <= 1_600_000
+        assert player.requests[0].model_version == "3"
+
+
+async def test_the_grpc_timer_ends_a_silent_call(query: RankQuery) -> None:
+    async with _playing() as (player, scorer):
+        with pytest.raises(LateError, match="DEADLINE_EXCEEDED"):
+            await scorer.score(query, Deadline.after(0.05))
+        await asyncio.wait_for(player.cancelled.wait(), 5)
+
+
+async def test_cancelling_the_request_cancels_the_call_in_triton(query: RankQuery) -> None:
+    async with _playing() as (player, scorer):
+        task = asyncio.create_task(scorer.score(query, Deadline.after(30)))
+        await asyncio.wait_for(player.begun.wait(), 5)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await asyncio.wait_for(player.cancelled.wait(), 5)
+
+
+async def test_without_time_no_call_is_made(query: RankQuery) -> None:
+    async with _playing() as (player, scorer):
+        with pytest.raises(LateError):
+            await scorer.score(query, Deadline.after(0.0))
+        assert player.requests == []
+
+
+async def test_nobody_listening_is_unavailable(query: RankQuery) -> None:
+    endpoint = TritonEndpoint("127.0.0.1:1")
+    with pytest.raises(UnavailableError):
+        await TritonScorer(endpoint).score(query, Deadline.after(5))
+    await endpoint.close()
+
+
+@pytest.mark.parametrize(
+    ("code", "details", "kind"),
+    [
+        (grpc.StatusCode.UNAVAILABLE, "Request timeout expired", BusyError),
+        (grpc.StatusCode.UNAVAILABLE, "[request id: 1] Exceeds maximum queue size", BusyError),
+        (grpc.StatusCode.UNAVAILABLE, "Socket closed", UnavailableError),
+        (grpc.StatusCode.NOT_FOUND, "Request for unknown model", UnavailableError),
+        (grpc.StatusCode.CANCELLED, "", UnavailableError),
+        (grpc.StatusCode.DEADLINE_EXCEEDED, "", LateError),
+        (grpc.StatusCode.INVALID_ARGUMENT, "unexpected shape", BadScoresError),
+        (grpc.StatusCode.INTERNAL, "failed to process the request", BadScoresError),
+    ],
+)
+def test_tritons_status_in_the_ladders_words(code: grpc.StatusCode, details: str, kind: type[BackendError]) -> None:
+    assert type(backend_error(code, details)) is kind
+
+
+@pytest.fixture
+def published(published_repository: Path) -> Catalog:
+    return load_catalog(published_repository)
+
+
+@asynccontextmanager
+async def _connected(triton: "EmbeddedTriton") -> AsyncIterator[tuple[TritonEndpoint, TritonScorer]]:
+    endpoint = TritonEndpoint(triton.address)
+    try:
+        yield endpoint, TritonScorer(endpoint)
+    finally:
+        await endpoint.close()
+
+
+async def _patiently(scorer: TritonScorer, query: RankQuery) -> Scores:
+    """Scores, again if this machine's other work let them expire in Triton's queue."""
+    for _ in range(10):
+        try:
+            return await scorer.score(query, Deadline.after(5))
+        except BusyError:
+            continue
+    raise AssertionError("no room ten times in a row")
+
+
+async def test_the_real_triton_scores_as_the_export_did(
+    embedded_triton: "EmbeddedTriton", published: Catalog, make_request: Callable[..., Any]
+) -> None:
+    async with _connected(embedded_triton) as (endpoint, scorer):
+        for vertical in published.values():
+            await endpoint.check_schema(vertical, 5)
+            assert (await Canary(vertical, patience_s=5).fly(scorer)).finding in (Finding.PASSED, Finding.SLOW)
+            inputs = make_request(vertical.schema, 33, seed=5)
+            query = RankQuery("r", vertical, inputs, np.arange(33), np.ones(33))
+            scores = await _patiently(scorer, query)
+            assert scores.probability.shape == (33, len(vertical.tasks))
+            # The request holds values that stand in no vocabulary.
+            assert scores.unknown > 0
+
+
+async def test_requests_at_once_are_not_mixed_up(
+    embedded_triton: "EmbeddedTriton", published: Catalog, make_request: Callable[..., Any]
+) -> None:
+    vertical = published["feed_click"]
+    queries = [
+        RankQuery("r", vertical, make_request(vertical.schema, size, seed=size), np.arange(size), np.ones(size))
+        for size in (1, 7, 20, 64)
+    ]
+    async with _connected(embedded_triton) as (_, scorer):
+        alone = [await _patiently(scorer, query) for query in queries]
+        together = await asyncio.gather(*(_patiently(scorer, query) for query in queries * 3))
+    for index, scores in enumerate(together):
+        np.testing.assert_allclose(scores.probability, alone[index % 4].probability, atol=1e-6)
+        assert scores.unknown == alone[index % 4].unknown
+
+
+async def test_a_model_for_another_schema_is_refused_before_it_serves(
+    embedded_triton: "EmbeddedTriton", published: Catalog, tiny_schema: Schema
+) -> None:
+    other = replace(published["feed_click"], schema=tiny_schema.for_vertical("feed_long_view"))
+    async with _connected(embedded_triton) as (endpoint, _):
+        with pytest.raises(SchemaMismatchError, match=r"feed_click: Triton at .* has loaded a model for schema"):
+            await endpoint.check_schema(other, 5)
+        with pytest.raises(UnavailableError):
+            await endpoint.check_schema(replace(published["feed_click"], version=9), 5)
+
+
+async def test_a_version_that_is_not_loaded_is_unavailable(
+    embedded_triton: "EmbeddedTriton", published: Catalog
+) -> None:
+    vertical = replace(published["feed_click"], version=9)
+    async with _connected(embedded_triton) as (_, scorer):
+        assert (await Canary(vertical, patience_s=5).fly(scorer)).finding is Finding.GONE

@@ -1,0 +1,116 @@
+"""The command as users run it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from serving.client import BlockingRankingClient, RankCall, Ranking, Tier
+from serving.command import main
+
+if TYPE_CHECKING:
+    from serving.embedded.environment import TritonEnvironment
+    from serving.embedded.process import EmbeddedTriton
+
+CALL = RankCall("feed_click", ad_ids=[1, 2, 3], ads=[{"ad": 1}, {"ad": 2}, {"ad": 3}])
+
+
+@contextmanager
+def _serving(*arguments: str, env: dict[str, str] | None = None) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """The running command and its first line."""
+    command = [sys.executable, "-m", "serving", "--listen", "127.0.0.1:0", *arguments]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, **(env or {})}) as process:
+        try:
+            assert process.stdout
+            yield process, process.stdout.readline()
+        finally:
+            process.kill()
+
+
+def _poll(ask: Callable[[], Ranking], wanted: Tier, within_s: float) -> None:
+    until_s = time.monotonic() + within_s
+    while ask().tier is not wanted:
+        assert time.monotonic() < until_s
+        time.sleep(0.02)
+
+
+def _children(pid: int) -> list[int]:
+    lists = Path(f"/proc/{pid}/task").glob("*/children")
+    return [int(child) for listed in lists for child in listed.read_text().split()]
+
+
+def test_it_starts_a_triton_restarts_it_and_takes_it_down_again(
+    triton_environment: "TritonEnvironment", published_repository: Path
+) -> None:
+    env = {"EXFM_TRITON_ENV": str(triton_environment.path)}
+    with _serving("--model-repository", str(published_repository), "--json", env=env) as (process, line):
+        ready = json.loads(line)
+        assert ready["event"] == "ready"
+        assert ready["verticals"] == {"feed_click": 1, "feed_long_view": 1}
+        (guardian,) = _children(process.pid)
+        (triton,) = _children(guardian)
+        with BlockingRankingClient(ready["address"]) as client:
+            _poll(lambda: client.rank(CALL, timeout_s=5), Tier.FULL, 5)
+            os.kill(triton, signal.SIGKILL)
+            _poll(lambda: client.rank(CALL, timeout_s=5), Tier.PRIOR, 5)
+            _poll(lambda: client.rank(CALL, timeout_s=5), Tier.FULL, 30)
+        (guardian,) = _children(process.pid)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0
+        assert not Path(f"/proc/{guardian}").exists()
+
+
+def test_it_ranks_with_a_triton_that_runs_elsewhere(
+    embedded_triton: "EmbeddedTriton", published_repository: Path
+) -> None:
+    given = ("--model-repository", str(published_repository), "--triton", embedded_triton.address)
+    with _serving(*given) as (process, line):
+        assert line.startswith("ready on 127.0.0.1:")
+        assert "feed_click version 1" in line
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 0
+    assert embedded_triton.running
+
+
+def test_without_a_model_it_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--model-repository", str(tmp_path)]) == 2
+    assert "no published model; write one with exfm-export" in capsys.readouterr().err
+
+
+def test_without_a_triton_it_gives_up_in_time(published_repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    given = ["--model-repository", str(published_repository), "--triton", "127.0.0.1:1", "--ready-within-s", "0.5"]
+    assert main(given) == 1
+    assert "not ready within 0.5 s: Triton at 127.0.0.1:1" in capsys.readouterr().err
+
+
+def test_an_address_that_is_taken_is_said(
+    embedded_triton: "EmbeddedTriton", published_repository: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    taken = embedded_triton.address
+    assert main(["--model-repository", str(published_repository), "--triton", taken, "--listen", taken]) == 1
+    assert f"can't listen on {taken}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "nan", "soon"])
+def test_bad_usage_is_told(value: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["--model-repository", "x", "--drain-s", value])
+    assert caught.value.code == 2
+    assert "--drain-s" in capsys.readouterr().err
+
+
+def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["--help"])
+    assert caught.value.code == 0
+    said = capsys.readouterr().out
+    assert "examples:" in said
+    assert "exit codes:" in said

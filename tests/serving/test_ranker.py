@@ -1,0 +1,117 @@
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from serving.budget.deadline import Arrival, Deadline
+from serving.budget.reserve import ReplyReserve
+from serving.budget.watchdog import Watchdog
+from serving.catalog import Catalog
+from serving.errors import DeadlinePassedError, InvalidRequestError, UnknownVerticalError
+from serving.inference.scorer import Scores
+from serving.ladder.ladder import Ladder, Rung
+from serving.ladder.tier import Tier
+from serving.query import RankQuery
+from serving.ranker import Ranker
+from serving.rpc.pb import ranking_pb2 as pb
+
+Make = Callable[..., pb.RankRequest]
+
+
+def _ranker(catalog: Catalog, scorer: Any, clock: Any = None) -> Ranker:
+    watchdog, reserve = Watchdog(), ReplyReserve(0.01)
+    ladders = {name: Ladder((Rung(Tier.FULL, scorer),), catalog[name].prior, watchdog) for name in catalog}
+    return Ranker(catalog, ladders, reserve, clock) if clock else Ranker(catalog, ladders, reserve)
+
+
+async def test_stages_are_booked_one_after_another(
+    catalog: Catalog, scripted: Any, make_message: Make, clock: Any
+) -> None:
+    async def takes_5_ms(query: RankQuery, _: Deadline) -> Scores:
+        clock.now_s += 0.005
+        return Scores(query.vertical.prior.lookup(query.ads))
+
+    ranker = _ranker(catalog, scripted(takes_5_ms), clock)
+    arrival = Arrival(clock(), None, waited_s=0.003)
+    clock.now_s += 0.001
+    reply = await ranker.rank(make_message(3).SerializeToString(), arrival)
+    stages = {stage.name: stage.duration_us for stage in reply.response.ledger.stages}
+    assert stages == {"wait": 4000, "decode": 0, "score": 5000, "order": 0, "encode": 0}
+    assert (reply.response.ledger.spent_us, reply.response.ledger.budget_us) == (9000, 200_000)
+
+
+async def test_the_scorer_is_told_to_be_done_a_reserve_before_the_deadline(
+    catalog: Catalog, scripted: Any, make_message: Make, clock: Any
+) -> None:
+    left: list[float] = []
+
+    async def note(query: RankQuery, until: Deadline) -> Scores:
+        left.append(until.remaining_s())
+        return Scores(query.vertical.prior.lookup(query.ads))
+
+    ranker = _ranker(catalog, scripted(note), clock)
+    await ranker.rank(make_message(3).SerializeToString(), Arrival(clock(), 0.05))
+    await ranker.rank(make_message(3).SerializeToString(), Arrival(clock(), 0.05, waited_s=0.18))
+    assert left == pytest.approx([0.04, 0.01])
+
+
+async def test_a_reply_that_scoring_made_late_began_when_it_was_due(
+    catalog: Catalog, scripted: Any, make_message: Make, clock: Any
+) -> None:
+    async def overshoot(query: RankQuery, until: Deadline) -> Scores:
+        clock.now_s = until.at_s + 0.007
+        return Scores(query.vertical.prior.lookup(query.ads))
+
+    began_s = clock()
+    reply = await _ranker(catalog, scripted(overshoot), clock).rank(
+        make_message(3).SerializeToString(), Arrival(clock(), 0.05)
+    )
+    assert clock() - reply.since_s == pytest.approx(0.007)
+    assert reply.since_s == pytest.approx(began_s + 0.04)
+
+
+async def test_a_caller_who_has_stopped_listening_is_refused_before_anything_is_parsed(
+    catalog: Catalog, scripted: Any, clock: Any
+) -> None:
+    with pytest.raises(DeadlinePassedError):
+        await _ranker(catalog, scripted(), clock).rank(b"\xff", Arrival(clock(), 0.0))
+
+
+async def test_a_long_wait_costs_the_model_and_not_the_answer(
+    catalog: Catalog, scripted: Any, make_message: Make, clock: Any
+) -> None:
+    ranker = _ranker(catalog, scripted(), clock)
+    reply = await ranker.rank(make_message(3).SerializeToString(), Arrival(clock(), None, waited_s=0.3))
+    assert (reply.response.tier, reply.response.tier_reason) == (pb.TIER_PRIOR, "no_time")
+
+
+async def test_refusals_are_raised_as_they_are(catalog: Catalog, scripted: Any, make_message: Make, clock: Any) -> None:
+    ranker = _ranker(catalog, scripted(), clock)
+    message = make_message(3)
+    message.ads.ids = b""
+    with pytest.raises(InvalidRequestError, match=r"block ads\.ids"):
+        await ranker.rank(message.SerializeToString(), Arrival(clock()))
+    message.vertical = "other"
+    with pytest.raises(UnknownVerticalError):
+        await ranker.rank(message.SerializeToString(), Arrival(clock()))
+    with pytest.raises(UnknownVerticalError):
+        ranker.describe("other")
+
+
+async def test_cancellation_reaches_the_scorer_and_the_caller(
+    catalog: Catalog, scripted: Any, make_message: Make, eventually: Any
+) -> None:
+    async def hang(*_: Any) -> Scores:
+        await asyncio.sleep(60)
+        raise AssertionError
+
+    scorer = scripted(hang)
+    ranker = _ranker(catalog, scorer)
+    arrival = Arrival(asyncio.get_running_loop().time())
+    request = asyncio.create_task(ranker.rank(make_message(3).SerializeToString(), arrival))
+    await eventually(lambda: scorer.held == 1)
+    request.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await request
+    await eventually(lambda: scorer.held == 0)

@@ -1,0 +1,123 @@
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from serving.errors import RepositoryError, UnknownVerticalError
+from serving.repository import load_catalog
+
+Edit = Callable[[dict[str, Any]], Any]
+
+
+@pytest.fixture
+def repository(published_repository: Path, tmp_path: Path) -> Path:
+    """A copy that may be changed, of feed_click only."""
+    shutil.copytree(published_repository / "feed_click", tmp_path / "feed_click")
+    return tmp_path
+
+
+def _edit(repository: Path, edit: Edit, version: int = 1) -> None:
+    path = repository / "feed_click" / str(version) / "manifest.json"
+    manifest = json.loads(path.read_text())
+    edit(manifest)
+    path.write_text(json.dumps(manifest))
+
+
+def _rewrite(repository: Path, name: str, data: bytes) -> None:
+    """Replace a file and its hash."""
+    (repository / "feed_click/1" / name).write_bytes(data)
+    digest = hashlib.sha256(data).hexdigest()
+    _edit(repository, lambda manifest: manifest["files"].update({name: digest}))
+
+
+def test_what_was_published_is_read(published_repository: Path) -> None:
+    catalog = load_catalog(published_repository)
+    assert sorted(catalog) == ["feed_click", "feed_long_view"]
+    click = catalog["feed_click"]
+    assert (click.version, click.tasks, click.budget_s, click.max_candidates) == (1, ("click", "like"), 0.05, 500)
+    assert click.golden.tolerance == pytest.approx(1e-4)
+    assert click.golden.probability.shape == (64, 2)
+    assert set(click.golden.inputs) == {tensor.name for tensor in click.tensors}
+    assert click.prior.lookup(np.array([100, 5], np.int64)).shape == (2, 2)
+    with pytest.raises(UnknownVerticalError, match="no vertical 'x' here; served: feed_click, feed_long_view"):
+        catalog.find("x")
+
+
+def _renumber(manifest: dict[str, Any], version: int) -> None:
+    manifest["version"] = version
+
+
+def test_the_newest_complete_version_counts(repository: Path) -> None:
+    folder = repository / "feed_click"
+    for version in (2, 10, 11):
+        shutil.copytree(folder / "1", folder / str(version))
+        _edit(repository, partial(_renumber, version=version), version)
+    (folder / "11" / "model.onnx").unlink()
+    (folder / "12").mkdir()
+    (folder / "notes").mkdir()
+    assert load_catalog(repository)["feed_click"].version == 10
+
+
+def test_a_folder_without_models_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RepositoryError, match="no published model"):
+        load_catalog(tmp_path)
+    with pytest.raises(RepositoryError, match="no such folder"):
+        load_catalog(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "schema.json", "golden.npz", "model.py"])
+def test_a_changed_file_is_refused_by_name(repository: Path, name: str) -> None:
+    path = repository / "feed_click/1" / name
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(RepositoryError, match=f"{name}: sha256 is .*the manifest says"):
+        load_catalog(repository)
+
+
+MANIFESTS: dict[str, tuple[Edit, str]] = {
+    "format": (lambda m: m.update(format=2), "format 2 is unknown"),
+    "name": (lambda m: m.update(vertical="other"), "vertical is 'other', the files say 'feed_click'"),
+    "version": (lambda m: m.update(version=7), "version is 7, the files say 1"),
+    "schema": (lambda m: m.update(schema_hash="00"), "schema_hash is '00', the files say"),
+    "tasks": (lambda m: m.update(tasks=["click"]), r"tasks is \['click'\]"),
+    "unlisted": (lambda m: m["files"].pop("prior.npz"), "lists no prior.npz"),
+    "no budget": (lambda m: m.pop("budget_ms"), "budget_ms"),
+}
+
+
+@pytest.mark.parametrize("case", MANIFESTS)
+def test_a_manifest_that_contradicts_its_files_is_refused(repository: Path, case: str) -> None:
+    edit, says = MANIFESTS[case]
+    _edit(repository, edit)
+    with pytest.raises(RepositoryError, match=says):
+        load_catalog(repository)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", '{"files": 3}'])
+def test_a_manifest_that_is_none_is_refused(repository: Path, text: str) -> None:
+    (repository / "feed_click/1/manifest.json").write_text(text)
+    with pytest.raises(RepositoryError, match=r"manifest\.json: not a manifest"):
+        load_catalog(repository)
+
+
+@pytest.mark.parametrize("name", ["prior.npz", "golden.npz", "schema.json"])
+def test_a_file_that_is_none_is_refused_by_name(repository: Path, name: str) -> None:
+    _rewrite(repository, name, b"nonsense")
+    with pytest.raises(RepositoryError, match=name):
+        load_catalog(repository)
+
+
+def test_a_prior_of_another_number_of_tasks_is_refused(repository: Path, tmp_path: Path) -> None:
+    path = tmp_path / "prior.npz"
+    half = np.full((1, 1), 0.5, np.float32)
+    np.savez(path, ad=np.array([1]), probability=half, default=half[0])
+    _rewrite(repository, "prior.npz", path.read_bytes())
+    with pytest.raises(RepositoryError, match=r"prior.npz: probability is \(1, 1\)"):
+        load_catalog(repository)
