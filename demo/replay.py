@@ -1,7 +1,7 @@
 """Held-out requests sent to the server at the instants of a Poisson process."""
 
 import gc
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +13,7 @@ from loadtest.open_loop import Reply, drive
 from serving.client import Prepared, RankCall, Ranking, RankingClient
 
 WARM_UP = 50
+LEAST_TIMEOUT_S = 0.001
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,10 @@ class Replayed:
 
 
 async def replay(address: str, pool: Sequence[Request], load: Load, done: Callable[[], None]) -> Replayed:
-    """Send `load.requests` requests drawn from `pool` in turn, after a few that nobody counts."""
+    """Send `load.requests` requests drawn from `pool` in turn, after a few that nobody counts.
+
+    Each call's gRPC deadline is what the budget leaves from its scheduled instant, as an ad server's would be.
+    """
     order = np.random.default_rng(load.seed).permutation(len(pool))
     requests = [pool[order[index % len(pool)]] for index in range(load.requests)]
     calls = [_call(request, index) for index, request in enumerate(requests)]
@@ -54,9 +58,13 @@ async def replay(address: str, pool: Sequence[Request], load: Load, done: Callab
         # What is alive by now stays; a collection during the run would be the generator's lateness, not the server's.
         gc.collect()
         gc.freeze()
-        replies = await drive(
-            lambda index: client.rank(calls[index]), poisson(load.rate_rps, len(calls), load.seed), done
-        )
+        budget_s = {call.vertical: (await client.layout(call.vertical)).budget_s for call in calls[:WARM_UP]}
+
+        def send(index: int, lateness_s: float) -> Awaitable[Ranking]:
+            call = calls[index]
+            return client.rank(call, timeout_s=max(budget_s[call.vertical] - lateness_s, LEAST_TIMEOUT_S))
+
+        replies = await drive(send, poisson(load.rate_rps, len(calls), load.seed), done)
     return Replayed(requests, replies)
 
 

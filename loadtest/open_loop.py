@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Answer = TypeVar("Answer")
-Send = Callable[[int], Awaitable[Answer]]
+Send = Callable[[int, float], Awaitable[Answer]]
 
 
 @dataclass(frozen=True)
@@ -31,10 +31,10 @@ class Reply(Generic[Answer]):
 async def drive(
     send: Send[Answer], schedule_s: Sequence[float] | NDArray[np.float64], done: Callable[[], None] = lambda: None
 ) -> list[Reply[Answer]]:
-    """Call `send(i)` at `schedule_s[i]` seconds from now for every i; replies come in the order of the schedule.
+    """Call `send(i, lateness_s)` at `schedule_s[i]` seconds from now for every i; replies come in the order of the schedule.
 
     Args:
-        send: starts request i and returns its answer; an `Exception` it raises becomes the reply's answer.
+        send: starts request i, told how late it is, and returns its answer; an `Exception` it raises becomes the reply's answer.
         schedule_s: increasing instants in seconds.
         done: called once per reply, for a progress bar.
     """
@@ -52,7 +52,7 @@ async def _one(send: Send[Answer], index: int, scheduled_s: float, done: Callabl
     lateness_s = time.monotonic() - scheduled_s
     answer: Answer | Exception
     try:
-        answer = await send(index)
+        answer = await send(index, lateness_s)
     except Exception as error:  # a reply like any other: the caller decides what it is worth
         answer = error
     latency_s = time.monotonic() - scheduled_s

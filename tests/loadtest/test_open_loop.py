@@ -9,7 +9,7 @@ from loadtest.open_loop import drive
 async def test_a_stall_counts_from_the_scheduled_instant() -> None:
     """A closed loop would report one slow request; every request that was due meanwhile was slow for its caller."""
 
-    async def send(index: int) -> int:
+    async def send(index: int, _: float) -> int:
         if index == 0:
             time.sleep(0.2)  # noqa: ASYNC251 - blocks the loop on purpose, generator included
         return index
@@ -25,7 +25,7 @@ async def test_requests_overlap_when_answers_are_slow() -> None:
     inside = 0
     most = 0
 
-    async def send(_: int) -> None:
+    async def send(_: int, __: float) -> None:
         nonlocal inside, most
         inside += 1
         most = max(most, inside)
@@ -37,7 +37,7 @@ async def test_requests_overlap_when_answers_are_slow() -> None:
 
 
 async def test_an_error_is_a_reply_and_progress_is_told() -> None:
-    async def send(index: int) -> int:
+    async def send(index: int, _: float) -> int:
         if index == 1:
             raise ValueError("no")
         return index

@@ -19,8 +19,8 @@ from serving.rpc.pb import ranking_pb2 as pb
 Make = Callable[..., pb.RankRequest]
 
 
-def _ranker(catalog: Catalog, scorer: Any, clock: Any = None) -> Ranker:
-    watchdog, reserve = Watchdog(), ReplyReserve(0.01)
+def _ranker(catalog: Catalog, scorer: Any, clock: Any = None, watchdog: Watchdog | None = None) -> Ranker:
+    watchdog, reserve = watchdog or Watchdog(), ReplyReserve(0.01)
     ladders = {name: Ladder((Rung(Tier.FULL, scorer),), catalog[name].prior, watchdog) for name in catalog}
     return Ranker(catalog, ladders, reserve, clock) if clock else Ranker(catalog, ladders, reserve)
 
@@ -115,3 +115,26 @@ async def test_cancellation_reaches_the_scorer_and_the_caller(
     with pytest.raises(asyncio.CancelledError):
         await request
     await eventually(lambda: scorer.held == 0)
+
+
+@pytest.mark.parametrize("steps", range(12))
+async def test_cancellation_at_any_step_leaves_nothing_behind(
+    catalog: Catalog, scripted: Any, make_message: Make, eventually: Any, steps: int
+) -> None:
+    async def takes_steps(query: RankQuery, until: Deadline) -> Scores:
+        assert until.remaining_s() > 0
+        for _ in range(5):
+            await asyncio.sleep(0)
+        return Scores(query.vertical.prior.lookup(query.ads))
+
+    scorer, watchdog = scripted(takes_steps), Watchdog()
+    ranker = _ranker(catalog, scorer, watchdog=watchdog)
+    arrival = Arrival(asyncio.get_running_loop().time())
+    request = asyncio.create_task(ranker.rank(make_message(3).SerializeToString(), arrival))
+    for _ in range(steps):
+        await asyncio.sleep(0)
+    was_done = request.done()
+    request.cancel()
+    await asyncio.wait((request,))
+    assert request.cancelled() != was_done
+    await eventually(lambda: scorer.held == 0 and watchdog.running == 0)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from exfm.features.schema import Schema
 from serving.errors import RepositoryError, UnknownVerticalError
 from serving.repository import load_catalog
 
@@ -36,11 +37,13 @@ def _rewrite(repository: Path, name: str, data: bytes) -> None:
     _edit(repository, lambda manifest: manifest["files"].update({name: digest}))
 
 
-def test_what_was_published_is_read(published_repository: Path) -> None:
+def test_what_was_published_is_read(published_repository: Path, tiny_schema: Schema) -> None:
     catalog = load_catalog(published_repository)
     assert sorted(catalog) == ["feed_click", "feed_long_view"]
     click = catalog["feed_click"]
-    assert (click.version, click.tasks, click.budget_s, click.max_candidates) == (1, ("click", "like"), 0.05, 500)
+    facts = tiny_schema.vertical("feed_click")
+    assert (click.version, click.tasks, click.max_candidates) == (1, facts.tasks, facts.max_candidates)
+    assert click.budget_s == pytest.approx(facts.budget_ms / 1e3)
     assert click.golden.tolerance == pytest.approx(1e-4)
     assert click.golden.probability.shape == (64, 2)
     assert set(click.golden.inputs) == {tensor.name for tensor in click.tensors}
