@@ -64,7 +64,7 @@ def _parser() -> argparse.ArgumentParser:
         "--instances",
         type=_count,
         default=usual.instances,
-        help="processes; with fewer than two a request now and then waits half a second (%(default)s)",
+        help="processes; with one or two a request now and then waits half a second (%(default)s)",
     )
     return parser
 
