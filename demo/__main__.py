@@ -111,7 +111,7 @@ def _requests(source: Source, asked: argparse.Namespace) -> list[Request]:
     share = -(-asked.requests // len(names))
     pool: list[Request] = []
     for name in names:
-        made = held_out_requests(rows, source.ads, source.schema, name, asked.candidates, asked.seed)
+        made = held_out_requests(rows, source.ads, source.schema, name, candidates=asked.candidates, seed=asked.seed)
         pool.extend(islice(made, share))
     return pool
 

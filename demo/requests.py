@@ -1,4 +1,4 @@
-"""Ranking requests made of held-out rows: what each user really saw next, hidden among ads that compete for the place."""
+"""Ranking requests made of held-out rows: what each user really saw next, among ads that compete for the place."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -34,7 +34,7 @@ class Request:
 
 
 def held_out_requests(
-    rows: Examples, ads: Catalogue, schema: Schema, vertical: str, candidates: int, seed: int
+    rows: Examples, ads: Catalogue, schema: Schema, vertical: str, *, candidates: int, seed: int
 ) -> Iterator[Request]:
     """One request per user and vertical, at the user's first held-out row, users in order of arrival.
 
@@ -49,27 +49,35 @@ def held_out_requests(
     sub = schema.for_vertical(vertical)
     task = schema.vertical(vertical).tasks[0]
     mine = rows.take(np.flatnonzero(~np.isnan(rows.labels[task]))).project(schema, sub)
-    pool = ads.project(schema, sub)
-    draw = np.random.default_rng(seed)
+    maker = _Maker(vertical, task, ads.project(schema, sub), candidates, np.random.default_rng(seed))
     _, first = np.unique(mine.user, return_index=True)
     by_user = np.argsort(mine.user, kind="stable")
     sorted_users = mine.user[by_user]
     for start in np.sort(first):
         user = mine.user[start]
         own = by_user[np.searchsorted(sorted_users, user) : np.searchsorted(sorted_users, user, side="right")]
-        yield _request(mine.take(own), pool, vertical, task, candidates, draw)
+        yield maker.request(mine.take(own))
 
 
-def _request(
-    own: Examples, pool: Catalogue, vertical: str, task: str, candidates: int, draw: np.random.Generator
-) -> Request:
-    _, once = np.unique(own.ad, return_index=True)
-    own_ads = own.take(np.sort(once)[:candidates])
-    others = np.flatnonzero(~np.isin(pool.key, own_ads.ad))
-    chosen = draw.choice(others, size=min(candidates - len(own_ads), len(others)), replace=False)
-    blocks: Blocks = {name: own.blocks[name][:1] for name in own.blocks if not name.startswith("ad_")}
-    for name in ("ad_ids", "ad_numbers"):
-        blocks[name] = np.concatenate([own_ads.blocks[name], pool.blocks[name][chosen]])
-    keys = np.concatenate([own_ads.ad, pool.key[chosen]])
-    bids = draw.lognormal(sigma=0.5, size=len(keys))
-    return Request(vertical, int(own.user[0]), blocks, keys, bids, own_ads.labels[task])
+@dataclass(frozen=True)
+class _Maker:
+    """What one vertical's requests have in common."""
+
+    vertical: str
+    task: str
+    pool: Catalogue
+    candidates: int
+    draw: np.random.Generator
+
+    def request(self, own: Examples) -> Request:
+        """A request of the user whose exposures these are."""
+        _, once = np.unique(own.ad, return_index=True)
+        shown = own.take(np.sort(once)[: self.candidates])
+        free = np.flatnonzero(~np.isin(self.pool.key, shown.ad))
+        others = self.draw.choice(free, size=min(self.candidates - len(shown), len(free)), replace=False)
+        blocks: Blocks = {name: own.blocks[name][:1] for name in own.blocks if not name.startswith("ad_")}
+        for name in ("ad_ids", "ad_numbers"):
+            blocks[name] = np.concatenate([shown.blocks[name], self.pool.blocks[name][others]])
+        keys = np.concatenate([shown.ad, self.pool.key[others]])
+        bids = self.draw.lognormal(sigma=0.5, size=len(keys))
+        return Request(self.vertical, int(own.user[0]), blocks, keys, bids, shown.labels[self.task])

@@ -31,10 +31,11 @@ class Reply(Generic[Answer]):
 async def drive(
     send: Send[Answer], schedule_s: Sequence[float] | NDArray[np.float64], done: Callable[[], None] = lambda: None
 ) -> list[Reply[Answer]]:
-    """Call `send(i, lateness_s)` at `schedule_s[i]` seconds from now for every i; replies come in the order of the schedule.
+    """Call `send(i, lateness_s)` at `schedule_s[i]` seconds from now for every i; replies in the schedule's order.
 
     Args:
-        send: starts request i, told how late it is, and returns its answer; an `Exception` it raises becomes the reply's answer.
+        send: starts request i, told how late it is, and returns its answer; an `Exception` that it raises becomes the
+            reply's answer.
         schedule_s: increasing instants in seconds.
         done: called once per reply, for a progress bar.
     """
@@ -42,8 +43,7 @@ async def drive(
     tasks = []
     for index, at_s in enumerate(schedule_s):
         scheduled_s = start_s + float(at_s)
-        while (wait_s := scheduled_s - time.monotonic()) > 0:
-            await asyncio.sleep(wait_s)
+        await asyncio.sleep(max(scheduled_s - time.monotonic(), 0.0))
         tasks.append(asyncio.create_task(_one(send, index, scheduled_s, done)))
     return list(await asyncio.gather(*tasks))
 
