@@ -72,7 +72,9 @@ class _IdColumns:
         self._hashed = np.array([feature.kind == "id" for feature in features], bool)
         self._modulus = np.array([max(feature.buckets - 1, 1) for feature in features], np.uint64)
         values = [
-            (key_of(v), place, code) for place, f in enumerate(features) for code, v in enumerate(f.vocabulary, 1)
+            (key, place, code)
+            for place, feature in enumerate(features)
+            for code, key in enumerate([key_of(value) for value in feature.vocabulary], 1)
         ]
         keys, owners, codes = np.array(values, np.int64).reshape(-1, 3).T
         mixed = splitmix64(np.ascontiguousarray(keys).view(np.uint64) ^ self._seeds[owners])
