@@ -2,7 +2,7 @@
 
 import gc
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -29,8 +29,9 @@ class Load:
 class Replayed:
     """A replay: which request each reply belongs to, in the order of the schedule."""
 
-    requests: list[Request]
-    replies: list[Reply[Ranking]]
+    # Not in the repr: asyncio.run makes one of its result when it restores signal handlers, and these are long.
+    requests: list[Request] = field(repr=False)
+    replies: list[Reply[Ranking]] = field(repr=False)
 
     def served_auc(self, vertical: str, task: str) -> float:
         """AUC of the served probabilities over the users' own exposures, whose outcomes no served model has seen."""
