@@ -42,6 +42,7 @@ def lineage_of(trainer: Trainer) -> dict[str, str | int | float]:
         "first_ms": int(examples.time_ms[0]),
         "last_ms": int(examples.time_ms[-1]),
         "learned_until_ms": trainer.learned_until_ms,
+        "quality": "last day, each row predicted before it was learned by a student that went on to the log's end",
         "seed": trainer.config.seed,
         "code_version": _code_version(),
     }
@@ -76,7 +77,7 @@ def _teacher(trainer: Trainer, report: TrainingReport, lineage: dict[str, str | 
         kind="teacher",
         schema=trainer.source.schema,
         tasks=trainer.rows.tasks,
-        state=trainer.teacher.state(),
+        state=trainer.published_teacher[1],
         options={"counters": trainer.rows.counters.shape[1], **trainer.config.teacher.model},
         quality=quality,
         lineage=lineage,
@@ -110,7 +111,7 @@ def _snapshot_id(trainer: Trainer, state: dict[str, torch.Tensor]) -> str:
     for name, tensor in sorted(state.items()):
         digest.update(name.encode())
         digest.update(tensor.numpy().tobytes())
-    return f"{trainer.source.name}-{trainer.teacher.snapshots}-{digest.hexdigest()[:12]}"
+    return f"{trainer.source.name}-{trainer.published_teacher[0]}-{digest.hexdigest()[:12]}"
 
 
 def _code_version() -> str:

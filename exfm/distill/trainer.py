@@ -120,6 +120,7 @@ class Trainer:
             if not len(stream.index):
                 raise TrainingError(f"{source.name}: vertical {stream.name!r} has no impression with an outcome")
         self.learned_until_ms = int(source.examples.time_ms[-1])
+        self._frozen_teacher: tuple[int, dict[str, Tensor]] | None = None
         self.verticals = [VerticalTraining(stream, source.ads.key, config) for stream in streams]
 
     def chunks(self) -> Iterator[Progress]:
@@ -143,7 +144,14 @@ class Trainer:
         times, seconds = self.source.examples.time_ms, self.config.stream.holdout_s
         return int(np.searchsorted(times, times[-1] - seconds * 1e3)) if seconds else len(times)
 
+    @property
+    def published_teacher(self) -> tuple[int, dict[str, Tensor]]:
+        """Number and weights of the teacher to publish; it has learned what the published students have."""
+        return self._frozen_teacher or (self.teacher.snapshots, self.teacher.state())
+
     def _freeze(self, start: int) -> None:
+        if self._frozen_teacher is None:
+            self._frozen_teacher = self.teacher.snapshots, self.teacher.state()
         self.learned_until_ms = min(self.learned_until_ms, int(self.source.examples.time_ms[start - 1]) if start else 0)
         for vertical in self.verticals:
             vertical.freeze()

@@ -93,6 +93,9 @@ def test_held_out_rows_are_predicted_but_not_in_what_is_published(tiny: Make, co
         np.testing.assert_array_equal(mine.published[1].probability, theirs.published[1].probability)
         assert np.isfinite(mine.arms["student"]).all()
         assert not torch.equal(mine.student.state()["table.weight"], mine.published[0]["table.weight"])
+    (snapshot, teacher), (_, theirs_too) = trainer.published_teacher, other.published_teacher
+    assert snapshot < trainer.teacher.snapshots
+    assert all(torch.equal(value, theirs_too[name]) for name, value in teacher.items())
 
 
 def test_predictions_hold_the_last_day(tiny: Make, config: TrainConfig) -> None:
