@@ -3,57 +3,51 @@
 import argparse
 import asyncio
 import json
+import math
 import os
 import shutil
+import statistics
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import torch
 from tqdm import tqdm
 
+from demo.arguments import parser
+from demo.holdout import HoldoutError, first_held_out, holdout_s
 from demo.replay import Load, Replayed, replay
 from demo.requests import Request, held_out_requests
 from demo.server import DemoError, serving
 from demo.show import latency_line, learning_table, ranked_list
-from exfm.data.errors import DataError
+from exfm.commands.train import REFUSED
 from exfm.data.source import Source, open_source, resolve_data_dir
 from exfm.distill.config import load_config
 from exfm.distill.scoring import TrainingReport
 from exfm.distill.trainer import Progress
 from exfm.distill.training import train
-from exfm.features.schema import SchemaError
 from exporter.errors import ExportRefusedError
 from exporter.export import export
-from loadtest.summary import Summary, summarise
-
-HOLDOUT_S = 6 * 3600.0
-DESCRIPTION = """\
-Train a teacher and distilled students, export them, serve them with Triton, and replay held-out requests.
-
-The published students have not learned the log's last six hours; the replayed requests are made of them: what each
-user saw next, mixed with sampled ads and random bids. Latency counts from each request's scheduled send.
-"""
+from loadtest.summary import summarise
+from serving.errors import ServingError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the demo; 0 done, 1 a step failed, 2 the data was refused."""
-    asked = _parser().parse_args(arguments)
-    torch.set_num_threads(2)
+    asked = parser().parse_args(arguments)
+    path = asked.out / "summary.json"
     try:
-        summary = run(asked)
-    except (DataError, SchemaError) as error:
+        summary = without_nan(run(asked))
+        path.write_text(json.dumps(summary, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    except (*REFUSED, HoldoutError) as error:
         sys.stderr.write(f"demo: {error}\n")
         return 2
-    except (DemoError, ExportRefusedError, OSError) as error:
+    except (DemoError, ExportRefusedError, ServingError, OSError) as error:
         sys.stderr.write(f"demo: {error}\n")
         return 1
-    path = asked.out / "summary.json"
-    path.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
-    _say(json.dumps(summary) if asked.json else f"Written: {path}")
+    _say(json.dumps(summary, allow_nan=False) if asked.json else f"Written: {path}")
     return 0
 
 
@@ -73,20 +67,31 @@ def run(asked: argparse.Namespace) -> dict[str, Any]:
     with serving(repository, asked.out / "serve.log") as server:
         version = server.triton_version()
         replayed = _replay(server.address, pool, load)
-    summary = summarise(replayed.replies, source.schema.verticals[0].budget_ms)
+    budgets_ms = {vertical.name: vertical.budget_ms for vertical in source.schema.verticals}
+    summary = summarise(replayed.replies, [budgets_ms[request.vertical] for request in replayed.requests])
     served = {v.name: replayed.served_auc(v.name, v.tasks[0]) for v in source.schema.verticals}
     say(_example(replayed))
-    say(latency_line(summary, asked.rate, served))
+    say(latency_line(summary, asked.rate, served, budgets_ms))
     return {
         "data": source.name,
         "triton": {"version": version},
         "verticals": {name: _figures(report, name, served[name]) for name in report.verticals},
-        "serving": _serving(summary, load, asked.candidates),
+        "serving": {
+            "candidates": statistics.median_low(len(request.ads) for request in replayed.requests),
+            "rate": load.rate_rps,
+            **asdict(summary),
+            **({"budgets_ms": budgets_ms} if len(set(budgets_ms.values())) > 1 else {}),
+        },
     }
 
 
 def _learn(source: Source, asked: argparse.Namespace) -> TrainingReport:
-    config = load_config(source.name, None, {"seed": asked.seed, "stream": {"holdout_s": HOLDOUT_S}})
+    times = source.examples.time_ms
+    held_out_s = holdout_s(times)
+    config = load_config(source.name, None, {"seed": asked.seed, "stream": {"holdout_s": held_out_s}})
+    # The students stop learning at the start of the chunk where the hold-out begins; it must not be the first one.
+    chunk = min(config.stream.chunk, first_held_out(times, held_out_s))
+    config = replace(config, stream=replace(config.stream, chunk=chunk))
     with tqdm(total=len(source.examples), unit="row", desc="train", file=sys.stderr) as bar:
 
         def show(step: Progress) -> None:
@@ -106,12 +111,13 @@ def _publish(source: Source, out: Path) -> Path:
 
 def _requests(source: Source, asked: argparse.Namespace) -> list[Request]:
     times = source.examples.time_ms
-    rows = source.examples.take(times >= times[-1] - int(HOLDOUT_S * 1e3))
-    names = [vertical.name for vertical in source.schema.verticals]
-    share = -(-asked.requests // len(names))
+    rows = source.examples.slice(first_held_out(times, holdout_s(times)), len(times))
+    schema = source.schema
+    share = -(-asked.requests // len(schema.verticals))
     pool: list[Request] = []
-    for name in names:
-        made = held_out_requests(rows, source.ads, source.schema, name, candidates=asked.candidates, seed=asked.seed)
+    for vertical in schema.verticals:
+        most = min(asked.candidates, vertical.max_candidates)
+        made = held_out_requests(rows, source.ads, schema, vertical.name, candidates=most, seed=asked.seed)
         pool.extend(islice(made, share))
     return pool
 
@@ -126,9 +132,10 @@ def _replay(address: str, pool: list[Request], load: Load) -> Replayed:
 
 
 def _example(replayed: Replayed) -> str:
-    """The ranking with the most that was really shown, since there is most to see in it."""
-    answered = [pair for pair in zip(replayed.requests, replayed.replies, strict=True) if pair[0].outcomes.any()]
-    for request, reply in sorted(answered, key=lambda pair: -len(pair[0].outcomes)):
+    """A ranking with a positive outcome, if there is one, and the most that was really shown: most to see in it."""
+    pairs = list(zip(replayed.requests, replayed.replies, strict=True))
+    pairs.sort(key=lambda pair: (pair[0].outcomes.any(), len(pair[0].outcomes)), reverse=True)
+    for request, reply in pairs:
         if not isinstance(reply.answer, Exception):
             return ranked_list(request, reply.answer)
     raise DemoError("no request was answered")
@@ -140,23 +147,11 @@ def _figures(report: TrainingReport, name: str, served_auc: float) -> dict[str, 
     return {**kept, "served_auc": served_auc}
 
 
-def _serving(summary: Summary, load: Load, candidates: int) -> dict[str, Any]:
-    return {"candidates": candidates, "rate": load.rate_rps, **asdict(summary)}
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        "python -m demo", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add = parser.add_argument
-    add("--data", metavar="DIR", help="folder with a log (default: $EXFM_DATA_DIR, else the simulator)")
-    add("--out", type=Path, default=Path("build/demo"), metavar="DIR", help="where everything goes (build/demo)")
-    add("--rate", type=float, default=50.0, metavar="RPS", help="requests per second (50)")
-    add("--requests", type=int, default=2500, metavar="N", help="requests in the replay (2500)")
-    add("--candidates", type=int, default=200, metavar="N", help="ads per request (200)")
-    add("--seed", type=int, default=0, help="of training, sampling and arrivals (0)")
-    add("--json", action="store_true", help="print the summary as JSON on stdout, everything else on stderr")
-    return parser
+def without_nan(value: Any) -> Any:
+    """The same with None for what is no number, since JSON has no word for that: an AUC over one class, say."""
+    if isinstance(value, dict):
+        return {key: without_nan(item) for key, item in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _say(text: str) -> None:

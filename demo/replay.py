@@ -59,7 +59,7 @@ async def replay(address: str, pool: Sequence[Request], load: Load, done: Callab
         # What is alive by now stays; a collection during the run would be the generator's lateness, not the server's.
         gc.collect()
         gc.freeze()
-        budget_s = {call.vertical: (await client.layout(call.vertical)).budget_s for call in calls[:WARM_UP]}
+        budget_s = {call.vertical: (await client.layout(call.vertical)).budget_s for call in _one_each(calls)}
 
         def send(index: int, lateness_s: float) -> Awaitable[Ranking]:
             call = calls[index]
@@ -67,6 +67,10 @@ async def replay(address: str, pool: Sequence[Request], load: Load, done: Callab
 
         replies = await drive(send, poisson(load.rate_rps, len(calls), load.seed), done)
     return Replayed(requests, replies)
+
+
+def _one_each(calls: Sequence[RankCall]) -> list[RankCall]:
+    return list({call.vertical: call for call in calls}.values())
 
 
 def _call(request: Request, index: int) -> RankCall:

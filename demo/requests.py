@@ -21,7 +21,7 @@ class Request:
         user: the user's key.
         blocks: the six feature blocks, one row for user and context, N rows for the ads.
         ads: int64 [N] keys, each once; the user's own exposures first.
-        bids: float64 [N].
+        bids: float64 [N], the log's own where it has any, else random.
         outcomes: float32 [M], the first task's label of the first M candidates.
     """
 
@@ -38,18 +38,22 @@ def held_out_requests(
 ) -> Iterator[Request]:
     """One request per user and vertical, at the user's first held-out row, users in order of arrival.
 
+    Bids are the log's where it has any, which is where not all of `rows` bid 1: the user's own exposures keep theirs,
+    and each sampled ad has the bid of a row drawn at random. Else all are log-normal with median 1.
+
     Args:
         rows: held-out examples in time order; no served model has learned from them.
         ads: what the other candidates are sampled from, without replacement.
         schema: the schema of `rows`, all features.
         vertical: only its rows count; its features are kept.
         candidates: ads per request; fewer if the catalogue is smaller.
-        seed: of the sampling and the bids (log-normal, median 1).
+        seed: of the sampling and the bids.
     """
     sub = schema.for_vertical(vertical)
     task = schema.vertical(vertical).tasks[0]
     mine = rows.take(np.flatnonzero(~np.isnan(rows.labels[task]))).project(schema, sub)
-    maker = _Maker(vertical, task, ads.project(schema, sub), candidates, np.random.default_rng(seed))
+    bids = rows.bid.astype(np.float64) if (rows.bid != 1).any() else None
+    maker = _Maker(vertical, task, ads.project(schema, sub), candidates, np.random.default_rng(seed), bids)
     _, first = np.unique(mine.user, return_index=True)
     by_user = np.argsort(mine.user, kind="stable")
     sorted_users = mine.user[by_user]
@@ -68,6 +72,7 @@ class _Maker:
     pool: Catalogue
     candidates: int
     draw: np.random.Generator
+    log_bids: NDArray[np.float64] | None
 
     def request(self, own: Examples) -> Request:
         """A request of the user whose exposures these are."""
@@ -79,5 +84,12 @@ class _Maker:
         for name in ("ad_ids", "ad_numbers"):
             blocks[name] = np.concatenate([shown.blocks[name], self.pool.blocks[name][others]])
         keys = np.concatenate([shown.ad, self.pool.key[others]])
-        bids = self.draw.lognormal(sigma=0.5, size=len(keys))
-        return Request(self.vertical, int(own.user[0]), blocks, keys, bids, shown.labels[self.task])
+        return Request(
+            self.vertical, int(own.user[0]), blocks, keys, self._bids(shown, len(keys)), shown.labels[self.task]
+        )
+
+    def _bids(self, shown: Examples, count: int) -> NDArray[np.float64]:
+        if self.log_bids is None:
+            return self.draw.lognormal(sigma=0.5, size=count)
+        drawn = self.draw.choice(self.log_bids, size=count - len(shown))
+        return np.concatenate([shown.bid.astype(np.float64), drawn])

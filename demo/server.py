@@ -31,10 +31,13 @@ class Server:
     triton: str
 
     def triton_version(self) -> str:
-        """The version of the Triton behind the server, as it says itself."""
+        """The version of the Triton behind the server, as it says itself; `DemoError` if it says nothing."""
         with grpc.insecure_channel(self.triton) as channel:
             stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
-            return str(stub.ServerMetadata(service_pb2.ServerMetadataRequest(), timeout=5.0).version)
+            try:
+                return str(stub.ServerMetadata(service_pb2.ServerMetadataRequest(), timeout=5.0).version)
+            except grpc.RpcError as error:
+                raise DemoError(f"Triton at {self.triton} does not tell its version: {error}") from error
 
 
 @contextlib.contextmanager

@@ -1,5 +1,6 @@
 """The demo's results as a person wants to see them."""
 
+import math
 from collections.abc import Mapping
 
 from demo.requests import Request
@@ -8,6 +9,8 @@ from loadtest.summary import Summary
 from serving.client import Ranking
 
 SHOWN = 10
+SHOWN_BEYOND = 12
+"""Places after the first ones are listed where the user really saw the ad, so many at most."""
 
 
 def learning_table(report: TrainingReport) -> str:
@@ -40,23 +43,30 @@ def ranked_list(request: Request, ranking: Ranking) -> str:
         f"  budget {ranking.budget_ms:.1f} ms, spent {ranking.spent_ms:.2f} ms: {stages}",
         f"  {'place':>5} {'ad':>20} {'p(' + task + ')':>16} {'bid':>7} {'value':>8}  really shown",
     ]
-    for place, ad in enumerate(ranking.ads, 1):
+    places = list(enumerate(ranking.ads, 1))
+    beyond = [(place, ad) for place, ad in places[SHOWN:] if int(ad.ad_id) in did]
+    for place, ad in (*places[:SHOWN], *beyond[:SHOWN_BEYOND]):
         key = int(ad.ad_id)
         seen = ("yes, " + ("positive" if did[key] else "negative")) if key in did else ""
-        if place <= SHOWN or seen:
-            figures = f"{ad.probability[task]:>16.4f} {bids[key]:>7.3f} {ad.expected_value:>8.4f}"
-            lines.append(f"  {place:>5} {key:>20} {figures}  {seen}")
+        figures = f"{ad.probability[task]:>16.4f} {bids[key]:>7.3f} {ad.expected_value:>8.4f}"
+        lines.append(f"  {place:>5} {key:>20} {figures}  {seen}")
+    if len(beyond) > SHOWN_BEYOND:
+        lines.append(f"  and {len(beyond) - SHOWN_BEYOND} more that were really shown, further down")
     return "\n".join(lines)
 
 
-def latency_line(summary: Summary, rate_rps: float, served_auc: Mapping[str, float]) -> str:
-    """The replay held against the budget."""
+def latency_line(
+    summary: Summary, rate_rps: float, served_auc: Mapping[str, float], budgets_ms: Mapping[str, float]
+) -> str:
+    """The replay held against the budgets, by vertical."""
     tiers = ", ".join(f"{tier} {share:.2%}" for tier, share in summary.by_tier.items())
-    aucs = ", ".join(f"{name} {auc:.4f}" for name, auc in served_auc.items())
+    aucs = ", ".join(f"{name} {_cell(None if math.isnan(auc) else auc)}" for name, auc in served_auc.items())
+    own = ", ".join(f"{name} {budget_ms:g} ms" for name, budget_ms in budgets_ms.items())
+    budget = f"{summary.budget_ms:g} ms" if len(set(budgets_ms.values())) == 1 else f"their vertical's budget ({own})"
     return (
         f"Serving: {summary.requests} requests at {rate_rps:g}/s (Poisson, latency from the scheduled send): "
         f"p50 {summary.p50_ms:.2f} ms, p99 {summary.p99_ms:.2f} ms, {summary.within_budget:.2%} within "
-        f"{summary.budget_ms:g} ms; {tiers}\nAUC of the served probabilities on exposures held out: {aucs}"
+        f"{budget}; {tiers}\nAUC of the served probabilities on exposures held out: {aucs}"
     )
 
 

@@ -112,9 +112,19 @@ def kuairand_csv(kuairand_tables: Tables, write_table: WriteTable, tmp_path_fact
     write_table(log.slice(0, _ROWS // 2), folder / "log_standard_4_08_to_4_21_pure.csv")
     write_table(pa.concat_tables([later.slice(0, 5), later.slice(4)]), folder / "log_standard_4_22_to_5_08_pure.csv")
     write_table(log.slice(0, 20), folder / "log_random_4_22_to_5_08_pure.csv")
-    write_table(kuairand_tables["users"], folder / "user_features_pure.csv")
-    write_table(kuairand_tables["videos"], folder / "video_features_basic_pure.csv")
+    write_table(_as_pandas_writes(kuairand_tables["users"]), folder / "user_features_pure.csv")
+    write_table(_as_pandas_writes(kuairand_tables["videos"]), folder / "video_features_basic_pure.csv")
     return folder
+
+
+def _as_pandas_writes(table: pa.Table) -> pa.Table:
+    """Integers of a column that has gaps as `9.0`: in pandas such a column is one of floats."""
+    for index, name in enumerate(table.column_names):
+        column = table.column(name)
+        if pa.types.is_integer(column.type) and column.null_count:
+            cells = [None if value is None else f"{value}.0" for value in column.to_pylist()]
+            table = table.set_column(index, name, pa.array(cells, pa.string()))
+    return table
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,7 @@
 """Turning a file's column into raw feature values, keys, labels and times, or telling which cell is bad."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,9 @@ from exfm.features.encoding import MISSING
 from exfm.features.values import key_of
 
 _SPELLED_INTEGER = r"^(0|-?[1-9][0-9]{0,17})$"
+_SPELLED_FLOAT = r"^(-?(0|[1-9][0-9]{0,15}))\.0+$"
+_EXACT = 2**53
+"""Up to here a float tells every whole number from its neighbours."""
 
 
 def keys(column: Column) -> NDArray[np.int64]:
@@ -29,13 +33,15 @@ def keys(column: Column) -> NDArray[np.int64]:
 def ids(column: Column) -> NDArray[np.int64]:
     """Values of an `id` feature, int64 [N]: integers as they are, text through `key_of`, empty cells `MISSING`.
 
-    A Parquet column's type decides which; in a CSV file a cell that spells an integer is that integer.
+    A Parquet column's type decides which; in a CSV file a cell that spells an integer is that integer, also as a float
+    (`9.0`, as pandas writes integers where some are missing) up to 2^53.
 
     Raises:
         DataError: the column is neither whole numbers nor text.
     """
     if not _is_text(column.values):
         return integers(column)
+    column = _without_fractions(column)
     if not column.typed and _all(pc.match_substring_regex(column.values, _SPELLED_INTEGER)):
         return _filled(column.values.cast(pa.int64()), MISSING)
     return _by_value(column, _text_key if column.typed else _cell_key)
@@ -53,12 +59,12 @@ def texts(column: Column) -> NDArray[np.int64]:
 
 
 def integers(column: Column) -> NDArray[np.int64]:
-    """Whole numbers, int64 [N], empty cells `MISSING`.
+    """Whole numbers, int64 [N], empty cells `MISSING`; in a CSV file `9.0` is 9, up to 2^53.
 
     Raises:
         DataError: the column or a cell is not a whole number in int64.
     """
-    values = _cast(column, pa.int64(), "a whole number")
+    values = _cast(_without_fractions(column), pa.int64(), "a whole number")
     return _filled(values, MISSING)
 
 
@@ -123,6 +129,19 @@ def _cell_key(text: str) -> int:
     except ValueError:
         return _text_key(text)
     return number if str(number) == text and MISSING < number < 2**63 else key_of(text)
+
+
+def _without_fractions(column: Column) -> Column:
+    """A CSV column with its whole floats spelled as integers; a column that has none, or has a type, as it is."""
+    if column.typed or not _is_text(column.values):
+        return column
+    spelled = pc.match_substring_regex(column.values, _SPELLED_FLOAT)
+    if not bool(pc.any(spelled, min_count=0).as_py()):
+        return column
+    cut = pc.replace_substring_regex(column.values, _SPELLED_FLOAT, r"\1")
+    whole = pc.if_else(spelled, cut, pa.scalar(None, cut.type)).cast(pa.int64())
+    exact = pc.less_equal(pc.abs(whole), _EXACT).fill_null(False)
+    return replace(column, values=pc.if_else(exact, whole.cast(column.values.type), column.values))
 
 
 def _by_value(column: Column, key: Callable[[str], int]) -> NDArray[np.int64]:

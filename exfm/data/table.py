@@ -33,7 +33,10 @@ class Column:
 
     def error(self, problem: str, index: int | None = None) -> DataError:
         """What is wrong with this column, at a 0-based position if it is one cell's."""
-        return DataError(problem, self.file, self.name, None if index is None else index + 1)
+        if index is None:
+            return DataError(problem, self.file, self.name)
+        line = None if self.typed else _line_of(self.file, index + 1)
+        return DataError(problem, self.file, self.name, index + 1, line)
 
 
 @dataclass(frozen=True)
@@ -114,8 +117,24 @@ def _read_csv(file: Path, columns: list[str] | None) -> Table:
         row = broken[0]
         problem = f"{row.actual_columns} cells where the header has {row.expected_columns}"
         # pyarrow counts from 1 with the header.
-        raise DataError(problem, file, row=row.number - 1) from error
+        raise DataError(problem, file, row=row.number - 1, line=_line_of(file, row.number - 1)) from error
     return Table(file, data, typed=False)
+
+
+def _line_of(file: Path, row: int) -> int | None:
+    """The line where a CSV file's data row starts; not simply the next one, for cells may hold line breaks."""
+    with file.open(encoding="utf-8-sig", errors="replace", newline="") as opened:
+        reader = csv.reader(opened)
+        start, seen = 1, -1
+        try:
+            for cells in reader:
+                seen += bool(cells)  # a blank line is no row
+                if cells and seen == row:
+                    return start
+                start = reader.line_num + 1
+        except csv.Error:  # it is read for the message only, which does without the line
+            return None
+    return None
 
 
 def _header(file: Path) -> list[str]:

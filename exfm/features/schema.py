@@ -7,6 +7,7 @@ that rank with them. Everything else is derived from it: the encoding, the tenso
 import hashlib
 import json
 import math
+import re
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
@@ -98,7 +99,7 @@ class Vertical:
     """A ranking task on a surface.
 
     Attributes:
-        name: also the model's name in the Triton repository.
+        name: also the model's name in the Triton repository, and a folder there: letters, digits, `_` and `-`.
         tasks: outcome columns of the log that the vertical's student predicts, in the order of its outputs.
         budget_ms: the longest a request may take, end to end.
         max_candidates: the most ads that one request may carry.
@@ -112,6 +113,8 @@ class Vertical:
     features: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        if not re.fullmatch(r"[A-Za-z0-9_-]+", self.name):
+            raise SchemaError(f"vertical {self.name!r}: a name is made of letters, digits, '_' and '-' (A-Z, a-z, 0-9)")
         if not self.tasks:
             raise SchemaError(f"vertical {self.name!r}: needs at least one task")
         if len(set(self.tasks)) != len(self.tasks):

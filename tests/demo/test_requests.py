@@ -1,3 +1,4 @@
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -59,3 +60,15 @@ def test_the_seed_decides(source: Source, requests: list[Request]) -> None:
     )
     assert (again.ads == requests[0].ads).all()
     assert (other.bids != requests[0].bids).any()
+
+
+def test_bids_are_the_logs_where_it_has_any(source: Source) -> None:
+    rows = source.examples.slice(source.last_day, len(source.examples))
+    rows = replace(rows, bid=(1.5 + np.arange(len(rows)) % 7).astype(np.float32))
+    for request in held_out_requests(rows, source.ads, source.schema, "feed_click", candidates=20, seed=1):
+        mine = rows.take(rows.user == request.user)
+        first = dict(zip(mine.ad.tolist()[::-1], mine.bid.tolist()[::-1], strict=True))
+        own = len(request.outcomes)
+        assert request.bids[:own].tolist() == [first[ad] for ad in request.ads[:own].tolist()]
+        assert np.isin(request.bids, rows.bid).all()
+        assert len(request.bids) == len(request.ads)

@@ -18,11 +18,13 @@ def run_demo(out: Path, *more: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.fixture(scope="module")
-def summary(
-    kuairand_parquet: Path, triton_environment: object, tmp_path_factory: pytest.TempPathFactory
-) -> dict[str, Any]:
+def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("demo")
+
+
+@pytest.fixture(scope="module")
+def summary(kuairand_parquet: Path, triton_environment: object, out: Path) -> dict[str, Any]:
     assert triton_environment
-    out = tmp_path_factory.mktemp("demo")
     done = run_demo(out, "--data", str(kuairand_parquet))
     assert done.returncode == 0, done.stderr
     assert "Learning, last day" in done.stdout
@@ -47,9 +49,23 @@ def test_the_summary_says_how_it_was_served(summary: dict[str, Any]) -> None:
     assert serving["requests"] == 60
     assert serving["rate"] == 20
     assert serving["budget_ms"] == 25
+    assert serving["candidates"] == 30  # asked for 200, but there are no more ads
     assert 0 < serving["p50_ms"] <= serving["p99_ms"]
     assert 0 <= serving["within_budget"] <= 1
     assert sum(serving["by_tier"].values()) == pytest.approx(1)
+
+
+def test_the_published_students_have_learned_up_to_the_hold_out(summary: dict[str, Any], out: Path) -> None:
+    for name in summary["verticals"]:
+        lineage = json.loads((out / "model_repository" / name / "1" / "manifest.json").read_text())["lineage"]
+        assert lineage["first_ms"] < lineage["learned_until_ms"] < lineage["last_ms"] - 6 * 3_600_000
+
+
+def test_an_impossible_load_is_refused_before_any_work(tmp_path: Path) -> None:
+    done = run_demo(tmp_path / "out", "--requests", "0")
+    assert done.returncode == 2
+    assert "argument --requests: must be >= 1, got 0" in done.stderr
+    assert not (tmp_path / "out").exists()
 
 
 def test_bad_data_is_refused_by_name(tmp_path: Path) -> None:
