@@ -64,6 +64,7 @@ _DESCRIBE = "/exfm.ranking.v1.RankingService/DescribeVertical"
 _DESCRIBE_S = 5.0
 # The server keeps the budget itself; the caller's own deadline only has to survive the network's part.
 _DEFAULT_BUDGETS = 2.0
+# As much as a server reads at the most; what is larger needn't be sent.
 MAX_MESSAGE_BYTES = 64 << 20
 _OPTIONS: list[tuple[str, Any]] = [
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from google.protobuf import json_format, text_format
 from numpy.typing import NDArray
+from tritonclient.grpc import model_config_pb2
 
 from exfm.features.schema import Schema, SchemaError
 from exfm.features.signature import PROBABILITY, tensors_of
@@ -15,37 +17,66 @@ from serving.catalog import Catalog, Golden, Vertical
 from serving.errors import RepositoryError
 from serving.ladder.prior import Prior
 
+CONFIG = "config.pbtxt"
 MANIFEST = "manifest.json"
 _READ_HERE = ("schema.json", "prior.npz", "golden.npz")
 
 
 def load_catalog(repository: Path) -> Catalog:
-    """Read the newest complete version of every vertical in a model repository.
+    """Read of every vertical in a model repository the version that its `config.pbtxt` names, as Triton does.
 
-    A version is complete once its manifest and every file that the manifest lists are there.
+    A newer folder may lie beside it: an export that was cut short, or one whose turn has not come.
 
     Raises:
-        RepositoryError: nothing is published there, or a published file is not what its manifest says.
+        RepositoryError: nothing is published there, or the named version is incomplete or not what its manifest says.
     """
     if not repository.is_dir():
         raise RepositoryError(f"{repository}: no such folder")
-    folders = sorted(path.parent for path in repository.glob("*/config.pbtxt"))
-    verticals = {folder.name: _load_version(_newest(folder)) for folder in folders}
+    folders = sorted(path.parent for path in repository.glob(f"*/{CONFIG}"))
+    verticals = {folder.name: _load_version(folder / str(_pinned(folder, _config(folder)))) for folder in folders}
     if not verticals:
         raise RepositoryError(f"{repository}: no published model; write one with exfm-export")
     return Catalog(verticals)
 
 
-def _newest(folder: Path) -> Path:
-    versions = (path for path in folder.iterdir() if path.name.isdecimal())
-    for version in sorted(versions, key=lambda path: int(path.name), reverse=True):
-        if (version / MANIFEST).is_file() and all((version / name).is_file() for name in _manifest(version)["files"]):
-            return version
-    raise RepositoryError(f"{folder}: no complete version")
+def triton_configs(repository: Path, catalog: Catalog) -> dict[str, str]:
+    """Triton's configuration of each version in the catalog, by vertical, as JSON.
+
+    A Triton that gets it with the order to load serves just these versions, whatever is published meanwhile.
+
+    Raises:
+        RepositoryError: something was published since the catalog was read; read it again.
+    """
+    configs = {}
+    for vertical in catalog.values():
+        folder = repository / vertical.name
+        config = _config(folder)
+        pinned = _pinned(folder, config)
+        if pinned != vertical.version:
+            raise RepositoryError(f"{folder}: version {pinned} was published just now; start again")
+        configs[vertical.name] = json_format.MessageToJson(config, preserving_proto_field_name=True, indent=None)
+    return configs
+
+
+def _config(folder: Path) -> Any:
+    path = folder / CONFIG
+    try:
+        return text_format.Parse(path.read_text(encoding="utf-8"), model_config_pb2.ModelConfig())
+    except (OSError, ValueError, text_format.ParseError) as error:
+        raise RepositoryError(f"{path}: not a model configuration: {error}") from error
+
+
+def _pinned(folder: Path, config: Any) -> int:
+    versions = config.version_policy.specific.versions
+    if len(versions) != 1:
+        raise RepositoryError(f"{folder / CONFIG}: names {len(versions)} versions under version_policy, not one")
+    return int(versions[0])
 
 
 def _manifest(version: Path) -> dict[str, Any]:
     path = version / MANIFEST
+    if not path.is_file():
+        raise RepositoryError(f"{version}: incomplete, no {MANIFEST}; {CONFIG} names this version")
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
         if manifest["format"] != 1:
@@ -80,6 +111,8 @@ def _verify(folder: Path, hashes: Mapping[str, str]) -> None:
         path = folder / name
         if name not in hashes:
             raise RepositoryError(f"{folder / MANIFEST}: lists no {name}")
+        if not path.is_file():
+            raise RepositoryError(f"{folder}: incomplete, no {name}; {CONFIG} names this version")
         with path.open("rb") as file:
             found = hashlib.file_digest(file, "sha256").hexdigest()
         if found != hashes[name]:

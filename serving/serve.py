@@ -3,19 +3,22 @@
 import asyncio
 import contextlib
 import logging
+import math
 import signal
 import tempfile
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from serving.catalog import Catalog
+from serving.catalog import Catalog, Vertical
 from serving.embedded.environment import ensure
 from serving.embedded.process import EmbeddedTriton
 from serving.errors import StartError, UnavailableError
 from serving.inference.endpoint import TritonEndpoint
 from serving.inference.triton import TritonScorer
+from serving.repository import triton_configs
 from serving.supervisor import Supervisor
 from serving.worker import Worker, WorkerOptions
 
@@ -23,6 +26,7 @@ log = logging.getLogger(__name__)
 
 _ASK_S = 1.0
 _AGAIN_S = 0.1
+_TELL_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,7 @@ async def serve(catalog: Catalog, options: ServeOptions, announce: Callable[[Rea
 
     Raises:
         StartError: the server did not become ready.
+        RepositoryError: another version was published after the catalog was read.
         TritonStartError, EnvironmentUnusableError: our own Triton did not start.
     """
     stop = asyncio.Event()
@@ -91,28 +96,39 @@ async def _start(
     options: ServeOptions,
     announce: Callable[[Ready], None],
 ) -> None:
+    waiting: dict[str, str] = {}
     try:
         async with asyncio.timeout(options.ready_s):
-            await _check_schemas(catalog, endpoint)
+            await _check_schemas(catalog, endpoint, waiting)
             port = await worker.start()
             await worker.readiness.wait()
     except TimeoutError:
-        last = "; ".join(f"{name}: {text}" for name, text in worker.readiness.last.items())
-        detail = last or f"Triton at {endpoint.address} has not loaded {', '.join(catalog)}"
-        raise StartError(f"not ready within {options.ready_s:g} s: {detail}") from None
+        last = "; ".join(f"{name}: {text}" for name, text in (waiting or worker.readiness.last).items())
+        raise StartError(f"not ready within {options.ready_s:g} s: {last}") from None
     host = options.worker.listen.rpartition(":")[0]
     announce(Ready(f"{host}:{port}", endpoint.address, {name: catalog[name].version for name in catalog}))
 
 
-async def _check_schemas(catalog: Catalog, endpoint: TritonEndpoint) -> None:
-    for vertical in catalog.values():
-        while True:
-            try:
-                await endpoint.check_schema(vertical, _ASK_S)
-                break
-            except UnavailableError as error:
-                log.info("waiting: %s", error)
-                await asyncio.sleep(_AGAIN_S)
+async def _check_schemas(catalog: Catalog, endpoint: TritonEndpoint, waiting: dict[str, str]) -> None:
+    """Return once Triton has every vertical's model; `waiting` says meanwhile which ones it lacks, and why."""
+    waiting.update(dict.fromkeys(catalog, f"Triton at {endpoint.address} has not answered"))
+    told_s = -math.inf
+    while waiting:
+        await asyncio.gather(*(_check_schema(catalog[name], endpoint, waiting) for name in tuple(waiting)))
+        if waiting and time.monotonic() - told_s >= _TELL_S:
+            told_s = time.monotonic()
+            log.info("waiting: %s", "; ".join(f"{name}: {why}" for name, why in waiting.items()))
+        if waiting:
+            await asyncio.sleep(_AGAIN_S)
+
+
+async def _check_schema(vertical: Vertical, endpoint: TritonEndpoint, waiting: dict[str, str]) -> None:
+    try:
+        await endpoint.check_schema(vertical, _ASK_S)
+    except UnavailableError as error:
+        waiting[vertical.name] = str(error)
+    else:
+        del waiting[vertical.name]
 
 
 async def _unless(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> bool:
@@ -137,8 +153,9 @@ async def _triton(catalog: Catalog, options: ServeOptions) -> AsyncIterator[str]
         return
     with contextlib.ExitStack() as stack:
         path = options.triton_log or Path(stack.enter_context(tempfile.TemporaryDirectory())) / "triton.log"
+        configs = triton_configs(options.repository, catalog)
         environment = await asyncio.to_thread(ensure, None, log.info)
-        triton = EmbeddedTriton(environment, options.repository, tuple(catalog), path)
+        triton = EmbeddedTriton(environment, options.repository, configs, path)
         stack.callback(triton.stop)
         await asyncio.to_thread(triton.start)
         supervisor = asyncio.create_task(Supervisor(triton).run())

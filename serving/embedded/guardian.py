@@ -13,14 +13,19 @@ import select
 import signal
 import subprocess
 import sys
+import time
 from contextlib import suppress
 from pathlib import Path
 
 PR_SET_PDEATHSIG = 1
+PR_SET_CHILD_SUBREAPER = 36
+GROUP_S = 2.0
+"""The longest to wait until the killed stubs have ended, seconds."""
 
 
 def main(grace_s: float, prefix: str, command: list[str]) -> int:
     """Run `command` until it ends or standard input does; its process id is the first line of standard output."""
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
     server = subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,
@@ -36,8 +41,7 @@ def main(grace_s: float, prefix: str, command: list[str]) -> int:
             with suppress(subprocess.TimeoutExpired):
                 server.wait(grace_s)
     finally:
-        with suppress(ProcessLookupError):
-            os.killpg(server.pid, signal.SIGKILL)
+        _end_group(server)
         for left in Path("/dev/shm").glob(f"{prefix}*"):
             left.unlink(missing_ok=True)
     code = server.wait()
@@ -47,6 +51,18 @@ def main(grace_s: float, prefix: str, command: list[str]) -> int:
 def _die_with_parent() -> None:
     """In the child: get SIGKILL when this guardian is itself killed."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _end_group(server: "subprocess.Popen[bytes]") -> None:
+    """Kill the server and its stubs, and wait until they have ended; the stubs it leaves become our children."""
+    with suppress(ProcessLookupError):
+        os.killpg(server.pid, signal.SIGKILL)
+    server.wait()
+    until_s = time.monotonic() + GROUP_S
+    with suppress(ChildProcessError):
+        while time.monotonic() < until_s:
+            if os.waitpid(-server.pid, os.WNOHANG) == (0, 0):
+                time.sleep(0.005)
 
 
 def _wait_for_either(server: "subprocess.Popen[bytes]") -> None:

@@ -6,7 +6,8 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -54,7 +55,7 @@ class EmbeddedTriton:
         self,
         environment: TritonEnvironment,
         model_repository: Path,
-        models: Sequence[str],
+        models: Sequence[str] | Mapping[str, str],
         log: Path,
         options: TritonOptions = TritonOptions(),
     ) -> None:
@@ -63,13 +64,14 @@ class EmbeddedTriton:
         Args:
             environment: the server's own Python environment.
             model_repository: folder of published models.
-            models: names of the models to load at start.
+            models: names of the models to load at every start, or by name the configuration (JSON) to load each with
+                instead of its `config.pbtxt`, so that a restart serves the same version whatever was published.
             log: file that the server's output is appended to.
             options: bounds and port.
         """
         self._environment = environment
         self._repository = model_repository.absolute()
-        self._models = tuple(models)
+        self._models = dict(models) if isinstance(models, Mapping) else dict.fromkeys(models)
         self._log = log
         self._options = options
         self._port = options.port
@@ -160,7 +162,6 @@ class EmbeddedTriton:
             f"--backend-directory={self._environment.backends}",
             f"--backend-config=python,shm-region-prefix-name={prefix}",
             "--model-control-mode=explicit",
-            *(f"--load-model={name}" for name in self._models),
             f"--grpc-address={LOOPBACK}",
             f"--grpc-port={self._port}",
             "--allow-http=false",
@@ -176,6 +177,7 @@ class EmbeddedTriton:
                 if not self.running:
                     raise TritonStartError(f"Triton ended while starting{self._last_words()}")
                 if self._ready(client):
+                    self._load_models(client, until_s)
                     return
                 time.sleep(_POLL_S)
         raise TritonStartError(f"Triton was not ready within {self._options.start_s} s{self._last_words()}")
@@ -184,12 +186,22 @@ class EmbeddedTriton:
         try:
             if not client.is_server_ready(client_timeout=_CALL_S):
                 return False
-            if not all(client.is_model_ready(name, client_timeout=_CALL_S) for name in self._models):
-                return False
             self._version = str(client.get_server_metadata(client_timeout=_CALL_S).version)
         except InferenceServerException:
             return False
         return True
+
+    def _load_models(self, client: triton_grpc.InferenceServerClient, until_s: float) -> None:
+        """Load all models at once; each call returns when its model is ready."""
+
+        def load(name: str) -> None:
+            client.load_model(name, config=self._models[name], client_timeout=max(0.001, until_s - time.monotonic()))
+
+        with ThreadPoolExecutor(max(1, len(self._models))) as pool:
+            try:
+                list(pool.map(load, self._models))
+            except InferenceServerException as error:
+                raise TritonStartError(f"Triton did not load its models: {error}{self._last_words()}") from error
 
     def _last_words(self) -> str:
         lines = self._log.read_text(encoding="utf-8", errors="replace").splitlines()[-_LOG_LINES:]

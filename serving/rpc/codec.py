@@ -19,6 +19,9 @@ from serving.rpc.pb import ranking_pb2 as pb
 REQUEST_ID_BYTES = 256
 """The longest request id, in UTF-8."""
 
+MOST_MESSAGE_BYTES = 64 << 20
+_LEAST_LIMIT = 4 << 20
+
 # Per candidate beside its features: key and bid. Per request: ids, names, field headers.
 _CANDIDATE_BYTES = 16
 _REQUEST_BYTES = 4096
@@ -134,11 +137,13 @@ def enter(response: pb.RankResponse, ledger: Ledger, budget_s: float) -> None:
 
 
 def request_limit(catalog: Catalog) -> int:
-    """Bytes of the largest request that a server of these verticals accepts.
+    """Bytes of the largest message that a server of these verticals reads.
 
-    Half as much again as a sound request can have, so that one with too many candidates is still told so.
+    Four times what a sound request can have, at least 4 MiB: one with too many candidates shall be told so, at once
+    and in our words. At most 64 MiB, unless a sound request needs more.
     """
-    return max(request_bytes(vertical) for vertical in catalog.values()) * 3 // 2
+    sound = max(request_bytes(vertical) for vertical in catalog.values())
+    return max(sound * 3 // 2, min(max(4 * sound, _LEAST_LIMIT), MOST_MESSAGE_BYTES))
 
 
 def request_bytes(vertical: Vertical) -> int:

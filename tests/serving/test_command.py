@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -68,6 +69,53 @@ def test_it_starts_a_triton_restarts_it_and_takes_it_down_again(
         assert not Path(f"/proc/{guardian}").exists()
 
 
+def test_a_restarted_triton_serves_what_the_frontend_is_pinned_to(
+    triton_environment: "TritonEnvironment", published_repository: Path, tmp_path: Path
+) -> None:
+    env = {"EXFM_TRITON_ENV": str(triton_environment.path)}
+    shutil.copytree(published_repository / "feed_click", tmp_path / "feed_click")
+    with _serving("--model-repository", str(tmp_path), "--json", env=env) as (process, line):
+        (guardian,) = _children(process.pid)
+        (triton,) = _children(guardian)
+        _publish_version_2(tmp_path / "feed_click")
+        with BlockingRankingClient(json.loads(line)["address"]) as client:
+            _poll(lambda: client.rank(CALL, timeout_s=5), Tier.FULL, 5)
+            os.kill(triton, signal.SIGKILL)
+            _poll(lambda: client.rank(CALL, timeout_s=5), Tier.PRIOR, 5)
+            _poll(lambda: client.rank(CALL, timeout_s=5), Tier.FULL, 30)
+            assert client.rank(CALL, timeout_s=5).model_version == 1
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0
+
+
+def _publish_version_2(folder: Path) -> None:
+    shutil.copytree(folder / "1", folder / "2", ignore=shutil.ignore_patterns("__pycache__"))
+    text = (folder / "config.pbtxt").read_text()
+    assert "versions: 1" in text
+    (folder / "config.pbtxt").write_text(text.replace("versions: 1", "versions: 2"))
+
+
+def test_only_the_vertical_that_is_missing_is_blamed(
+    embedded_triton: "EmbeddedTriton",
+    published_repository: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    shutil.copytree(published_repository, tmp_path / "repository")
+    folder = tmp_path / "repository/feed_long_view"
+    _publish_version_2(folder)
+    manifest = json.loads((folder / "2/manifest.json").read_text())
+    (folder / "2/manifest.json").write_text(json.dumps({**manifest, "version": 2}))
+    caplog.set_level("INFO")
+    given = ["--triton", embedded_triton.address, "--ready-within-s", "0.6", "--listen", "127.0.0.1:0"]
+    assert main(["--model-repository", str(tmp_path / "repository"), *given]) == 1
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert f"not ready within 0.6 s: feed_long_view: Triton at {embedded_triton.address}" in said
+    assert "feed_click" not in said
+    assert sum("waiting:" in record.getMessage() for record in caplog.records) == 1
+
+
 def test_it_ranks_with_a_triton_that_runs_elsewhere(
     embedded_triton: "EmbeddedTriton", published_repository: Path
 ) -> None:
@@ -88,7 +136,9 @@ def test_without_a_model_it_says_so(tmp_path: Path, capsys: pytest.CaptureFixtur
 def test_without_a_triton_it_gives_up_in_time(published_repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
     given = ["--model-repository", str(published_repository), "--triton", "127.0.0.1:1", "--ready-within-s", "0.5"]
     assert main(given) == 1
-    assert "not ready within 0.5 s: Triton at 127.0.0.1:1" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "not ready within 0.5 s: feed_click: Triton at 127.0.0.1:1" in said
+    assert "; feed_long_view: Triton at 127.0.0.1:1" in said
 
 
 def test_an_address_that_is_taken_is_said(

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,27 +47,36 @@ def triton(
         yield server
 
 
-async def _rank_for(seconds: float, client: RankingClient) -> list[Ranking]:
-    """One request after another, four at a time."""
-    rankings: list[Ranking] = []
+TRANSPORT_S = 0.05
+"""What the caller's side may add to the budget: two ways through the loopback, in a process that does both sides."""
+
+Timed = tuple[Ranking, float]
+
+
+async def _rank_for(seconds: float, client: RankingClient) -> list[Timed]:
+    """One request after another, four at a time, with the seconds that the caller waited for each."""
+    rankings: list[Timed] = []
     until_s = asyncio.get_running_loop().time() + seconds
 
     async def one_after_another() -> None:
         while asyncio.get_running_loop().time() < until_s:
-            rankings.append(await client.rank(CALL, timeout_s=5))
+            began_s = time.monotonic()
+            ranking = await client.rank(CALL, timeout_s=5)
+            rankings.append((ranking, time.monotonic() - began_s))
 
     await asyncio.gather(*(one_after_another() for _ in range(4)))
     return rankings
 
 
-def _assert_documented(rankings: list[Ranking], reasons: set[str]) -> None:
+def _assert_documented(timed: list[Timed], reasons: set[str]) -> None:
+    rankings = [ranking for ranking, _ in timed]
     assert {ranking.tier_reason for ranking in rankings} <= reasons | {""}
     for ranking in rankings:
         assert (ranking.tier is Tier.FULL) == (ranking.tier_reason == "")
         assert sorted(ranking.ad_ids) == list(range(100, 150))
     # One in a hundred may be held up by this machine's other work.
-    late = [ranking for ranking in rankings if ranking.spent_ms > ranking.budget_ms]
-    assert len(late) <= len(rankings) // 100, [ranking.stages_ms for ranking in late]
+    late = [(ranking.stages_ms, s) for ranking, s in timed if s > ranking.budget_ms / 1e3 + TRANSPORT_S]
+    assert len(late) <= len(rankings) // 100, late
 
 
 async def _trusted(worker: Worker, eventually: Callable[..., Any]) -> None:
@@ -83,18 +93,18 @@ async def test_a_triton_that_stands_still_is_waited_for_no_longer_than_the_budge
         try:
             still = await _rank_for(1.0, client)
             _assert_documented(still, BUSY)
-            assert {ranking.tier for ranking in still[4:]} == {Tier.PRIOR}
+            assert {ranking.tier for ranking, _ in still[4:]} == {Tier.PRIOR}
             # Silent canaries end the waiting.
             await eventually(lambda: not worker.guards["feed_click"].trusted, within_s=15)
             quick = await _rank_for(0.1, client)
             _assert_documented(quick, {"backend_unavailable"})
-            assert min(ranking.spent_ms for ranking in quick) < 5
+            assert min(ranking.spent_ms for ranking, _ in quick) < 5
         finally:
             os.kill(triton.pid, signal.SIGCONT)
         await _trusted(worker, eventually)
         again = await _rank_for(0.3, client)
         _assert_documented(again, BUSY)
-        assert Tier.FULL in {ranking.tier for ranking in again}
+        assert Tier.FULL in {ranking.tier for ranking, _ in again}
         await eventually(lambda: worker.watchdog.running == 0)
     await endpoint.close()
 
@@ -110,7 +120,7 @@ async def test_a_triton_that_is_killed_costs_the_tier_and_comes_back(
         os.kill(triton.pid, signal.SIGKILL)
         rankings = await requests
         _assert_documented(rankings, {"backend_unavailable"} | BUSY)
-        assert {ranking.tier for ranking in rankings} == {Tier.FULL, Tier.PRIOR}
+        assert {ranking.tier for ranking, _ in rankings} == {Tier.FULL, Tier.PRIOR}
         assert not worker.guards["feed_click"].trusted
         watching = asyncio.create_task(supervisor.run())
         await _trusted(worker, eventually)
@@ -118,6 +128,6 @@ async def test_a_triton_that_is_killed_costs_the_tier_and_comes_back(
         assert supervisor.restarts == 1
         again = await _rank_for(0.3, client)
         _assert_documented(again, BUSY)
-        assert Tier.FULL in {ranking.tier for ranking in again}
+        assert Tier.FULL in {ranking.tier for ranking, _ in again}
         await eventually(lambda: worker.watchdog.running == 0)
     await endpoint.close()

@@ -11,7 +11,7 @@ import pytest
 
 from exfm.features.schema import Schema
 from serving.errors import RepositoryError, UnknownVerticalError
-from serving.repository import load_catalog
+from serving.repository import load_catalog, triton_configs
 
 Edit = Callable[[dict[str, Any]], Any]
 
@@ -56,15 +56,55 @@ def _renumber(manifest: dict[str, Any], version: int) -> None:
     manifest["version"] = version
 
 
-def test_the_newest_complete_version_counts(repository: Path) -> None:
+def _pin(repository: Path, versions: str) -> None:
+    path = repository / "feed_click/config.pbtxt"
+    path.write_text(path.read_text().replace("versions: 1", versions))
+
+
+def test_the_version_that_the_configuration_names_counts(repository: Path) -> None:
     folder = repository / "feed_click"
-    for version in (2, 10, 11):
+    for version in (2, 10):
         shutil.copytree(folder / "1", folder / str(version))
         _edit(repository, partial(_renumber, version=version), version)
-    (folder / "11" / "model.onnx").unlink()
-    (folder / "12").mkdir()
     (folder / "notes").mkdir()
+    assert load_catalog(repository)["feed_click"].version == 1
+    _pin(repository, "versions: 10")
     assert load_catalog(repository)["feed_click"].version == 10
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "model.onnx", "prior.npz"])
+def test_a_named_version_that_is_incomplete_is_refused(repository: Path, name: str) -> None:
+    shutil.copytree(repository / "feed_click/1", repository / "feed_click/2")
+    _edit(repository, partial(_renumber, version=2), 2)
+    (repository / "feed_click/1" / name).unlink()
+    with pytest.raises(RepositoryError, match=f"feed_click/1: incomplete, no {name}; config.pbtxt names this version"):
+        load_catalog(repository)
+
+
+def test_a_named_version_that_is_not_there_is_refused(repository: Path) -> None:
+    _pin(repository, "versions: 7")
+    with pytest.raises(RepositoryError, match=r"feed_click/7: incomplete, no manifest\.json"):
+        load_catalog(repository)
+
+
+@pytest.mark.parametrize(
+    ("versions", "says"),
+    [("", "names 0 versions"), ("versions: [1, 2]", "names 2 versions"), ("versions: x", "not a model configuration")],
+)
+def test_a_configuration_that_names_no_one_version_is_refused(repository: Path, versions: str, says: str) -> None:
+    _pin(repository, versions)
+    with pytest.raises(RepositoryError, match=rf"config\.pbtxt: {says}"):
+        load_catalog(repository)
+
+
+def test_what_triton_is_told_names_the_catalogs_version(repository: Path) -> None:
+    catalog = load_catalog(repository)
+    config = json.loads(triton_configs(repository, catalog)["feed_click"])
+    assert config["version_policy"] == {"specific": {"versions": ["1"]}}
+    assert config["parameters"]["schema_hash"]["string_value"] == catalog["feed_click"].schema.digest
+    _pin(repository, "versions: 2")
+    with pytest.raises(RepositoryError, match="version 2 was published just now"):
+        triton_configs(repository, catalog)
 
 
 def test_a_folder_without_models_is_refused(tmp_path: Path) -> None:

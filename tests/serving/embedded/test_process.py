@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -59,8 +59,13 @@ def listening(pid: int) -> list[tuple[str, int]]:
 
 
 @pytest.fixture
-def triton(triton_environment: "TritonEnvironment", published_repository: Path, tmp_path: Path) -> EmbeddedTriton:
-    return EmbeddedTriton(triton_environment, published_repository, (MODEL,), tmp_path / "triton.log")
+def triton(
+    triton_environment: "TritonEnvironment", published_repository: Path, tmp_path: Path
+) -> Iterator[EmbeddedTriton]:
+    """Not started; stopped whatever happens."""
+    server = EmbeddedTriton(triton_environment, published_repository, (MODEL,), tmp_path / "triton.log")
+    yield server
+    server.stop()
 
 
 def test_it_listens_on_loopback_only(embedded_triton: EmbeddedTriton) -> None:
@@ -76,7 +81,7 @@ def test_it_starts_again_at_the_same_address_and_leaves_nothing(triton: Embedded
         assert len(first) == 4, "the server and a stub per instance"
         assert shared
     assert not triton.running
-    assert all(gone(pid) for pid in first)
+    wait_until(lambda: all(gone(pid) for pid in first))
     assert not any(path.exists() for path in shared)
     with triton:
         assert triton.address == address
@@ -88,7 +93,7 @@ def test_a_killed_server_leaves_no_stub(triton: EmbeddedTriton) -> None:
     pids, shared = family(triton.pid), shared_memory(triton.pid)
     os.kill(triton.pid, signal.SIGKILL)
     wait_until(lambda: not triton.running)
-    assert all(gone(pid) for pid in pids)
+    wait_until(lambda: all(gone(pid) for pid in pids))
     assert not any(path.exists() for path in shared)
     triton.stop()
 
@@ -102,7 +107,7 @@ def test_a_stopped_server_is_killed_when_its_time_is_up(
     pids = family(triton.pid)
     os.kill(triton.pid, signal.SIGSTOP)
     triton.stop()
-    assert all(gone(pid) for pid in pids)
+    wait_until(lambda: all(gone(pid) for pid in pids))
 
 
 def test_nothing_is_left_when_its_owner_is_killed(
@@ -143,7 +148,7 @@ def test_a_slow_start_is_given_up(
     triton = EmbeddedTriton(triton_environment, published_repository, (MODEL,), tmp_path / "log", options)
     with pytest.raises(TritonStartError, match=r"not ready within 0\.0 s"):
         triton.start()
-    assert gone(triton.pid)
+    wait_until(lambda: gone(triton.pid))
 
 
 def test_a_missing_environment_is_said_before_anything_starts(published_repository: Path, tmp_path: Path) -> None:

@@ -90,6 +90,20 @@ async def test_slow_right_answers_keep_trust(guard: GuardedScorer, puppet: Puppe
     assert guard.trusted
 
 
+@pytest.mark.parametrize(("share", "finding"), [(0.7, Finding.PASSED), (0.9, Finding.SLOW), (1.1, Finding.SLOW)])
+async def test_the_canary_leaves_a_requests_own_part_of_the_budget(
+    catalog: Catalog, clock: Any, share: float, finding: Finding
+) -> None:
+    vertical = catalog["feed_click"]
+
+    class Late:
+        async def score(self, query: RankQuery, until: Deadline) -> Scores:  # noqa: ARG002 the protocol's
+            clock.now_s += share * vertical.budget_s
+            return Scores(vertical.golden.probability)
+
+    assert (await Canary(vertical, clock=clock).fly(Late())).finding is finding
+
+
 async def test_silence_counts_in_a_row_only(guard: GuardedScorer, puppet: Puppet) -> None:
     await guard.check()
     for does in (LateError("1"), None, LateError("1"), None):
