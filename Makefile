@@ -7,16 +7,19 @@ BIN := $(VENV)/bin
 export EXFM_TRITON_ENV := $(TRITON_ENV)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test lint format stubs install clean
+.PHONY: help demo test bench-overload lint format stubs install clean
 
 help: ## say what can be made
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: install ## data in, ranked ads out: train, export, serve with Triton, replay; EXFM_DATA_DIR names the data
 	$(BIN)/python -m demo
 
 test: install lint ## lint, then every test
 	$(BIN)/python -m pytest
+
+bench-overload: install ## 2, 5 and 10 times the rated load, and a Triton that hangs or dies; takes ten minutes
+	$(BIN)/python -m bench.overload
 
 lint: $(VENV)/.installed ## ruff and mypy
 	$(BIN)/ruff check .

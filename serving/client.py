@@ -22,6 +22,7 @@ from typing import Any, Self
 
 import grpc
 
+from serving.admission.priority import Priority
 from serving.caller.layout import Layout, Prepared
 from serving.caller.ranking import RankedAd, Ranking, read_ranking
 from serving.caller.request import RankCall
@@ -47,6 +48,7 @@ __all__ = [
     "NotOfferedError",
     "OverloadedError",
     "Prepared",
+    "Priority",
     "RankCall",
     "RankedAd",
     "Ranking",

@@ -5,14 +5,20 @@ import asyncio
 import gc
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from pathlib import Path
+from typing import Any
 
+from serving.admission.choose import DEFAULT_LAW, LAWS
+from serving.catalog import Catalog
 from serving.console import say, tell
 from serving.embedded.errors import EnvironmentUnusableError, TritonStartError
-from serving.errors import RepositoryError, StartError
+from serving.errors import RepositoryError, StartError, UnknownVerticalError
+from serving.ladder.choice import FEWEST
+from serving.ladder.tier import DEFAULT_TIERS, Tier
+from serving.processes.parent import ParentOptions, serve_with_workers
 from serving.repository import load_catalog
-from serving.serve import ServeOptions, serve
+from serving.serve import Ready, ServeOptions, serve
 from serving.worker import WorkerOptions
 
 EPILOG = """
@@ -22,9 +28,13 @@ examples:
   exfm-serve --model-repository model_repository --triton triton.internal:8001 --listen 0.0.0.0:8500
       rank with a Triton server that runs elsewhere and has the same models loaded
 
+  exfm-serve --model-repository model_repository --workers 4 --ops 127.0.0.1:9500
+      four processes on one port, and /live, /ready, /metrics and /state beside them
+
 Every answer is made inside min(the caller's deadline, the vertical's budget). When the model's scores are not there in
 time, the answer comes from the vertical's prior and says so. The gRPC health service says SERVING once each model has
-scored a known request right, inside its budget. SIGTERM and SIGINT drain: no new requests, those in flight end.
+scored a known request right, inside its budget. SIGTERM and SIGINT drain: callers are sent elsewhere, requests
+in flight end. Workers that crash are started again.
 
 exit codes: 0 stopped as asked, 1 failed to start or to become ready, 2 bad usage or bad model repository
 """
@@ -41,10 +51,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # What is alive by now stays; the collector needn't look at it during a request.
         gc.collect()
         gc.freeze()
-        asyncio.run(
-            serve(catalog, _serve_options(options), lambda ready: tell(ready.text(), ready.plain(), options.json))
-        )
-    except RepositoryError as error:
+        asyncio.run(_serve(catalog, options))
+    except (RepositoryError, UnknownVerticalError) as error:
         say(f"exfm-serve: {error}")
         return 2
     except (StartError, EnvironmentUnusableError, TritonStartError) as error:
@@ -53,9 +61,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _serve_options(options: argparse.Namespace) -> ServeOptions:
+def _serve(catalog: Catalog, options: argparse.Namespace) -> Coroutine[Any, Any, None]:
+    def announce(ready: Ready) -> None:
+        tell(ready.text(), ready.plain(), options.json)
+
+    chosen = _serve_options(options, catalog)
+    if options.workers == 1 and not options.ops:
+        return serve(catalog, chosen, announce)
+    return serve_with_workers(catalog, chosen, ParentOptions(options.workers, options.ops, options.log_level), announce)
+
+
+def _serve_options(options: argparse.Namespace, catalog: Catalog) -> ServeOptions:
     worker = WorkerOptions(
-        listen=options.listen, reply_reserve_s=options.reply_reserve_ms / 1e3, drain_s=options.drain_s
+        listen=options.listen,
+        reply_reserve_s=options.reply_reserve_ms / 1e3,
+        drain_s=options.drain_s,
+        tiers=_tiers(options.tiers, catalog),
+        fewest=options.min_candidates,
+        law=options.law,
+        parallelism=options.parallelism,
     )
     return ServeOptions(
         repository=options.model_repository,
@@ -77,13 +101,49 @@ def _parser() -> argparse.ArgumentParser:
     add("--model-repository", type=Path, required=True, metavar="DIR", help="what exfm-export writes")
     add("--triton", default="", metavar="HOST:PORT", help="gRPC address of a Triton server; without it, one is started")
     add("--listen", default="127.0.0.1:8500", metavar="HOST:PORT", help="where to serve; port 0 takes a free one")
+    add("--workers", type=_count, default=1, metavar="N", help="worker processes that share the port (1)")
+    add("--ops", default="", metavar="HOST:PORT", help="serve /live, /ready, /metrics and /state there, over HTTP")
     add("--reply-reserve-ms", type=_positive, default=2.0, metavar="MS", help="least time kept for the reply (2)")
     add("--ready-within-s", type=_positive, default=60.0, metavar="S", help="give up if not ready by then (60)")
     add("--drain-s", type=_positive, default=5.0, metavar="S", help="requests in flight get this long to end (5)")
+    add(
+        "--tiers",
+        action="append",
+        default=[],
+        type=_tiers_of,
+        metavar="[VERTICAL=]TIER,...",
+        help="which tiers answer, for one vertical or for all others; prior always does (full,trimmed,prior)",
+    )
+    add("--min-candidates", type=_count, default=FEWEST, metavar="K", help="fewest that trimmed scores (16)")
+    add("--law", default=DEFAULT_LAW, choices=LAWS, help=f"what moves the limit of work in flight ({DEFAULT_LAW})")
+    add("--parallelism", type=_positive, default=0.0, metavar="X", help="calls that Triton really runs at once")
     add("--triton-log", type=Path, metavar="FILE", help="where the started Triton's output goes (a temporary file)")
     add("--log-level", default="info", choices=("debug", "info", "warning", "error"), help="of stderr (info)")
     add("--json", action="store_true", help="say readiness as one line of JSON on stdout")
     return parser
+
+
+def _tiers_of(text: str) -> tuple[str, tuple[Tier, ...]]:
+    vertical, _, names = text.rpartition("=")
+    offered = {tier.name.lower(): tier for tier in DEFAULT_TIERS}
+    if unknown := [name for name in names.split(",") if name not in offered]:
+        raise argparse.ArgumentTypeError(f"no tier {unknown[0]!r}; there are {', '.join(offered)}")
+    return vertical, tuple(offered[name] for name in names.split(","))
+
+
+def _tiers(given: Sequence[tuple[str, tuple[Tier, ...]]], catalog: Catalog) -> dict[str, tuple[Tier, ...]]:
+    """By vertical; one that isn't served is an `UnknownVerticalError`."""
+    own = dict(given)
+    for name in own.keys() - {""}:
+        catalog.find(name)
+    return {name: own.get(name, own.get("", DEFAULT_TIERS)) for name in catalog}
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
+    return value
 
 
 def _positive(text: str) -> float:

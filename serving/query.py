@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from serving.admission.priority import Priority
 from serving.catalog import Vertical
 
 
@@ -19,6 +20,7 @@ class RankQuery:
         inputs: the model's inputs by tensor name: int64 or float32, [1, w] for `request_*`, [N, w] for `candidate_*`.
         ads: int64 [N], the candidates' keys.
         bids: float64 [N], finite and >= 0.
+        priority: whose share of the capacity it may use.
     """
 
     request_id: str
@@ -26,6 +28,7 @@ class RankQuery:
     inputs: Mapping[str, NDArray[np.int64] | NDArray[np.float32]]
     ads: NDArray[np.int64]
     bids: NDArray[np.float64]
+    priority: Priority = Priority.LIVE
 
     def __len__(self) -> int:
         """How many candidates there are."""

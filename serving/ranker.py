@@ -14,6 +14,7 @@ from serving.ladder.order import order
 from serving.rpc.codec import decode, encode, enter, parse
 from serving.rpc.describe import describe
 from serving.rpc.pb import ranking_pb2 as pb
+from serving.telemetry.hooks import Visit
 
 
 @dataclass(frozen=True)
@@ -40,24 +41,30 @@ class Ranker:
         self._reserve = reserve
         self._clock = clock
 
-    async def rank(self, payload: bytes, arrival: Arrival) -> Reply:
-        """Answer one request inside its budget.
+    async def rank(self, payload: bytes, arrival: Arrival, visit: Visit | None = None) -> Reply:
+        """Answer one request inside its budget; the visit learns what there is to tell of it, refused or not.
 
         Raises:
             RefusalError: the request gets no ranking; the class says why.
         """
-        ledger = Ledger(arrival.arrived_s, self._clock)
+        visit = visit or Visit(arrival.arrived_s)
+        visit.ledger = ledger = Ledger(arrival.arrived_s, self._clock)
         ledger.close("wait")
         if arrival.hopeless:
             raise DeadlinePassedError("the caller's deadline was over before the request could be taken up")
         message = parse(payload)
         vertical = self._catalog.find(message.vertical)
         deadline = Deadline.at_door(arrival, vertical.budget_s, self._clock)
+        visit.vertical, visit.budget_s = vertical.name, deadline.budget_s
         query = decode(message, vertical)
+        visit.candidates, visit.priority = len(query), query.priority.name.lower()
         ledger.close("decode")
-        until = deadline.less(self._reserve.of(deadline.budget_s))
-        answer = await self._ladders[vertical.name].answer(query, until)
+        reserve_s = self._reserve.of(deadline.budget_s)
+        # The reserve is what the slowest replies take; most need no more than half of it.
+        until, last = deadline.less(reserve_s), deadline.less(reserve_s / 2)
+        answer = await self._ladders[vertical.name].answer(query, until, last)
         ledger.close("score")
+        visit.tier, visit.reason = answer.tier.name.lower(), answer.reason
         since_s = min(self._clock(), until.at_s)
         ordered = order(query.bids, answer.probability)
         ledger.close("order")

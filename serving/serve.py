@@ -50,43 +50,74 @@ class ServeOptions:
 
 @dataclass(frozen=True)
 class Ready:
-    """The server answers: where, with which versions, scored by whom."""
+    """The server answers: where, with which versions, scored by whom; and where its ops plane is, if it has one."""
 
     address: str
     triton: str
     versions: Mapping[str, int]
+    ops: str = ""
 
     def text(self) -> str:
         """For people."""
         verticals = ", ".join(f"{name} version {version}" for name, version in self.versions.items())
-        return f"ready on {self.address}: {verticals} (Triton at {self.triton})"
+        ops = f", ops on {self.ops}" if self.ops else ""
+        return f"ready on {self.address}: {verticals} (Triton at {self.triton}{ops})"
 
     def plain(self) -> dict[str, object]:
         """For machines."""
-        return {"event": "ready", "address": self.address, "triton": self.triton, "verticals": dict(self.versions)}
+        ops = {"ops": self.ops} if self.ops else {}
+        where = {"address": self.address, "triton": self.triton, **ops}
+        return {"event": "ready", **where, "verticals": dict(self.versions)}
 
 
-async def serve(catalog: Catalog, options: ServeOptions, announce: Callable[[Ready], None]) -> None:
-    """Serve until SIGTERM or SIGINT; `announce` is called once, when ready.
+@dataclass(frozen=True)
+class Backend:
+    """The Triton that scores, and who keeps it alive if it is our own."""
+
+    address: str
+    supervisor: Supervisor | None = None
+
+    def state(self) -> dict[str, object]:
+        """For `/state`."""
+        own = self.supervisor
+        return {"address": self.address, "embedded": own is not None, "restarts": own.restarts if own else 0}
+
+
+async def serve(
+    catalog: Catalog,
+    options: ServeOptions,
+    announce: Callable[[Ready], None],
+    watch: Callable[[Worker], None] = lambda _: None,
+) -> None:
+    """Serve in this process until SIGTERM or SIGINT.
+
+    `watch` is given the worker before it starts; `announce` is called once, when ready.
 
     Raises:
         StartError: the server did not become ready.
         RepositoryError: another version was published after the catalog was read.
         TritonStartError, EnvironmentUnusableError: our own Triton did not start.
     """
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    async with _triton(catalog, options) as address:
-        endpoint = TritonEndpoint(address)
+    stop = stop_signals()
+    async with triton_for(catalog, options) as backend:
+        endpoint = TritonEndpoint(backend.address)
         worker = Worker(catalog, {name: TritonScorer(endpoint) for name in catalog}, options.worker)
+        watch(worker)
         try:
-            if await _unless(stop, _start(catalog, endpoint, worker, options, announce)):
+            if await unless(stop, _start(catalog, endpoint, worker, options, announce)):
                 await stop.wait()
             log.info("stopping")
         finally:
             await worker.stop()
             await endpoint.close()
+
+
+def stop_signals() -> asyncio.Event:
+    """Set when the process is asked to stop."""
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    return stop
 
 
 async def _start(
@@ -131,7 +162,7 @@ async def _check_schema(vertical: Vertical, endpoint: TritonEndpoint, waiting: d
         del waiting[vertical.name]
 
 
-async def _unless(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> bool:
+async def unless(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> bool:
     """Whether `work` ended before it was asked to stop; its errors are raised."""
     task, stopping = asyncio.ensure_future(work), asyncio.ensure_future(stop.wait())
     await asyncio.wait((task, stopping), return_when=asyncio.FIRST_COMPLETED)
@@ -146,10 +177,10 @@ async def _unless(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> bool:
 
 
 @contextlib.asynccontextmanager
-async def _triton(catalog: Catalog, options: ServeOptions) -> AsyncIterator[str]:
-    """The address of a Triton that has the catalog's models: the one we were told of, or one of our own."""
+async def triton_for(catalog: Catalog, options: ServeOptions) -> AsyncIterator[Backend]:
+    """A Triton that has the catalog's models: the one we were told of, or one of our own."""
     if options.triton:
-        yield options.triton
+        yield Backend(options.triton)
         return
     with contextlib.ExitStack() as stack:
         path = options.triton_log or Path(stack.enter_context(tempfile.TemporaryDirectory())) / "triton.log"
@@ -158,9 +189,10 @@ async def _triton(catalog: Catalog, options: ServeOptions) -> AsyncIterator[str]
         triton = EmbeddedTriton(environment, options.repository, configs, path)
         stack.callback(triton.stop)
         await asyncio.to_thread(triton.start)
-        supervisor = asyncio.create_task(Supervisor(triton).run())
+        supervisor = Supervisor(triton)
+        watching = asyncio.create_task(supervisor.run())
         try:
-            yield triton.address
+            yield Backend(triton.address, supervisor)
         finally:
-            supervisor.cancel()
-            await asyncio.wait((supervisor,))
+            watching.cancel()
+            await asyncio.wait((watching,))

@@ -2,23 +2,31 @@
 
 import asyncio
 import logging
+import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
+from serving.admission.choose import DEFAULT_LAW, law_for
+from serving.admission.gate import Gate
+from serving.budget.estimates import Estimates
 from serving.budget.lag import LoopLag
 from serving.budget.reserve import ReplyReserve
 from serving.budget.watchdog import Watchdog
-from serving.catalog import Catalog
-from serving.inference.canary import Canary
+from serving.catalog import Catalog, Vertical
+from serving.inference.canary import Canary, Sighting
 from serving.inference.guard import GuardedScorer
 from serving.inference.scorer import Scorer
+from serving.ladder.choice import FEWEST
 from serving.ladder.ladder import Ladder, Rung
-from serving.ladder.tier import Tier
+from serving.ladder.tier import DEFAULT_TIERS, Tier
 from serving.ranker import Ranker
 from serving.readiness import Readiness
 from serving.rpc.codec import request_limit
 from serving.rpc.server import RankingServer
 from serving.rpc.servicer import RankingServicer
+from serving.telemetry.hooks import Hooks
+from serving.telemetry.recent import Recent
 
 log = logging.getLogger(__name__)
 
@@ -32,12 +40,24 @@ class WorkerOptions:
         reply_reserve_s: the least time kept in hand for the reply.
         canary_s: seconds between canaries while ready.
         drain_s: how long requests in flight may take to end once the worker stops.
+        tiers: by vertical, which tiers answer; a vertical that is not there has `DEFAULT_TIERS`.
+        fewest: the fewest candidates that tier `trimmed` scores.
+        law: what moves the limit of the work in flight; a name of `LAWS`.
+        share: of the backend, as one of several workers; its limit follows.
+        reuse_port: whether other workers listen on the same port.
+        parallelism: seconds of work that the backend does per second; 0: one per vertical, but no more than cores.
     """
 
     listen: str = "127.0.0.1:8500"
     reply_reserve_s: float = 0.002
     canary_s: float = 1.0
     drain_s: float = 5.0
+    tiers: Mapping[str, tuple[Tier, ...]] = field(default_factory=dict)
+    fewest: int = FEWEST
+    law: str = DEFAULT_LAW
+    parallelism: float = 0.0
+    share: float = 1.0
+    reuse_port: bool = False
 
 
 class Worker:
@@ -45,18 +65,33 @@ class Worker:
 
     def __init__(self, catalog: Catalog, scorers: Mapping[str, Scorer], options: WorkerOptions) -> None:
         self._options = options
+        self._catalog = catalog
         self.watchdog = Watchdog()
         self.guards = {name: GuardedScorer(scorers[name], Canary(catalog[name])) for name in catalog}
-        ladders = {
-            name: Ladder((Rung(Tier.FULL, guard),), catalog[name].prior, self.watchdog)
-            for name, guard in self.guards.items()
-        }
+        self.estimates = {name: Estimates() for name in catalog}
+        self.gate = _gate(catalog, options)
+        self.ladders = {name: self._ladder(vertical) for name, vertical in catalog.items()}
         self._lag = LoopLag()
         self.reserve = ReplyReserve(options.reply_reserve_s)
-        servicer = RankingServicer(Ranker(catalog, ladders, self.reserve), self.reserve, self._lag)
-        self._server = RankingServer(servicer, request_limit(catalog))
+        self.hooks, self._recent = Hooks(), Recent()
+        self.hooks.add(self._recent)
+        servicer = RankingServicer(Ranker(catalog, self.ladders, self.reserve), self.reserve, self._lag, self.hooks)
+        self._server = RankingServer(servicer, request_limit(catalog), options.reuse_port)
         self.readiness = Readiness(self.guards, self._server.set_ready, options.canary_s)
         self._checks: asyncio.Task[None] | None = None
+
+    def _ladder(self, vertical: Vertical) -> Ladder:
+        guard, estimates = self.guards[vertical.name], self.estimates[vertical.name]
+
+        def learn(sighting: Sighting, first: bool) -> None:
+            learn_from = estimates.seed if first else estimates.lower
+            learn_from(len(vertical.golden.probability), sighting.spent_s)
+
+        guard.on_pass = learn
+        # Tier `lite` waits for a second, smaller model; there is no scorer for it here.
+        tiers = self._options.tiers.get(vertical.name, DEFAULT_TIERS)
+        rungs = [Rung(tier, guard, estimates) for tier in sorted(tiers) if tier in (Tier.FULL, Tier.TRIMMED)]
+        return Ladder(rungs, vertical.prior, self.watchdog, self.gate, fewest=self._options.fewest)
 
     async def start(self) -> int:
         """Listen, and begin to check for readiness; returns the port. Requests before that get the prior.
@@ -76,3 +111,32 @@ class Worker:
             await asyncio.wait((self._checks,))
         await self._server.drain(self._options.drain_s)
         self._lag.stop()
+
+    def state(self) -> dict[str, Any]:
+        """What there is to know of this worker now, in JSON types; cheap enough to be asked several times a second."""
+        return {
+            "ready": self.readiness.ready,
+            "in_flight": self.hooks.in_flight,
+            "backend_calls": self.watchdog.running,
+            "reply_reserve_ms": round(1e3 * self.reserve.of(float("inf")), 3),
+            "share": self._options.share,
+            "limits": {"work_s": self.gate.limit_s, "work_in_flight_s": self.gate.in_flight_s},
+            "verticals": {name: self._state_of(vertical) for name, vertical in self._catalog.items()},
+        }
+
+    def _state_of(self, vertical: Vertical) -> dict[str, Any]:
+        return {
+            "version": vertical.version,
+            "budget_ms": 1e3 * vertical.budget_s,
+            "tiers": [tier.name.lower() for tier in self.ladders[vertical.name].tiers],
+            "trusted": self.guards[vertical.name].trusted,
+            "canary": self.readiness.last.get(vertical.name, "not yet flown"),
+            **self._recent.of(vertical.name),
+        }
+
+
+def _gate(catalog: Catalog, options: WorkerOptions) -> Gate:
+    """The gate of the one backend that all verticals share; its limit is made for the tightest budget."""
+    parallelism = options.share * (options.parallelism or min(len(catalog), len(os.sched_getaffinity(0))))
+    budget_s = min(vertical.budget_s for vertical in catalog.values())
+    return Gate(law_for(options.law, budget_s, parallelism), parallelism=parallelism)

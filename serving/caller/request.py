@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from serving.admission.priority import Priority
 from serving.caller.layout import Features, Layout, Prepared, Row, keys
 from serving.errors import InvalidRequestError
 from serving.rpc.pb import ranking_pb2 as pb
@@ -23,6 +24,7 @@ class RankCall:
         context: the context's features, likewise.
         bids: the value of one positive outcome per candidate; none: every bid is 1.
         request_id: comes back in the ranking, and names the impression in outcomes.
+        priority: what the request is for; under overload the first ones go first.
     """
 
     vertical: str
@@ -32,6 +34,7 @@ class RankCall:
     context: Row | Prepared = field(default_factory=dict)
     bids: Sequence[float] | NDArray[np.float64] = ()
     request_id: str = ""
+    priority: Priority = Priority.LIVE
 
     def message(self, layout: Layout) -> pb.RankRequest:
         """The request for a vertical of that layout; `InvalidRequestError` if it can't be made."""
@@ -45,6 +48,7 @@ class RankCall:
             context=layout.block("context", _rows(self.context), 1),
             ads=layout.block("ad", self.ads, count),
             ad_ids=keys(self.ad_ids).tolist(),
+            priority=f"PRIORITY_{self.priority.name}",
             bids=np.asarray(self.bids, np.float64).tolist(),
         )
 

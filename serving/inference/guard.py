@@ -28,6 +28,8 @@ class GuardedScorer:
         self._trusted = False
         self.on_doubt: Callable[[], None] = lambda: None
         """Called when a request's failure has ended the trust, so that the next canary needn't wait for its turn."""
+        self.on_pass: Callable[[Sighting, bool], None] = lambda *_: None
+        """Called with each passed canary, and whether it has begun the trust."""
 
     @property
     def trusted(self) -> bool:
@@ -49,7 +51,10 @@ class GuardedScorer:
         """Send the canary once and draw the conclusion."""
         sighting = await self._canary.fly(self._scorer)
         self._silent = self._silent + 1 if sighting.finding is Finding.SILENT else 0
-        self._conclude(self._judge(sighting.finding), f"canary {sighting.finding.value}, {sighting.detail}")
+        trusted = self._judge(sighting.finding)
+        if sighting.finding is Finding.PASSED:
+            self.on_pass(sighting, not self._trusted)
+        self._conclude(trusted, f"canary {sighting.finding.value}, {sighting.detail}")
         return sighting
 
     def _judge(self, finding: Finding) -> bool:

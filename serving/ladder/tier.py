@@ -24,6 +24,9 @@ class Reason(StrEnum):
 
     NONE = ""
     NO_TIME = "no_time"
+    TOO_SLOW = "too_slow"
+    WORK_AHEAD = "work_ahead"
+    NO_ROOM = "no_room"
     SCORES_LATE = "scores_late"
     BACKEND_BUSY = "backend_busy"
     BACKEND_UNAVAILABLE = "backend_unavailable"
@@ -38,3 +41,9 @@ REASON_OF: dict[type[BackendError], Reason] = {
     BadScoresError: Reason.BAD_SCORES,
 }
 """What each failure of a backend is called in an answer."""
+
+DEFAULT_TIERS = (Tier.FULL, Tier.TRIMMED, Tier.PRIOR)
+"""What a vertical answers with, unless configured otherwise."""
+
+FORESEEN = frozenset({Reason.TOO_SLOW, Reason.WORK_AHEAD, Reason.NO_ROOM})
+"""What keeps a request from a tier before the backend was asked; a lesser tier may still fit."""

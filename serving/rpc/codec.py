@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from exfm.features.schema import Side
 from exfm.features.signature import Block, Tensor
+from serving.admission.priority import Priority
 from serving.budget.ledger import Ledger
 from serving.catalog import Catalog, Vertical
 from serving.errors import InvalidRequestError
@@ -25,6 +26,8 @@ _LEAST_LIMIT = 4 << 20
 # Per candidate beside its features: key and bid. Per request: ids, names, field headers.
 _CANDIDATE_BYTES = 16
 _REQUEST_BYTES = 4096
+
+_PRIORITIES = {0: Priority.LIVE, **{pb.Priority.Value(f"PRIORITY_{p.name}"): p for p in Priority}}
 
 
 def parse(payload: bytes) -> pb.RankRequest:
@@ -52,7 +55,14 @@ def decode(message: pb.RankRequest, vertical: Vertical) -> RankQuery:
         inputs={tensor.name: _tensor(message, tensor, count) for tensor in vertical.tensors},
         ads=np.fromiter(message.ad_ids, np.int64, count),
         bids=_bids(message.bids, count),
+        priority=_priority(message.priority),
     )
+
+
+def _priority(number: int) -> Priority:
+    if number not in _PRIORITIES:
+        raise InvalidRequestError(f"priority is {number}; known are 0 to {max(_PRIORITIES)}")
+    return _PRIORITIES[number]
 
 
 def _tensor(message: pb.RankRequest, tensor: Tensor, count: int) -> NDArray[np.int64] | NDArray[np.float32]:

@@ -18,9 +18,9 @@ HEALTH_NAMES = ("", SERVICE)
 class RankingServer:
     """Listens and answers; says SERVING only while `set_ready(True)` holds."""
 
-    def __init__(self, servicer: RankingServicer, request_limit: int) -> None:
+    def __init__(self, servicer: RankingServicer, request_limit: int, reuse_port: bool = False) -> None:
         self._health = health.aio.HealthServicer()
-        self._server = grpc.aio.server(options=_options(request_limit))
+        self._server = grpc.aio.server(options=_options(request_limit, reuse_port))
         self._server.add_generic_rpc_handlers((servicer.handler(),))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         names = (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
@@ -53,9 +53,9 @@ class RankingServer:
         await self._server.stop(grace_s)
 
 
-def _options(request_limit: int) -> list[tuple[str, Any]]:
+def _options(request_limit: int, reuse_port: bool) -> list[tuple[str, Any]]:
     return [
         ("grpc.max_receive_message_length", request_limit),
-        # Two servers on one port by accident would share its requests silently.
-        ("grpc.so_reuseport", 0),
+        # Two servers on one port by accident would share its requests silently; workers of one server are to share it.
+        ("grpc.so_reuseport", int(reuse_port)),
     ]

@@ -14,9 +14,10 @@ from serving.budget.deadline import Arrival
 from serving.budget.lag import LoopLag
 from serving.budget.reserve import ReplyReserve
 from serving.errors import InvalidRequestError, NotOfferedError, RefusalError
-from serving.ranker import Ranker
+from serving.ranker import Ranker, Reply
 from serving.rpc.pb import ranking_pb2 as pb
-from serving.rpc.status import CODE_OF, INTERNAL_TEXT, number_of, pushback_of, trailers_of
+from serving.rpc.status import CODE_OF, INTERNAL_TEXT, code_name, number_of, pushback_of, trailers_of
+from serving.telemetry.hooks import Hooks
 
 log = logging.getLogger(__name__)
 
@@ -30,10 +31,18 @@ Context = grpc.aio.ServicerContext[Any, Any]
 class RankingServicer:
     """Handlers that take and give bytes, so that a payload which can't be parsed is ours to answer."""
 
-    def __init__(self, ranker: Ranker, reserve: ReplyReserve, lag: LoopLag, clock: Clock = MONOTONIC) -> None:
+    def __init__(
+        self,
+        ranker: Ranker,
+        reserve: ReplyReserve,
+        lag: LoopLag,
+        hooks: Hooks | None = None,
+        clock: Clock = MONOTONIC,
+    ) -> None:
         self._ranker = ranker
         self._reserve = reserve
         self._lag = lag
+        self._hooks = hooks or Hooks(clock)
         self._clock = clock
 
     def handler(self) -> grpc.GenericRpcHandler:
@@ -51,7 +60,7 @@ class RankingServicer:
         return await _or_abort(self._rank(payload, context), context)
 
     async def _rank(self, payload: bytes, context: Context) -> bytes:
-        reply = await self._ranker.rank(payload, self._arrival(context))
+        reply = await self._ask(payload, self._arrival(context))
         context.add_done_callback(partial(self._sent, reply.since_s))  # type: ignore[arg-type]  # the stubs know no functions
         return reply.response.SerializeToString()
 
@@ -81,7 +90,7 @@ class RankingServicer:
     async def _answer(self, payload: bytes, arrival: Arrival) -> tuple[pb.RankStreamResponse, float]:
         """A stream's reply to one request, and since when it has been on its way out."""
         try:
-            reply = await self._ranker.rank(payload, arrival)
+            reply = await self._ask(payload, arrival)
         except RefusalError as error:
             refusal = pb.Refusal(
                 code=number_of(CODE_OF[type(error)]), message=str(error), retry_pushback_ms=pushback_of(error)
@@ -92,6 +101,17 @@ class RankingServicer:
         else:
             return pb.RankStreamResponse(request_id=reply.response.request_id, ranking=reply.response), reply.since_s
         return pb.RankStreamResponse(request_id=_request_id(payload), refusal=refusal), self._clock()
+
+    async def _ask(self, payload: bytes, arrival: Arrival) -> Reply:
+        """The ranker's reply or error; either way the hooks hear of it, once."""
+        visit = self._hooks.open(arrival)
+        try:
+            reply = await self._ranker.rank(payload, arrival, visit)
+        except BaseException as error:
+            self._hooks.close(visit, code_name(error))
+            raise
+        self._hooks.close(visit, grpc.StatusCode.OK.name)
+        return reply
 
     async def record_outcomes(self, _: bytes, context: Context) -> bytes:
         """Refused: this server keeps no outcome log."""

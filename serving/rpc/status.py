@@ -1,5 +1,6 @@
 """The one table between our reactions and gRPC's status codes, read in both directions."""
 
+import asyncio
 from collections.abc import Iterable
 
 import grpc
@@ -34,6 +35,13 @@ def number_of(code: grpc.StatusCode) -> int:
     """The code's number on the wire."""
     number: int = code.value[0]
     return number
+
+
+def code_name(error: BaseException) -> str:
+    """The status that a request ends with because of `error`, by name."""
+    if isinstance(error, asyncio.CancelledError):
+        return grpc.StatusCode.CANCELLED.name
+    return (CODE_OF[type(error)] if isinstance(error, RefusalError) else grpc.StatusCode.INTERNAL).name
 
 
 def pushback_of(error: RefusalError) -> int | None:

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 from exfm.features.schema import Schema
 from exfm.features.signature import blocks_of
+from serving.admission.fixed import FixedLaw
+from serving.admission.gate import Gate
 from serving.budget.deadline import Deadline
 from serving.catalog import Catalog, Golden, Vertical
 from serving.inference.scorer import Scorer, Scores, checked
@@ -120,6 +122,16 @@ def make_message(catalog: Catalog) -> MakeMessage:
 def scripted() -> Callable[..., ScriptedScorer]:
     """`scripted(behaviour=None)`: a scorer that answers canaries and, without a behaviour, everything."""
     return ScriptedScorer
+
+
+@pytest.fixture
+def make_gate() -> Callable[..., Gate]:
+    """`make_gate(limit_s=10.0, parallelism=1.0)`: a gate with a fixed limit, wide enough not to matter by default."""
+
+    def make(limit_s: float = 10.0, parallelism: float = 1.0) -> Gate:
+        return Gate(FixedLaw(limit_s), parallelism=parallelism)
+
+    return make
 
 
 @pytest.fixture

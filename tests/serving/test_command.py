@@ -157,6 +157,21 @@ def test_bad_usage_is_told(value: str, capsys: pytest.CaptureFixture[str]) -> No
     assert "--drain-s" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("value", ["feed_click=full,best", "", "feed_click="])
+def test_an_unknown_tier_is_told(value: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["--model-repository", "x", "--tiers", value])
+    assert caught.value.code == 2
+    assert "there are full, trimmed, prior" in capsys.readouterr().err
+
+
+def test_tiers_of_a_vertical_that_is_not_served_are_told(
+    published_repository: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--model-repository", str(published_repository), "--tiers", "other=full"]) == 2
+    assert "no vertical 'other' here" in capsys.readouterr().err
+
+
 def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         main(["--help"])

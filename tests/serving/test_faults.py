@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 CALL = RankCall("feed_click", ad_ids=np.arange(100, 150), ads={"ad": np.arange(50)}, user={"user": 1, "city": "oslo"})
 
-BUSY = {"scores_late", "backend_busy"}
+BUSY = {"scores_late", "backend_busy", "too_slow", "work_ahead", "no_room"}
 """What a machine with much else to do may answer at any time."""
 
 
@@ -120,7 +120,7 @@ async def test_a_triton_that_is_killed_costs_the_tier_and_comes_back(
         os.kill(triton.pid, signal.SIGKILL)
         rankings = await requests
         _assert_documented(rankings, {"backend_unavailable"} | BUSY)
-        assert {ranking.tier for ranking, _ in rankings} == {Tier.FULL, Tier.PRIOR}
+        assert {ranking.tier for ranking, _ in rankings} >= {Tier.FULL, Tier.PRIOR}
         assert not worker.guards["feed_click"].trusted
         watching = asyncio.create_task(supervisor.run())
         await _trusted(worker, eventually)

@@ -4,11 +4,16 @@ from typing import Any
 
 import pytest
 
+from serving.admission.fixed import FixedLaw
+from serving.admission.gate import Gate
+from serving.admission.permit import Outcome
+from serving.admission.priority import Priority
 from serving.budget.deadline import Arrival, Deadline
+from serving.budget.estimates import Estimates
 from serving.budget.reserve import ReplyReserve
 from serving.budget.watchdog import Watchdog
 from serving.catalog import Catalog
-from serving.errors import DeadlinePassedError, InvalidRequestError, UnknownVerticalError
+from serving.errors import DeadlinePassedError, InvalidRequestError, OverloadedError, UnknownVerticalError
 from serving.inference.scorer import Scores
 from serving.ladder.ladder import Ladder, Rung
 from serving.ladder.tier import Tier
@@ -19,9 +24,13 @@ from serving.rpc.pb import ranking_pb2 as pb
 Make = Callable[..., pb.RankRequest]
 
 
-def _ranker(catalog: Catalog, scorer: Any, clock: Any = None, watchdog: Watchdog | None = None) -> Ranker:
+def _ranker(
+    catalog: Catalog, scorer: Any, clock: Any = None, watchdog: Watchdog | None = None, gate: Gate | None = None
+) -> Ranker:
     watchdog, reserve = watchdog or Watchdog(), ReplyReserve(0.01)
-    ladders = {name: Ladder((Rung(Tier.FULL, scorer),), catalog[name].prior, watchdog) for name in catalog}
+    gate, estimates = gate or Gate(FixedLaw(10.0)), Estimates()
+    rungs = (Rung(Tier.FULL, scorer, estimates),)
+    ladders = {name: Ladder(rungs, catalog[name].prior, watchdog, gate) for name in catalog}
     return Ranker(catalog, ladders, reserve, clock) if clock else Ranker(catalog, ladders, reserve)
 
 
@@ -82,8 +91,18 @@ async def test_a_long_wait_costs_the_model_and_not_the_answer(
     catalog: Catalog, scripted: Any, make_message: Make, clock: Any
 ) -> None:
     ranker = _ranker(catalog, scripted(), clock)
-    reply = await ranker.rank(make_message(3).SerializeToString(), Arrival(clock(), None, waited_s=0.3))
+    # The reserve is 10 ms; 8 ms are left for the reply.
+    reply = await ranker.rank(make_message(3).SerializeToString(), Arrival(clock(), None, waited_s=0.192))
     assert (reply.response.tier, reply.response.tier_reason) == (pb.TIER_PRIOR, "no_time")
+
+
+async def test_without_time_even_for_the_prior_the_request_is_shed_with_advice(
+    catalog: Catalog, scripted: Any, make_message: Make, clock: Any
+) -> None:
+    ranker = _ranker(catalog, scripted(), clock)
+    with pytest.raises(OverloadedError, match="budget was spent") as caught:
+        await ranker.rank(make_message(3).SerializeToString(), Arrival(clock(), None, waited_s=0.196))
+    assert caught.value.pushback_ms == 1
 
 
 async def test_refusals_are_raised_as_they_are(catalog: Catalog, scripted: Any, make_message: Make, clock: Any) -> None:
@@ -127,8 +146,8 @@ async def test_cancellation_at_any_step_leaves_nothing_behind(
             await asyncio.sleep(0)
         return Scores(query.vertical.prior.lookup(query.ads))
 
-    scorer, watchdog = scripted(takes_steps), Watchdog()
-    ranker = _ranker(catalog, scorer, watchdog=watchdog)
+    scorer, watchdog, gate = scripted(takes_steps), Watchdog(), Gate(FixedLaw(10.0))
+    ranker = _ranker(catalog, scorer, watchdog=watchdog, gate=gate)
     arrival = Arrival(asyncio.get_running_loop().time())
     request = asyncio.create_task(ranker.rank(make_message(3).SerializeToString(), arrival))
     for _ in range(steps):
@@ -137,4 +156,5 @@ async def test_cancellation_at_any_step_leaves_nothing_behind(
     request.cancel()
     await asyncio.wait((request,))
     assert request.cancelled() != was_done
-    await eventually(lambda: scorer.held == 0 and watchdog.running == 0)
+    await eventually(lambda: scorer.held == 0 and watchdog.running == 0 and gate.in_flight_s == 0)
+    assert gate.counts()[Priority.LIVE, Outcome.LEAKED] == 0

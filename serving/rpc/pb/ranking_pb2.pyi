@@ -7,6 +7,13 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class Priority(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    PRIORITY_UNSPECIFIED: _ClassVar[Priority]
+    PRIORITY_LIVE: _ClassVar[Priority]
+    PRIORITY_NORMAL: _ClassVar[Priority]
+    PRIORITY_SHADOW: _ClassVar[Priority]
+
 class Tier(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     TIER_UNSPECIFIED: _ClassVar[Tier]
@@ -14,6 +21,10 @@ class Tier(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     TIER_TRIMMED: _ClassVar[Tier]
     TIER_LITE: _ClassVar[Tier]
     TIER_PRIOR: _ClassVar[Tier]
+PRIORITY_UNSPECIFIED: Priority
+PRIORITY_LIVE: Priority
+PRIORITY_NORMAL: Priority
+PRIORITY_SHADOW: Priority
 TIER_UNSPECIFIED: Tier
 TIER_FULL: Tier
 TIER_TRIMMED: Tier
@@ -29,7 +40,7 @@ class FeatureBlock(_message.Message):
     def __init__(self, ids: _Optional[bytes] = ..., numbers: _Optional[bytes] = ...) -> None: ...
 
 class RankRequest(_message.Message):
-    __slots__ = ("request_id", "vertical", "user", "context", "ads", "ad_ids", "bids")
+    __slots__ = ("request_id", "vertical", "user", "context", "ads", "ad_ids", "bids", "priority")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     VERTICAL_FIELD_NUMBER: _ClassVar[int]
     USER_FIELD_NUMBER: _ClassVar[int]
@@ -37,6 +48,7 @@ class RankRequest(_message.Message):
     ADS_FIELD_NUMBER: _ClassVar[int]
     AD_IDS_FIELD_NUMBER: _ClassVar[int]
     BIDS_FIELD_NUMBER: _ClassVar[int]
+    PRIORITY_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     vertical: str
     user: FeatureBlock
@@ -44,7 +56,8 @@ class RankRequest(_message.Message):
     ads: FeatureBlock
     ad_ids: _containers.RepeatedScalarFieldContainer[int]
     bids: _containers.RepeatedScalarFieldContainer[float]
-    def __init__(self, request_id: _Optional[str] = ..., vertical: _Optional[str] = ..., user: _Optional[_Union[FeatureBlock, _Mapping]] = ..., context: _Optional[_Union[FeatureBlock, _Mapping]] = ..., ads: _Optional[_Union[FeatureBlock, _Mapping]] = ..., ad_ids: _Optional[_Iterable[int]] = ..., bids: _Optional[_Iterable[float]] = ...) -> None: ...
+    priority: Priority
+    def __init__(self, request_id: _Optional[str] = ..., vertical: _Optional[str] = ..., user: _Optional[_Union[FeatureBlock, _Mapping]] = ..., context: _Optional[_Union[FeatureBlock, _Mapping]] = ..., ads: _Optional[_Union[FeatureBlock, _Mapping]] = ..., ad_ids: _Optional[_Iterable[int]] = ..., bids: _Optional[_Iterable[float]] = ..., priority: _Optional[_Union[Priority, str]] = ...) -> None: ...
 
 class TaskScores(_message.Message):
     __slots__ = ("task", "probabilities")

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from serving.admission.priority import Priority
 from serving.budget.ledger import Ledger
 from serving.catalog import Catalog, Vertical
 from serving.errors import InvalidRequestError
@@ -144,3 +145,19 @@ def test_the_description_says_all_that_a_caller_needs(vertical: Vertical) -> Non
     assert said.schema_hash == vertical.schema.digest
     assert vertical.schema.from_dict(json.loads(said.schema_json)) == vertical.schema
     assert list(said.tiers) == [pb.TIER_FULL, pb.TIER_PRIOR]
+
+
+@pytest.mark.parametrize(("number", "priority"), list(enumerate((Priority.LIVE, *Priority))))
+def test_the_priority_is_read_and_live_by_default(
+    catalog: Catalog, make_message: Callable[..., Any], number: int, priority: Priority
+) -> None:
+    message = make_message(3)
+    message.priority = number
+    assert decode(message, catalog["feed_click"]).priority is priority
+
+
+def test_an_unknown_priority_is_refused(catalog: Catalog, make_message: Callable[..., Any]) -> None:
+    message = make_message(3)
+    message.priority = 9
+    with pytest.raises(InvalidRequestError, match="priority is 9; known are 0 to 3"):
+        decode(message, catalog["feed_click"])

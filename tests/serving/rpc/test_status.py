@@ -12,7 +12,7 @@ from serving.errors import (
     UnknownVerticalError,
     UnreachableError,
 )
-from serving.ladder.tier import REASON_OF, Reason, Tier
+from serving.ladder.tier import FORESEEN, REASON_OF, Reason, Tier
 from serving.rpc.status import CODE_OF, error_of, trailers_of
 
 PAGE = (Path(__file__).parents[3] / "docs/status.md").read_text(encoding="utf-8")
@@ -34,6 +34,7 @@ def test_the_page_has_every_refusal_with_its_status() -> None:
 def test_the_page_has_every_reason_for_a_lesser_tier() -> None:
     said = [(row[0], row[1]) for row in _rows("Rankings")]
     lesser = {(Tier.PRIOR.wire_name, reason.value) for reason in Reason if reason}
+    lesser |= {(Tier.TRIMMED.wire_name, reason.value) for reason in FORESEEN}
     assert set(said) == lesser | {(Tier.FULL.wire_name, "(empty)")}
     assert len(said) == len(set(said))
 

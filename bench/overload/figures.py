@@ -1,0 +1,161 @@
+"""What a run amounts to. Pure arithmetic over what the generator noted.
+
+Late is whatever did not come in time, seen by the caller: a request counts as late unless an answer of any tier, or a
+refusal to serve it (shed), was in the generator's hands by its scheduled instant plus the budget. So a call that the
+deadline ended is late, a failed one is late, and the generator's own delays in sending and reading make requests late
+too. How many of the late ones the generator had sent late itself is stated beside, never subtracted.
+
+Latency runs from the scheduled instant. A call without an answer counts with the instant at which it ended, which is
+about its deadline: how much later the answer would have come is not known, but it stands past the budget in every
+percentile.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from enum import IntEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+SENT_LATE_S = 0.002
+"""From this much on the generator counts as having sent a request late."""
+
+
+class Outcome(IntEnum):
+    """What became of a request; 1 to 4 are the tiers' numbers in the public contract."""
+
+    UNANSWERED = 0
+    FULL = 1
+    TRIMMED = 2
+    LITE = 3
+    PRIOR = 4
+    SHED = 5
+    FAILED = 6
+
+
+ANSWERS = (Outcome.FULL, Outcome.TRIMMED, Outcome.LITE, Outcome.PRIOR, Outcome.SHED)
+SCORED = (Outcome.FULL, Outcome.TRIMMED, Outcome.LITE)
+
+
+@dataclass(frozen=True)
+class Record:
+    """All requests of one run in the order of their schedule.
+
+    Attributes:
+        at_s: float64 [N], scheduled instants, seconds from the run's start, increasing.
+        stream: int64 [N], which stream of the schedule each belongs to.
+        latency_s: float64 [N], from the scheduled instant to the end of the call.
+        lateness_s: float64 [N], how late the generator was in sending.
+        outcome: int64 [N], values of `Outcome`.
+    """
+
+    at_s: NDArray[np.float64]
+    stream: NDArray[np.int64]
+    latency_s: NDArray[np.float64]
+    lateness_s: NDArray[np.float64]
+    outcome: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.at_s)
+
+    def only(self, chosen: NDArray[np.bool_]) -> "Record":
+        """The requests that the mask chooses."""
+        return Record(**{name: column[chosen] for name, column in vars(self).items()})
+
+    def between(self, start_s: float, stop_s: float = float("inf")) -> "Record":
+        """The requests scheduled from `start_s` on and before `stop_s`."""
+        return self.only((self.at_s >= start_s) & (self.at_s < stop_s))
+
+    def late(self, budget_s: float) -> NDArray[np.bool_]:
+        """bool [N]: no answer and no shed refusal within the budget."""
+        late: NDArray[np.bool_] = (self.latency_s > budget_s) | ~np.isin(self.outcome, ANSWERS)
+        return late
+
+    def full_in_time(self, budget_s: float) -> NDArray[np.bool_]:
+        """bool [N]: answered by the full tier within the budget."""
+        full: NDArray[np.bool_] = self.outcome == Outcome.FULL
+        return full & ~self.late(budget_s)
+
+
+@dataclass(frozen=True)
+class Figures:
+    """One run in numbers; every share is of the offered requests.
+
+    Attributes:
+        offered: requests sent.
+        offered_rps: per second of the schedule.
+        late_share, late: see the module.
+        late_sent_late: of the late ones, those that the generator had sent `SENT_LATE_S` late or more.
+        p50_ms, p99_ms: latency of all requests, late and unanswered ones included.
+        tiers: tier, or `shed`, to its share, in time or not.
+        unanswered_share: calls that the deadline ended.
+        failed_share: calls that ended with any other error.
+        scored_goodput_rps: in time and scored by a model (full, trimmed, lite), per second of the schedule.
+        full_goodput_rps: in time and full.
+        overshoot_p99_ms: how far past the deadline the late ones ended, 99th percentile over the late ones; 0 for none.
+        sent_late_p99_ms: the generator's own lateness in sending.
+    """
+
+    offered: int
+    offered_rps: float
+    late: int
+    late_share: float
+    late_sent_late: int
+    p50_ms: float
+    p99_ms: float
+    tiers: dict[str, float]
+    unanswered_share: float
+    failed_share: float
+    scored_goodput_rps: float
+    full_goodput_rps: float
+    overshoot_p99_ms: float
+    sent_late_p99_ms: float
+
+
+def figures(record: Record, seconds: float, budget_s: float) -> Figures:
+    """Sum up a run of `seconds`; `ValueError` if it holds no request."""
+    if not len(record):
+        raise ValueError("a run without requests has no figures")
+    late = record.late(budget_s)
+    past_ms = np.maximum(record.latency_s[late] - budget_s, 0.0) * 1e3
+    latency_ms = record.latency_s * 1e3
+    return Figures(
+        offered=len(record),
+        offered_rps=len(record) / seconds,
+        late=int(late.sum()),
+        late_share=float(late.mean()),
+        late_sent_late=int((late & (record.lateness_s >= SENT_LATE_S)).sum()),
+        p50_ms=float(np.percentile(latency_ms, 50)),
+        p99_ms=float(np.percentile(latency_ms, 99)),
+        tiers={one.name.lower(): float(np.mean(record.outcome == one)) for one in ANSWERS},
+        unanswered_share=float(np.mean(record.outcome == Outcome.UNANSWERED)),
+        failed_share=float(np.mean(record.outcome == Outcome.FAILED)),
+        scored_goodput_rps=float(np.sum(np.isin(record.outcome, SCORED) & ~late) / seconds),
+        full_goodput_rps=float(np.sum(record.full_in_time(budget_s)) / seconds),
+        overshoot_p99_ms=float(np.percentile(past_ms, 99)) if len(past_ms) else 0.0,
+        sent_late_p99_ms=float(np.percentile(record.lateness_s, 99)) * 1e3,
+    )
+
+
+def back_s(record: Record, budget_s: float, since_s: float, window_s: float = 0.5, share: float = 0.95) -> float | None:
+    """How long after `since_s` the full tier was back; None if it never was.
+
+    It is back at the first request from which on a whole window holds at least `share` full answers in time.
+    """
+    after = record.between(since_s)
+    if not len(after):
+        return None
+    good = np.concatenate([[0], np.cumsum(after.full_in_time(budget_s))])
+    ends = np.searchsorted(after.at_s, after.at_s + window_s)
+    held = (good[ends] - good[:-1]) >= share * (ends - np.arange(len(after)))
+    held &= after.at_s + window_s <= after.at_s[-1]
+    return float(after.at_s[np.argmax(held)] - since_s) if held.any() else None
+
+
+def joined(records: Sequence[Record]) -> Record:
+    """Several runs as one; their instants are not made to follow one another, so only for what ignores them."""
+    first, *others = records
+    for other in others:
+        pairs = {name: np.concatenate([value, getattr(other, name)]) for name, value in vars(first).items()}
+        first = replace(first, **pairs)
+    return first

@@ -1,0 +1,121 @@
+"""How long a model takes for so many candidates: a distribution, kept current, that is held to its predictions."""
+
+import math
+from dataclasses import dataclass
+
+from serving.budget.clock import MONOTONIC, Clock
+from serving.budget.line import Line
+from serving.budget.window import Window
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """One call's service time, without the wait for work ahead of it.
+
+    Attributes:
+        mean_s: what it costs the backend on average; the unit of admission.
+        p99_s: what 99 of 100 calls don't exceed.
+    """
+
+    mean_s: float
+    p99_s: float
+
+
+class Estimates:
+    """Service times of one model on one backend: a line over the candidates, and the quantiles of what is off it.
+
+    The service time of a finished call is its latency less the work that was predicted ahead of it, so what it learns
+    is what makes wait plus service come out right: with a backend that shares its time, or scores several requests at
+    once, the cost follows.
+
+    A call that was given up is a miss, and says only that it took longer: it raises the line if it was above it, and
+    nothing else. Its end is not known, and a tail that ended at what the watchdog waits would keep every later call
+    away as soon as one in a hundred is given up.
+
+    When nothing was seen for `STALE_S`, predictions fall back on the seed, so that an estimate which a stall or a slow
+    phase has spoilt gets the calls it needs to heal.
+    """
+
+    QUANTILE = 0.99
+    STALE_S = 0.25
+    LEAST_S = 5e-5
+    """No call costs less, whatever the line says."""
+    SEED_TAIL = 1.0
+    """The p99 of a seeded model, in parts of the mean that it is above the mean; measurement replaces it."""
+    COVERAGE_KEEPS = 0.999
+
+    def __init__(self, candidates: int = 64, service_s: float = 0.002, clock: Clock = MONOTONIC) -> None:
+        """Begin with a guess: a call with so many candidates takes so long."""
+        self._clock = clock
+        self._line = Line(candidates, service_s)
+        self._seed = Line(candidates, service_s)
+        self._tail = Window()
+        self._seen_s = clock()
+        self._covered = self._judged = 0.0
+        self.calls = 0
+
+    def seed(self, candidates: int, service_s: float) -> None:
+        """Begin anew from one measured call, such as a canary or an entry of an export's profile."""
+        self._line.reseed(candidates, service_s)
+        self._seed.reseed(candidates, service_s)
+        self._tail.clear()
+
+    def lower(self, candidates: int, service_s: float) -> None:
+        """Take a call that was quicker than the seed as the new one: the first after a start pays for much else."""
+        if service_s < self._seed.at(candidates):
+            self._line.fix(candidates, service_s)
+            self._seed.reseed(candidates, service_s)
+
+    def predict(self, candidates: int) -> Estimate:
+        """What a call with that many candidates will take."""
+        line = self._current
+        mean_s = max(line.at(candidates), self.LEAST_S)
+        return Estimate(mean_s, max(mean_s + self._excess(mean_s), mean_s))
+
+    def most(self, p99_s: float, mean_s: float = math.inf) -> int:
+        """The most candidates whose predicted p99 and mean are within these times; a billion if any number is."""
+        line = self._current
+        learned = self._fresh and len(self._tail) > 0
+        likely_s = p99_s - max(self._excess(0.0), 0.0) if learned else p99_s / (1 + self.SEED_TAIL)
+        room_s = min(likely_s, mean_s) - line.base
+        if room_s <= 0:
+            return 0
+        return int(min(room_s / line.slope, 1e9)) if line.slope > 0 else 10**9
+
+    def observe(self, candidates: int, service_s: float) -> None:
+        """Learn from a finished call; `service_s` may be negative where the work ahead had been overestimated."""
+        self._judge(service_s <= self.predict(candidates).p99_s)
+        now_s = self._clock()
+        self._line.add(candidates, service_s, now_s)
+        self._tail.add(service_s - self._line.at(candidates), now_s)
+        self._seen_s = now_s
+        self.calls += 1
+
+    def miss(self, candidates: int, spent_s: float) -> None:
+        """Learn from a call that was given up after `spent_s`, the work predicted ahead of it taken off."""
+        self._judge(False)
+        if spent_s > self._line.at(candidates):
+            self._line.add(candidates, spent_s, self._clock())
+        self._seen_s = self._clock()
+        self.calls += 1
+
+    @property
+    def coverage(self) -> float:
+        """Share of the latest calls, about a thousand, that took no longer than their predicted p99; 1 before any."""
+        return self._covered / self._judged if self._judged else 1.0
+
+    @property
+    def _current(self) -> Line:
+        return self._line if self._fresh else self._seed
+
+    @property
+    def _fresh(self) -> bool:
+        return self.calls > 0 and self._clock() - self._seen_s <= self.STALE_S
+
+    def _excess(self, mean_s: float) -> float:
+        learned = self._fresh and len(self._tail) > 0
+        return self._tail.quantile(self.QUANTILE) if learned else self.SEED_TAIL * mean_s
+
+    def _judge(self, covered: bool) -> None:
+        self._judged = self.COVERAGE_KEEPS * self._judged + 1
+        self._covered = self.COVERAGE_KEEPS * self._covered + covered

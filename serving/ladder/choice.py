@@ -1,0 +1,125 @@
+"""Which answer to try for: decided once, at once, from predictions alone."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from serving.budget.estimates import Estimate
+from serving.errors import OverloadedError
+from serving.ladder.tier import Reason, Tier
+
+FEWEST = 16
+"""With fewer candidates scored by the model than this, the prior's order for all of them is the better answer."""
+
+
+class Predictor(Protocol):
+    """What is asked of `Estimates`."""
+
+    def predict(self, candidates: int) -> Estimate:
+        """The service time of a call with that many candidates."""
+        ...
+
+    def most(self, p99_s: float, mean_s: float) -> int:
+        """The most candidates whose predicted p99 and mean are within these times."""
+        ...
+
+
+class Option(Protocol):
+    """A rung as the choice sees it."""
+
+    @property
+    def tier(self) -> Tier:
+        """Which one."""
+        ...
+
+    @property
+    def estimates(self) -> Predictor:
+        """Of its model."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """A request and the moment.
+
+    Attributes:
+        candidates: how many, >= 1.
+        scores_s: seconds until scores must be there: the deadline less the reply reserve.
+        answer_s: seconds until even the prior's answer would come too late; more than `scores_s`.
+        ahead_s: seconds until the backend takes the request up, after what it was given before; 0: at once.
+        room_s: seconds of backend work that the gate has room for; it keeps the trimmed tier small, the others ask.
+        fewest: see `FEWEST`.
+    """
+
+    candidates: int
+    scores_s: float
+    answer_s: float
+    ahead_s: float
+    room_s: float
+    fewest: int = FEWEST
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What to try for.
+
+    Attributes:
+        tier: the rung; `PRIOR` needs no backend.
+        reason: why no better one.
+        place: the rung's place among the options; their number for the prior.
+        candidates: how many of them the model scores.
+        estimate: what that will take; zero for the prior.
+    """
+
+    tier: Tier
+    reason: Reason
+    place: int
+    candidates: int
+    estimate: Estimate
+
+
+def choose(options: Sequence[Option], ask: Ask) -> Choice:
+    """The best option whose predicted p99 finish, wait for the work ahead included, is in time; else the prior.
+
+    A backend with a free place is tried if the *mean* is in time: the watchdog has the prior's answer ready, the try
+    holds nobody up, and without it an estimate that a stall has spoilt would keep everybody away for good.
+
+    Raises:
+        OverloadedError: there is no time even for the prior; the pushback is the time that the work ahead needs.
+    """
+    if ask.answer_s <= 0:
+        wait_ms = max(1, round((ask.ahead_s - ask.answer_s) * 1e3))
+        raise OverloadedError("the budget was spent before the request could be taken up", wait_ms)
+    reason = Reason.NONE
+    for place, option in enumerate(options):
+        count = _count(option, ask)
+        if count:
+            return Choice(option.tier, reason, place, count, option.estimates.predict(count))
+        reason = reason or _why_not(option, ask)
+    return Choice(Tier.PRIOR, reason, len(options), 0, Estimate(0.0, 0.0))
+
+
+def _count(option: Option, ask: Ask) -> int:
+    """How many candidates the option can score in time; 0: not enough for its tier."""
+    if ask.scores_s <= 0:
+        return 0
+    if option.tier is not Tier.TRIMMED:
+        return ask.candidates if _fits(option, ask, ask.candidates) else 0
+    count = min(option.estimates.most(ask.scores_s - ask.ahead_s, ask.room_s), ask.candidates)
+    least = min(ask.fewest, ask.candidates)
+    if count >= least:
+        return count
+    return least if _fits(option, ask, least) else 0
+
+
+def _fits(option: Option, ask: Ask, candidates: int) -> bool:
+    estimate = option.estimates.predict(candidates)
+    service_s = estimate.p99_s if ask.ahead_s > 0 else estimate.mean_s
+    return ask.ahead_s + service_s <= ask.scores_s
+
+
+def _why_not(option: Option, ask: Ask) -> Reason:
+    if ask.scores_s <= 0:
+        return Reason.NO_TIME
+    alone = ask.ahead_s <= 0 or option.estimates.predict(ask.candidates).p99_s > ask.scores_s
+    return Reason.TOO_SLOW if alone else Reason.WORK_AHEAD

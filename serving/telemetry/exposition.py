@@ -1,0 +1,75 @@
+"""What a scrape gets: the workers' counters summed up, and what the parent knows of its processes."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.metrics_core import Metric as Family
+from prometheus_client.multiprocess import MultiProcessCollector
+
+from serving.telemetry.metrics import (
+    CANARY_TRUSTED,
+    IN_FLIGHT,
+    LIMIT,
+    MODEL,
+    READY,
+    TRITON_RESTARTS,
+    WORKER_READY,
+    WORKER_RESTARTS,
+    WORKER_UP,
+    Metric,
+)
+
+Sample = tuple[Metric, tuple[str, ...], float]
+_HEADER_BYTES = 8
+
+
+def exposition(folder: Path, state: Mapping[str, Any]) -> bytes:
+    """The text that Prometheus reads: of the workers' files in `folder`, and of the parent's `/state`."""
+    registry = CollectorRegistry()
+    registry.register(_Both(folder, state))
+    return generate_latest(registry)
+
+
+class _Both:
+    def __init__(self, folder: Path, state: Mapping[str, Any]) -> None:
+        self._folder = folder
+        self._state = state
+
+    def collect(self) -> Iterator[Family]:
+        # A worker that is just starting, or was killed while it did, has made a file and not yet its header.
+        files = [str(path) for path in self._folder.glob("*.db") if path.stat().st_size >= _HEADER_BYTES]
+        yield from MultiProcessCollector.merge(files)  # type: ignore[no-untyped-call]
+        families: dict[str, Any] = {}
+        for metric, labels, value in samples(self._state):
+            kind = CounterMetricFamily if metric.kind == "counter" else GaugeMetricFamily
+            family = families.setdefault(metric.name, kind(metric.name, metric.meaning, labels=metric.labels))
+            family.add_metric(labels, value)
+        yield from families.values()
+
+
+def samples(state: Mapping[str, Any]) -> Iterator[Sample]:
+    """The process metrics in a `/state`."""
+    yield READY, (), float(state["ready"])
+    yield TRITON_RESTARTS, (), float(state["triton"]["restarts"])
+    for vertical, version in state["versions"].items():
+        yield MODEL, (vertical, str(version)), 1.0
+    for worker in state["workers"]:
+        yield from _of_worker(worker)
+
+
+def _of_worker(worker: Mapping[str, Any]) -> Iterable[Sample]:
+    number = (str(worker["worker"]),)
+    yield WORKER_UP, number, float(worker["up"])
+    yield WORKER_READY, number, float(worker["ready"])
+    yield WORKER_RESTARTS, number, float(worker["restarts"])
+    if not worker["up"]:
+        return
+    said = worker["state"]
+    yield IN_FLIGHT, number, float(said["in_flight"])
+    for name, value in said["limits"].items():
+        yield LIMIT, (*number, name), float(value)
+    for vertical, facts in said["verticals"].items():
+        yield CANARY_TRUSTED, (*number, vertical), float(facts["trusted"])

@@ -1,0 +1,91 @@
+"""Every metric that this server exposes, in one typed list; `docs/metrics.md` and both adapters are made from it."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Kind = Literal["counter", "gauge", "histogram"]
+Unit = Literal["", "seconds", "ratio"]
+
+BUDGET_EDGES = (0.1, 0.25, 0.5, 0.8, 0.9, 1.0, 1.1, 1.5, 2.0)
+"""In multiples of the request's own budget: an edge at 1.0 makes the share inside the budget exact."""
+SECONDS_EDGES = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.015, 0.02, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One metric family.
+
+    Attributes:
+        name: as scraped; counters end in `_total`.
+        kind: of Prometheus.
+        meaning: the help text; one line.
+        labels: their names. None ever holds something that a caller made up, so their number is bounded.
+        unit: of the values; empty: a count or a truth value.
+        edges: upper bounds of a histogram's buckets, in its unit.
+    """
+
+    name: str
+    kind: Kind
+    meaning: str
+    labels: tuple[str, ...] = ()
+    unit: Unit = ""
+    edges: tuple[float, ...] = ()
+
+
+REQUESTS = Metric(
+    "exfm_requests_total",
+    "counter",
+    "Requests answered or refused; tier is empty for refusals, code is gRPC's.",
+    ("vertical", "tier", "reason", "code", "priority"),
+)
+CANDIDATES = Metric("exfm_candidates_total", "counter", "Candidates in answered requests.", ("vertical", "tier"))
+BUDGET_RATIO = Metric(
+    "exfm_request_budget_ratio",
+    "histogram",
+    "Time from arrival to answer or refusal, as a share of the request's own budget.",
+    ("vertical", "tier"),
+    "ratio",
+    BUDGET_EDGES,
+)
+DURATION = Metric(
+    "exfm_request_duration_seconds",
+    "histogram",
+    "Time from arrival to answer or refusal.",
+    ("vertical", "tier"),
+    "seconds",
+    SECONDS_EDGES,
+)
+STAGE_SECONDS = Metric(
+    "exfm_stage_seconds_total",
+    "counter",
+    "Time that requests spent per stage of the ledger.",
+    ("vertical", "stage"),
+    "seconds",
+)
+READY = Metric("exfm_ready", "gauge", "1 while at least one worker trusts every canary.")
+WORKER_UP = Metric("exfm_worker_up", "gauge", "1 while the worker lives and reports in time.", ("worker",))
+WORKER_READY = Metric("exfm_worker_ready", "gauge", "1 while the worker trusts every canary.", ("worker",))
+WORKER_RESTARTS = Metric(
+    "exfm_worker_restarts_total", "counter", "How often the worker was started again.", ("worker",)
+)
+IN_FLIGHT = Metric("exfm_in_flight", "gauge", "Requests that are being worked on.", ("worker",))
+LIMIT = Metric("exfm_limit", "gauge", "The worker's limits, by name.", ("worker", "limit"))
+CANARY_TRUSTED = Metric("exfm_canary_trusted", "gauge", "1 while the canary is trusted.", ("worker", "vertical"))
+MODEL = Metric("exfm_model_info", "gauge", "Always 1; the label says which version is served.", ("vertical", "version"))
+TRITON_RESTARTS = Metric("exfm_triton_restarts_total", "counter", "How often the embedded Triton was started again.")
+
+REQUEST_METRICS = (REQUESTS, CANDIDATES, BUDGET_RATIO, DURATION, STAGE_SECONDS)
+"""Counted in the workers, once per request, and summed over them."""
+PROCESS_METRICS = (
+    READY,
+    WORKER_UP,
+    WORKER_READY,
+    WORKER_RESTARTS,
+    IN_FLIGHT,
+    LIMIT,
+    CANARY_TRUSTED,
+    MODEL,
+    TRITON_RESTARTS,
+)
+"""Known to the parent, read from the workers' reports at each scrape."""
+METRICS = REQUEST_METRICS + PROCESS_METRICS

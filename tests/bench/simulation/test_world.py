@@ -1,0 +1,77 @@
+"""Thousands of seeded worlds without a violation, and broken parts that the same worlds catch."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Coroutine
+from typing import Any
+
+import pytest
+
+from bench.simulation.__main__ import run_seeds
+from bench.simulation.virtual import StuckError, VirtualLoop, run
+from bench.simulation.world import ViolationError, simulate
+from serving.admission.shares import Shares
+from serving.budget.deadline import Deadline
+from serving.budget.watchdog import Watchdog
+
+SEEDS = 2000
+
+
+@pytest.mark.timeout(300)
+def test_no_seed_breaks_an_invariant() -> None:
+    report = run_seeds(0, SEEDS, quiet=True)
+    assert report["examples"] == []
+    assert report["seeds"] == SEEDS
+    assert set(report["ends"]) >= {"full", "trimmed", "prior", "shed", "cancelled"}
+
+
+def test_a_seed_is_a_world() -> None:
+    once, again, other = (simulate(seed).ends for seed in (11, 11, 12))
+    assert once == again != other
+
+
+def violations(seeds: int) -> Counter[str]:
+    return Counter(text.split(": ", 1)[1].split(" ")[0] for text in run_seeds(0, seeds, quiet=True)["examples"])
+
+
+def test_a_watchdog_that_sleeps_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def patient(_: Watchdog, work: Coroutine[Any, Any, Any], until: Deadline) -> Any:
+        del until
+        return await work
+
+    monkeypatch.setattr(Watchdog, "within", patient)
+    assert violations(20)
+
+
+def test_a_gate_that_lets_everybody_in_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Shares, "admits", lambda *_: True)
+    assert violations(40)
+
+
+def test_a_failing_seed_is_named_in_the_violation(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Shares, "give_back", lambda *_: None)
+    with pytest.raises(ViolationError, match="seed 3 at"):
+        simulate(3)
+
+
+def test_time_jumps_from_timer_to_timer() -> None:
+    loop = VirtualLoop()
+
+    async def work() -> list[float]:
+        seen = []
+        for pause_s in (3600.0, 0.0, 0.5):
+            await asyncio.sleep(pause_s)
+            seen.append(loop.time())
+        return seen
+
+    assert run(work(), loop) == [3600.0, 3600.0, 3600.5]
+
+
+def test_waiting_for_nothing_is_an_error_instead_of_a_hang() -> None:
+    loop = VirtualLoop()
+
+    async def work() -> None:
+        await loop.create_future()
+
+    with pytest.raises(StuckError):
+        run(work(), loop)
