@@ -1,11 +1,6 @@
-"""`exfm-serve` as a user runs it: a process of its own, told to be ready and to stop."""
+"""The server that the demo asks."""
 
 import contextlib
-import json
-import os
-import select
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +8,8 @@ from pathlib import Path
 import grpc
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
-READY_S = 90.0
-STOP_S = 15.0
+from loadtest.server_process import NotReadyError, running
+
 REPLY_RESERVE_MS = 4.0
 """The answer's way back ends in the replay's own event loop, on the same few cores as everything else."""
 
@@ -47,26 +42,8 @@ def serving(repository: Path, log: Path) -> Iterator[Server]:
     Raises:
         DemoError: it did not become ready.
     """
-    command = [str(Path(sys.executable).with_name("exfm-serve")), "--model-repository", str(repository), "--json"]
-    command += ["--listen", "127.0.0.1:0", "--triton-log", str(log.with_name("triton.log"))]
-    command += ["--reply-reserve-ms", str(REPLY_RESERVE_MS)]
-    with log.open("wb") as sink, subprocess.Popen(command, stdout=subprocess.PIPE, stderr=sink, env=os.environ) as run:
-        try:
-            ready = _ready(run)
-            if ready is None:
-                raise DemoError(f"exfm-serve did not become ready within {READY_S:g} s; see {log}")
-            yield Server(str(ready["address"]), str(ready["triton"]))
-        finally:
-            run.terminate()
-            try:
-                run.wait(STOP_S)
-            except subprocess.TimeoutExpired:
-                run.kill()
-
-
-def _ready(run: "subprocess.Popen[bytes]") -> dict[str, object] | None:
-    assert run.stdout is not None
-    if not select.select([run.stdout], [], [], READY_S)[0]:
-        return None
-    line = run.stdout.readline()
-    return dict(json.loads(line)) if line.strip() else None
+    try:
+        with running(repository, log, ("--reply-reserve-ms", str(REPLY_RESERVE_MS))) as process:
+            yield Server(process.address, process.triton)
+    except NotReadyError as error:
+        raise DemoError(str(error)) from error

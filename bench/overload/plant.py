@@ -1,13 +1,9 @@
 """The processes under load: `exfm-serve` as a user runs it, the Triton behind it, and what each has cost."""
 
 import contextlib
-import json
 import os
-import select
 import shlex
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,8 +13,8 @@ import grpc
 import psutil
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
-READY_S = 90.0
-STOP_S = 15.0
+from loadtest import server_process
+
 _POLL_S = 0.05
 TRITON = "tritonserver"
 
@@ -100,29 +96,13 @@ def running(repository: Path, out: Path, arguments: str) -> Iterator[Plant]:
     Raises:
         BenchError: it did not become ready.
     """
-    log = out / "serve.log"
-    command = [sys.executable, "-m", "serving", "--model-repository", str(repository), "--json"]
-    command += ["--listen", "127.0.0.1:0", "--triton-log", str(out / "triton.log"), *shlex.split(arguments)]
-    with log.open("wb") as sink, subprocess.Popen(command, stdout=subprocess.PIPE, stderr=sink, env=os.environ) as run:
-        try:
-            ready = _ready(run)
-            if ready is None:
-                raise BenchError(f"exfm-serve did not become ready within {READY_S:g} s; see {log}")
-            yield Plant(run.pid, str(ready["address"]), str(ready["triton"]))
-        finally:
-            # A Triton that the bench has stopped can't end when it is asked to.
-            with contextlib.suppress(ProcessLookupError, BenchError):
-                os.kill(Plant(run.pid, "", "").triton_pid(), signal.SIGCONT)
-            run.terminate()
+    try:
+        with server_process.running(repository, out / "serve.log", shlex.split(arguments)) as process:
             try:
-                run.wait(STOP_S)
-            except subprocess.TimeoutExpired:
-                run.kill()
-
-
-def _ready(run: "subprocess.Popen[bytes]") -> dict[str, object] | None:
-    assert run.stdout is not None
-    if not select.select([run.stdout], [], [], READY_S)[0]:
-        return None
-    line = run.stdout.readline()
-    return dict(json.loads(line)) if line.strip() else None
+                yield Plant(process.pid, process.address, process.triton)
+            finally:
+                # A Triton that the bench has stopped can't end when it is asked to.
+                with contextlib.suppress(ProcessLookupError, BenchError):
+                    os.kill(Plant(process.pid, "", "").triton_pid(), signal.SIGCONT)
+    except server_process.NotReadyError as error:
+        raise BenchError(str(error)) from error
