@@ -28,16 +28,3 @@ def day_of(time_ms: NDArray[np.int64], utc_offset_h: float = 0.0) -> NDArray[np.
 def hour_of(time_ms: NDArray[np.int64], utc_offset_h: float = 0.0) -> NDArray[np.int64]:
     """Hour of the day, 0 to 23, in a zone `utc_offset_h` hours ahead of UTC, int64 [N]."""
     return (time_ms + round(utc_offset_h * _MS_PER_HOUR)) // _MS_PER_HOUR % 24
-
-
-def by_day(time_ms: NDArray[np.int64], utc_offset_h: float = 0.0) -> Iterator[tuple[int, slice]]:
-    """Each day that has rows, with its rows.
-
-    Args:
-        time_ms: int64 [N], ascending.
-        utc_offset_h: hours by which the days' zone is ahead of UTC.
-    """
-    days = day_of(time_ms, utc_offset_h)
-    present, starts, counts = np.unique(days, return_index=True, return_counts=True)
-    rows = zip(present.tolist(), starts.tolist(), counts.tolist(), strict=True)
-    return ((day, slice(start, start + count)) for day, start, count in rows)

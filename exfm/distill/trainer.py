@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from exfm.data.chunks import by_rows
 from exfm.data.source import Source
 from exfm.distill.config import ConfigError, TrainConfig
 from exfm.distill.learners import StudentLearner, TeacherLearner
@@ -126,8 +127,8 @@ class Trainer:
     def chunks(self) -> Iterator[Progress]:
         """Walk the stream once; a step is a chunk: annotate it, let students predict and learn it, teach it."""
         total, size = len(self.source.examples), self.config.stream.chunk
-        for start in range(0, total, size):
-            stop = min(start + size, total)
+        for chunk in by_rows(total, size):
+            start, stop = chunk.start, chunk.stop
             if stop > self.held_out:
                 self._freeze(start)
             rows, past = self.rows.rows[start:stop], self.rows.counters[start:stop]

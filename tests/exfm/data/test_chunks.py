@@ -1,14 +1,11 @@
-from itertools import pairwise
-
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exfm.data.chunks import by_day, by_rows, day_of, hour_of
+from exfm.data.chunks import by_rows, day_of, hour_of
 
 HOUR_MS = 3_600_000
-TIMES = st.lists(st.integers(0, 2 * 10**9), min_size=1, max_size=30).map(lambda values: np.array(sorted(values)))
 
 
 @given(st.integers(0, 100), st.integers(1, 30))
@@ -23,23 +20,12 @@ def test_size_must_be_positive() -> None:
         by_rows(10, 0)
 
 
-@given(TIMES, st.sampled_from([0.0, 8.0, -5.0, 5.5]))
-def test_days_are_covered_once_in_order(times: np.ndarray[tuple[int], np.dtype[np.int64]], offset_h: float) -> None:
-    chunks = list(by_day(times, offset_h))
-    assert [row for _, chunk in chunks for row in range(len(times))[chunk]] == list(range(len(times)))
-    assert all(early < late for (early, _), (late, _) in pairwise(chunks))
-    for day, chunk in chunks:
-        assert set(day_of(times[chunk], offset_h).tolist()) == {day}
-
-
 def test_a_zone_ahead_of_utc_sees_the_next_day_first() -> None:
     times = np.array([15 * HOUR_MS, 16 * HOUR_MS - 1, 16 * HOUR_MS, 23 * HOUR_MS, 24 * HOUR_MS])
     assert day_of(times).tolist() == [0, 0, 0, 0, 1]
     assert day_of(times, 8).tolist() == [0, 0, 1, 1, 1]
     assert hour_of(times, 8).tolist() == [23, 23, 0, 7, 8]
-    assert [(day, chunk.start, chunk.stop) for day, chunk in by_day(times, 8)] == [(0, 0, 2), (1, 2, 5)]
 
 
 def test_no_rows_no_chunks() -> None:
-    assert list(by_day(np.array([], np.int64))) == []
     assert list(by_rows(0, 5)) == []
