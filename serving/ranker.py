@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from serving.budget.clock import MONOTONIC, Clock
 from serving.budget.deadline import Arrival, Deadline
@@ -22,11 +23,11 @@ class Reply:
     """An answer on its way out.
 
     Attributes:
-        response: the message.
+        response: a `RankResponse`, its numbers packed.
         since_s: when the answer was due to leave scoring; what comes after is the reply's own time.
     """
 
-    response: pb.RankResponse
+    response: Any
     since_s: float
 
 

@@ -1,6 +1,7 @@
 """Between bytes and the stages' types. What comes in is checked here once; behind this door every query is sound."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from google.protobuf.message import DecodeError
@@ -15,6 +16,7 @@ from serving.errors import InvalidRequestError
 from serving.ladder.ladder import Answer
 from serving.ladder.order import Order
 from serving.query import RankQuery
+from serving.rpc import packed
 from serving.rpc.pb import ranking_pb2 as pb
 
 REQUEST_ID_BYTES = 256
@@ -30,30 +32,35 @@ _REQUEST_BYTES = 4096
 _PRIORITIES = {0: Priority.LIVE, **{pb.Priority.Value(f"PRIORITY_{p.name}"): p for p in Priority}}
 
 
-def parse(payload: bytes) -> pb.RankRequest:
-    """The message in `payload`; `InvalidRequestError` if there is none."""
+def parse(payload: bytes) -> Any:
+    """The message in `payload`, its numbers still packed; `InvalidRequestError` if there is none."""
     try:
-        return pb.RankRequest.FromString(payload)
+        return packed.read_request(payload)
     except DecodeError:
         raise InvalidRequestError("the payload is not a RankRequest message") from None
 
 
-def decode(message: pb.RankRequest, vertical: Vertical) -> RankQuery:
+def decode(message: Any, vertical: Vertical) -> RankQuery:
     """Check a request against its vertical; the arrays share memory with the message's bytes.
+
+    Args:
+        message: as `parse` returns it.
+        vertical: the one it names.
 
     Raises:
         InvalidRequestError: the request contradicts the vertical; the message names block, feature, row and limit.
     """
     if len(message.request_id.encode()) > REQUEST_ID_BYTES:
         raise InvalidRequestError(f"request_id is longer than {REQUEST_ID_BYTES} bytes")
-    count = len(message.ad_ids)
+    ads = _numbers(message.ad_ids, "<i8", "ad_ids")
+    count = len(ads)
     if not 1 <= count <= vertical.max_candidates:
         raise InvalidRequestError(f"{count} candidates; {vertical.name} takes 1 to {vertical.max_candidates}")
     return RankQuery(
         request_id=message.request_id,
         vertical=vertical,
         inputs={tensor.name: _tensor(message, tensor, count) for tensor in vertical.tensors},
-        ads=np.fromiter(message.ad_ids, np.int64, count),
+        ads=ads,
         bids=_bids(message.bids, count),
         priority=_priority(message.priority),
     )
@@ -65,7 +72,7 @@ def _priority(number: int) -> Priority:
     return _PRIORITIES[number]
 
 
-def _tensor(message: pb.RankRequest, tensor: Tensor, count: int) -> NDArray[np.int64] | NDArray[np.float32]:
+def _tensor(message: Any, tensor: Tensor, count: int) -> NDArray[np.int64] | NDArray[np.float32]:
     """One model input, [1, w] or [N, w]; joining a single block's bytes copies nothing."""
     rows = count if tensor.blocks[0].side == "ad" else 1
     data = b"".join([_block(message, block, rows) for block in tensor.blocks])
@@ -77,9 +84,9 @@ def _tensor(message: pb.RankRequest, tensor: Tensor, count: int) -> NDArray[np.i
     return numbers
 
 
-def _block(message: pb.RankRequest, block: Block, rows: int) -> bytes:
+def _block(message: Any, block: Block, rows: int) -> bytes:
     features = _features(message, block.side)
-    data = features.ids if block.kind == "ids" else features.numbers
+    data: bytes = features.ids if block.kind == "ids" else features.numbers
     if len(data) != rows * block.row_bytes:
         raise InvalidRequestError(
             f"block {_label(block.side)}.{block.kind}: expected {rows} x {block.row_bytes} = {rows * block.row_bytes} "
@@ -88,7 +95,7 @@ def _block(message: pb.RankRequest, block: Block, rows: int) -> bytes:
     return data
 
 
-def _features(message: pb.RankRequest, side: Side) -> pb.FeatureBlock:
+def _features(message: Any, side: Side) -> Any:
     if side == "ad":
         return message.ads
     return message.user if side == "user" else message.context
@@ -108,12 +115,20 @@ def _refuse_number(tensor: Tensor, values: NDArray[np.float32]) -> None:
     )
 
 
-def _bids(bids: Sequence[float], count: int) -> NDArray[np.float64]:
-    if not bids:
+def _numbers(pieces: Sequence[bytes], dtype: str, field: str) -> NDArray[Any]:
+    """The numbers of a packed field."""
+    data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+    if len(data) % 8:
+        raise InvalidRequestError(f"{field}: {len(data)} bytes are no whole number of 8-byte values")
+    return np.frombuffer(data, dtype)
+
+
+def _bids(pieces: Sequence[bytes], count: int) -> NDArray[np.float64]:
+    values = _numbers(pieces, "<f8", "bids")
+    if not len(values):
         return np.ones(count)
-    if len(bids) != count:
-        raise InvalidRequestError(f"{len(bids)} bids for {count} candidates; give one each, or none at all")
-    values = np.fromiter(bids, np.float64, count)
+    if len(values) != count:
+        raise InvalidRequestError(f"{len(values)} bids for {count} candidates; give one each, or none at all")
     bad = ~(np.isfinite(values) & (values >= 0))
     if bad.any():
         row = int(np.argmax(bad))
@@ -121,29 +136,32 @@ def _bids(bids: Sequence[float], count: int) -> NDArray[np.float64]:
     return values
 
 
-def encode(query: RankQuery, answer: Answer, order: Order) -> pb.RankResponse:
-    """The response, still without its ledger."""
-    probability = answer.probability[order.index]
-    return pb.RankResponse(
+def encode(query: RankQuery, answer: Answer, order: Order) -> Any:
+    """The response, still without its ledger; the twin of `pb.RankResponse` whose numbers are packed already."""
+    probability = answer.probability[order.index].astype("<f4", copy=False)
+    return packed.RankResponse(
         request_id=query.request_id,
-        ad_ids=query.ads[order.index].tolist(),
-        expected_values=order.expected.tolist(),
+        ad_ids=(query.ads[order.index].astype("<i8", copy=False).tobytes(),),
+        expected_values=(order.expected.astype("<f8", copy=False).tobytes(),),
         scores=[
-            pb.TaskScores(task=task, probabilities=probability[:, column].tolist())
+            packed.TaskScores(task=task, probabilities=(probability[:, column].tobytes(),))
             for column, task in enumerate(query.vertical.tasks)
         ],
-        tier=answer.tier.wire_name,
+        tier=answer.tier.value,
         tier_reason=answer.reason,
-        model=pb.ModelVersion(name=query.vertical.name, version=query.vertical.version),
+        model={"name": query.vertical.name, "version": query.vertical.version},
         unknown_values=answer.unknown,
     )
 
 
-def enter(response: pb.RankResponse, ledger: Ledger, budget_s: float) -> None:
+def enter(response: Any, ledger: Ledger, budget_s: float) -> None:
     """Put the ledger into the response; whole microseconds, spent being the sum of the stages."""
-    stages = [pb.Stage(name=name, duration_us=round(seconds * 1e6)) for name, seconds in ledger.stages]
-    spent_us = sum(stage.duration_us for stage in stages)
-    response.ledger.CopyFrom(pb.Ledger(budget_us=round(budget_s * 1e6), spent_us=spent_us, stages=stages))
+    entry, spent_us = response.ledger, 0
+    for name, seconds in ledger.stages:
+        duration_us = round(seconds * 1e6)
+        entry.stages.add(name=name, duration_us=duration_us)
+        spent_us += duration_us
+    entry.budget_us, entry.spent_us = round(budget_s * 1e6), spent_us
 
 
 def request_limit(catalog: Catalog) -> int:

@@ -15,6 +15,7 @@ from serving.budget.lag import LoopLag
 from serving.budget.reserve import ReplyReserve
 from serving.errors import InvalidRequestError, NotOfferedError, RefusalError
 from serving.ranker import Ranker, Reply
+from serving.rpc import packed
 from serving.rpc.pb import ranking_pb2 as pb
 from serving.rpc.status import CODE_OF, INTERNAL_TEXT, code_name, number_of, pushback_of, trailers_of
 from serving.telemetry.hooks import Hooks
@@ -62,7 +63,8 @@ class RankingServicer:
     async def _rank(self, payload: bytes, context: Context) -> bytes:
         reply = await self._ask(payload, self._arrival(context))
         context.add_done_callback(partial(self._sent, reply.since_s))  # type: ignore[arg-type]  # the stubs know no functions
-        return reply.response.SerializeToString()
+        written: bytes = reply.response.SerializeToString()
+        return written
 
     async def rank_stream(self, payloads: AsyncIterator[bytes], context: Context) -> None:
         """Many requests, each with its own budget; refusals in place, replies as they are ready."""
@@ -87,7 +89,7 @@ class RankingServicer:
             # Only writing can fail, and only because the caller has gone.
             log.debug("a stream ended before its replies were written", exc_info=True)
 
-    async def _answer(self, payload: bytes, arrival: Arrival) -> tuple[pb.RankStreamResponse, float]:
+    async def _answer(self, payload: bytes, arrival: Arrival) -> tuple[Any, float]:
         """A stream's reply to one request, and since when it has been on its way out."""
         try:
             reply = await self._ask(payload, arrival)
@@ -99,7 +101,9 @@ class RankingServicer:
             log.exception("a request failed")
             refusal = pb.Refusal(code=number_of(grpc.StatusCode.INTERNAL), message=INTERNAL_TEXT)
         else:
-            return pb.RankStreamResponse(request_id=reply.response.request_id, ranking=reply.response), reply.since_s
+            return packed.RankStreamResponse(
+                request_id=reply.response.request_id, ranking=reply.response
+            ), reply.since_s
         return pb.RankStreamResponse(request_id=_request_id(payload), refusal=refusal), self._clock()
 
     async def _ask(self, payload: bytes, arrival: Arrival) -> Reply:

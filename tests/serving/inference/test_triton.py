@@ -29,7 +29,7 @@ from serving.inference.scorer import Scores
 from serving.inference.triton import TritonScorer, backend_error
 from serving.query import RankQuery
 from serving.repository import load_catalog
-from serving.rpc.codec import decode
+from serving.rpc.codec import decode, parse
 
 if TYPE_CHECKING:
     from serving.embedded.process import EmbeddedTriton
@@ -76,7 +76,7 @@ async def _playing() -> AsyncIterator[tuple[Player, TritonScorer]]:
 
 @pytest.fixture
 def query(catalog: Catalog, make_message: Callable[..., Any]) -> RankQuery:
-    return decode(make_message(2), catalog["feed_click"])
+    return decode(parse(make_message(2).SerializeToString()), catalog["feed_click"])
 
 
 async def test_two_timers_travel_with_the_call(query: RankQuery) -> None:

@@ -10,12 +10,12 @@ from serving.catalog import Catalog
 from serving.errors import BadScoresError
 from serving.inference.wire import infer_request, read_scores
 from serving.query import RankQuery
-from serving.rpc.codec import decode
+from serving.rpc.codec import decode, parse
 
 
 @pytest.fixture
 def query(catalog: Catalog, make_message: Callable[..., Any]) -> RankQuery:
-    return decode(make_message(2), catalog["feed_click"])
+    return decode(parse(make_message(2).SerializeToString()), catalog["feed_click"])
 
 
 def _response(*outputs: tuple[str, str, list[int], bytes]) -> Any:

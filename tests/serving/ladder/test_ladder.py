@@ -17,7 +17,7 @@ from serving.inference.scorer import Scorer, Scores
 from serving.ladder.ladder import Answer, Ladder, Rung
 from serving.ladder.tier import REASON_OF, Reason, Tier
 from serving.query import RankQuery
-from serving.rpc.codec import decode
+from serving.rpc.codec import decode, parse
 
 Scripted = Callable[..., Scorer]
 MakeGate = Callable[..., Gate]
@@ -25,7 +25,7 @@ MakeGate = Callable[..., Gate]
 
 @pytest.fixture
 def query(catalog: Catalog, make_message: Callable[..., Any]) -> RankQuery:
-    return decode(make_message(3), catalog["feed_click"])
+    return decode(parse(make_message(3).SerializeToString()), catalog["feed_click"])
 
 
 @pytest.fixture
@@ -116,7 +116,7 @@ async def test_the_scorer_that_failed_is_not_asked_again_for_less(
 async def test_a_trimmed_answer_has_the_scored_ones_first_and_the_rest_by_the_prior(
     catalog: Catalog, make_message: Callable[..., Any], scripted: Callable[..., Any], make_gate: MakeGate
 ) -> None:
-    query = decode(make_message(200), catalog["feed_click"])
+    query = decode(parse(make_message(200).SerializeToString()), catalog["feed_click"])
     sizes: list[int] = []
 
     async def score(asked: RankQuery, _: Deadline) -> Scores:

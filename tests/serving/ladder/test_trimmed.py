@@ -10,12 +10,12 @@ from serving.catalog import Catalog
 from serving.ladder.order import order
 from serving.ladder.trimmed import Trimmed, trim, widen
 from serving.query import RankQuery
-from serving.rpc.codec import decode
+from serving.rpc.codec import decode, parse
 
 
 @pytest.fixture
 def query(catalog: Catalog, make_message: Callable[..., Any]) -> RankQuery:
-    return decode(make_message(12), catalog["feed_click"])
+    return decode(parse(make_message(12).SerializeToString()), catalog["feed_click"])
 
 
 def test_the_most_promising_are_kept_with_everything_that_is_theirs(query: RankQuery) -> None:

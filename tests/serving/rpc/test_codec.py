@@ -31,7 +31,7 @@ def vertical(catalog: Catalog) -> Vertical:
 
 def test_blocks_become_tensors_in_the_order_of_the_signature(vertical: Vertical, make_message: Make) -> None:
     message = make_message(4)
-    query = decode(message, vertical)
+    query = decode(parse(message.SerializeToString()), vertical)
     user, context = (np.frombuffer(part.ids, "<i8") for part in (message.user, message.context))
     np.testing.assert_array_equal(query.inputs["request_ids"], [[*user, *context]])
     assert query.inputs["request_numbers"].shape == (1, 2)
@@ -43,7 +43,7 @@ def test_blocks_become_tensors_in_the_order_of_the_signature(vertical: Vertical,
 
 
 def test_the_candidates_are_not_copied_once_they_are_bytes(vertical: Vertical, make_message: Make) -> None:
-    values = decode(make_message(4), vertical).inputs["candidate_ids"]
+    values = decode(parse(make_message(4).SerializeToString()), vertical).inputs["candidate_ids"]
     assert not values.flags.owndata
     assert not values.flags.writeable
 
@@ -51,7 +51,7 @@ def test_the_candidates_are_not_copied_once_they_are_bytes(vertical: Vertical, m
 def test_without_bids_every_bid_is_1(vertical: Vertical, make_message: Make) -> None:
     message = make_message(3)
     del message.bids[:]
-    assert decode(message, vertical).bids.tolist() == [1.0, 1.0, 1.0]
+    assert decode(parse(message.SerializeToString()), vertical).bids.tolist() == [1.0, 1.0, 1.0]
 
 
 @pytest.mark.parametrize("case", BAD)
@@ -60,12 +60,12 @@ def test_a_bad_request_is_refused_by_name(vertical: Vertical, make_message: Make
     message = make_message(5)
     change(message)
     with pytest.raises(InvalidRequestError, match=says):
-        decode(message, vertical)
+        decode(parse(message.SerializeToString()), vertical)
 
 
 def test_the_most_candidates_fit(vertical: Vertical, make_message: Make, catalog: Catalog) -> None:
     message = make_message(vertical.max_candidates)
-    assert len(decode(message, vertical)) == vertical.max_candidates
+    assert len(decode(parse(message.SerializeToString()), vertical)) == vertical.max_candidates
     assert message.ByteSize() <= request_bytes(vertical) < request_limit(catalog)
 
 
@@ -77,8 +77,7 @@ def test_the_limit_leaves_room_to_say_what_is_wrong(vertical: Vertical, candidat
 
 def _decoded(catalog: Catalog, payload: bytes) -> RankQuery | None:
     try:
-        message = parse(payload)
-        return decode(message, catalog["feed_click"])
+        return decode(parse(payload), catalog["feed_click"])
     except InvalidRequestError:
         return None
 
@@ -153,11 +152,11 @@ def test_the_priority_is_read_and_live_by_default(
 ) -> None:
     message = make_message(3)
     message.priority = number
-    assert decode(message, catalog["feed_click"]).priority is priority
+    assert decode(parse(message.SerializeToString()), catalog["feed_click"]).priority is priority
 
 
 def test_an_unknown_priority_is_refused(catalog: Catalog, make_message: Callable[..., Any]) -> None:
     message = make_message(3)
     message.priority = 9
     with pytest.raises(InvalidRequestError, match="priority is 9; known are 0 to 3"):
-        decode(message, catalog["feed_click"])
+        decode(parse(message.SerializeToString()), catalog["feed_click"])

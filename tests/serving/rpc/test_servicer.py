@@ -180,12 +180,11 @@ async def test_the_callers_deadline_only_shortens(
     async with calling(scripted()) as (caller, _):
         response = await caller.rank(make_message(5), timeout_s)
     assert response.tier == pb.TIER_FULL
-    # gRPC rounds a timeout up to a few digits on its way.
-    # On its way the deadline melts, more so beside other work.
+    # gRPC rounds a timeout up to a few digits; on its way the deadline melts, more so beside other work.
     assert budget_ms / 2 <= response.ledger.budget_us / 1000 <= budget_ms * 1.01
 
 
-async def test_a_caller_with_a_millisecond_gets_the_prior_or_its_own_deadline_and_leaves_nothing(
+async def test_a_caller_with_a_millisecond_gets_the_prior_or_no_answer_and_leaves_nothing(
     calling: Any, scripted: Any, make_message: Make, eventually: Any
 ) -> None:
     scorer = scripted(_hang)
@@ -194,7 +193,7 @@ async def test_a_caller_with_a_millisecond_gets_the_prior_or_its_own_deadline_an
         answers = await asyncio.gather(*calls, return_exceptions=True)
         for answer in answers:
             if isinstance(answer, grpc.aio.AioRpcError):
-                assert answer.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+                assert answer.code() in (grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.RESOURCE_EXHAUSTED)
             else:
                 assert not isinstance(answer, BaseException)
                 assert answer.tier == pb.TIER_PRIOR
