@@ -4,18 +4,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from serving.admission.door import Door
 from serving.budget.clock import MONOTONIC, Clock
 from serving.budget.deadline import Arrival, Deadline
 from serving.budget.ledger import Ledger
 from serving.budget.reserve import ReplyReserve
 from serving.catalog import Catalog
-from serving.errors import DeadlinePassedError
+from serving.errors import DeadlinePassedError, OverloadedError
 from serving.ladder.ladder import Ladder
 from serving.ladder.order import order
-from serving.rpc.codec import decode, encode, enter, parse
+from serving.rpc.codec import decode, encode, enter, parse, priority_of
 from serving.rpc.describe import describe
 from serving.rpc.pb import ranking_pb2 as pb
 from serving.telemetry.hooks import Visit
+
+DOOR_PUSHBACK_MS = 50
+"""About as long as the door takes to notice that the crowd is gone."""
 
 
 @dataclass(frozen=True)
@@ -35,11 +39,17 @@ class Ranker:
     """Takes requests from the door to their answer."""
 
     def __init__(
-        self, catalog: Catalog, ladders: Mapping[str, Ladder], reserve: ReplyReserve, clock: Clock = MONOTONIC
+        self,
+        catalog: Catalog,
+        ladders: Mapping[str, Ladder],
+        reserve: ReplyReserve,
+        door: Door,
+        clock: Clock = MONOTONIC,
     ) -> None:
         self._catalog = catalog
         self._ladders = ladders
         self._reserve = reserve
+        self._door = door
         self._clock = clock
 
     async def rank(self, payload: bytes, arrival: Arrival, visit: Visit | None = None) -> Reply:
@@ -57,6 +67,8 @@ class Ranker:
         vertical = self._catalog.find(message.vertical)
         deadline = Deadline.at_door(arrival, vertical.budget_s, self._clock)
         visit.vertical, visit.budget_s = vertical.name, deadline.budget_s
+        if not self._door.admits(priority_of(message)):
+            raise OverloadedError("more requests come in than can be taken up", DOOR_PUSHBACK_MS)
         query = decode(message, vertical)
         visit.candidates, visit.priority = len(query), query.priority.name.lower()
         ledger.close("decode")

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from serving.admission.choose import DEFAULT_LAW, law_for
+from serving.admission.door import Door
 from serving.admission.gate import Gate
 from serving.budget.estimates import Estimates
 from serving.budget.lag import LoopLag
@@ -23,12 +24,16 @@ from serving.ladder.tier import DEFAULT_TIERS, Tier
 from serving.ranker import Ranker
 from serving.readiness import Readiness
 from serving.rpc.codec import request_limit
+from serving.rpc.probe import DoorProbe
 from serving.rpc.server import RankingServer
 from serving.rpc.servicer import RankingServicer
 from serving.telemetry.hooks import Hooks
 from serving.telemetry.recent import Recent
 
 log = logging.getLogger(__name__)
+
+DOOR_SHARE = 0.15
+"""The share of the tightest budget that the way in may take before requests are refused for it."""
 
 
 @dataclass(frozen=True)
@@ -71,14 +76,21 @@ class Worker:
         self.estimates = {name: Estimates() for name in catalog}
         self.gate = _gate(catalog, options)
         self.ladders = {name: self._ladder(vertical) for name, vertical in catalog.items()}
-        self._lag = LoopLag()
+        budget_s = min(vertical.budget_s for vertical in catalog.values())
+        self.door = Door(DOOR_SHARE * budget_s)
+        self._lag, self._probe = LoopLag(), DoorProbe(self.door.observe)
         self.reserve = ReplyReserve(options.reply_reserve_s)
         self.hooks, self._recent = Hooks(), Recent()
         self.hooks.add(self._recent)
-        servicer = RankingServicer(Ranker(catalog, self.ladders, self.reserve), self.reserve, self._lag, self.hooks)
-        self._server = RankingServer(servicer, request_limit(catalog), options.reuse_port)
+        ranker = Ranker(catalog, self.ladders, self.reserve, self.door)
+        servicer = RankingServicer(ranker, self.reserve, self._waited_s, self.hooks)
+        self._server = RankingServer(servicer, self._probe, request_limit(catalog), options.reuse_port)
         self.readiness = Readiness(self.guards, self._server.set_ready, options.canary_s)
         self._checks: asyncio.Task[None] | None = None
+
+    def _waited_s(self, now_s: float) -> float:
+        # The probe stands in line where requests do, but isn't sent while the loop stands still.
+        return max(self._lag.charge_s(now_s), self._probe.charge_s(now_s))
 
     def _ladder(self, vertical: Vertical) -> Ladder:
         guard, estimates = self.guards[vertical.name], self.estimates[vertical.name]
@@ -120,6 +132,7 @@ class Worker:
             "backend_calls": self.watchdog.running,
             "reply_reserve_ms": round(1e3 * self.reserve.of(float("inf")), 3),
             "share": self._options.share,
+            "door": {"shed_share": round(self.door.share, 4), "wait_ms": round(1e3 * self.door.wait_s, 3)},
             "limits": {"work_s": self.gate.limit_s, "work_in_flight_s": self.gate.in_flight_s},
             "verticals": {name: self._state_of(vertical) for name, vertical in self._catalog.items()},
         }

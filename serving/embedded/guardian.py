@@ -19,6 +19,8 @@ from pathlib import Path
 
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
+NICENESS = 5
+"""Of the server and its stubs: a frontend that has to wait for a core can't answer in time with anything."""
 GROUP_S = 2.0
 """The longest to wait until the killed stubs have ended, seconds."""
 
@@ -31,7 +33,7 @@ def main(grace_s: float, prefix: str, command: list[str]) -> int:
         stdin=subprocess.DEVNULL,
         stdout=sys.stderr,
         process_group=0,
-        preexec_fn=_die_with_parent,  # noqa: PLW1509 this process has no other thread
+        preexec_fn=_begin,  # noqa: PLW1509 this process has no other thread
     )
     try:
         os.write(1, f"{server.pid}\n".encode())
@@ -48,8 +50,12 @@ def main(grace_s: float, prefix: str, command: list[str]) -> int:
     return code if code >= 0 else 128 - code
 
 
-def _die_with_parent() -> None:
-    """In the child: get SIGKILL when this guardian is itself killed."""
+def _begin() -> None:
+    """In the child: get SIGKILL when this guardian is itself killed, and yield to whoever keeps the budget."""
+    os.nice(NICENESS)
+    with suppress(OSError):
+        # Where the scheduler groups processes by session, niceness counts only within a group.
+        Path("/proc/self/autogroup").write_text(f"{NICENESS}\n", encoding="ascii")
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 

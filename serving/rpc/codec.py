@@ -62,11 +62,13 @@ def decode(message: Any, vertical: Vertical) -> RankQuery:
         inputs={tensor.name: _tensor(message, tensor, count) for tensor in vertical.tensors},
         ads=ads,
         bids=_bids(message.bids, count),
-        priority=_priority(message.priority),
+        priority=priority_of(message),
     )
 
 
-def _priority(number: int) -> Priority:
+def priority_of(message: Any) -> Priority:
+    """What the request is for; `InvalidRequestError` for a number that the contract doesn't know."""
+    number = message.priority
     if number not in _PRIORITIES:
         raise InvalidRequestError(f"priority is {number}; known are 0 to {max(_PRIORITIES)}")
     return _PRIORITIES[number]

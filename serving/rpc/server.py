@@ -8,6 +8,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from serving.errors import StartError
+from serving.rpc.probe import DoorProbe
 from serving.rpc.servicer import SERVICE, RankingServicer
 
 log = logging.getLogger(__name__)
@@ -18,13 +19,17 @@ HEALTH_NAMES = ("", SERVICE)
 class RankingServer:
     """Listens and answers; says SERVING only while `set_ready(True)` holds."""
 
-    def __init__(self, servicer: RankingServicer, request_limit: int, reuse_port: bool = False) -> None:
+    def __init__(
+        self, servicer: RankingServicer, probe: DoorProbe, request_limit: int, reuse_port: bool = False
+    ) -> None:
+        self._probe = probe
         self._health = health.aio.HealthServicer()
         self._server = grpc.aio.server(options=_options(request_limit, reuse_port))
         self._server.add_generic_rpc_handlers((servicer.handler(),))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         names = (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, self._server)
+        probe.attach(self._server)
 
     async def start(self, listen: str) -> int:
         """Listen on `host:port` and answer, not ready yet; returns the port, chosen by the system for port 0.
@@ -38,6 +43,7 @@ class RankingServer:
         except RuntimeError as error:
             raise StartError(f"can't listen on {listen}") from error
         await self._server.start()
+        self._probe.start()
         return port
 
     async def set_ready(self, ready: bool) -> None:
@@ -50,6 +56,7 @@ class RankingServer:
     async def drain(self, grace_s: float) -> None:
         """Say NOT_SERVING for good, take no new request, and let those in flight end within the grace."""
         await self._health.enter_graceful_shutdown()
+        await self._probe.stop()
         await self._server.stop(grace_s)
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 from typing import Any, NoReturn
 
@@ -11,7 +11,6 @@ from google.protobuf.message import DecodeError
 
 from serving.budget.clock import MONOTONIC, Clock
 from serving.budget.deadline import Arrival
-from serving.budget.lag import LoopLag
 from serving.budget.reserve import ReplyReserve
 from serving.errors import InvalidRequestError, NotOfferedError, RefusalError
 from serving.ranker import Ranker, Reply
@@ -30,19 +29,22 @@ Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class RankingServicer:
-    """Handlers that take and give bytes, so that a payload which can't be parsed is ours to answer."""
+    """Handlers that take and give bytes, so that a payload which can't be parsed is ours to answer.
+
+    `waited_s(now_s)` says how long a request that is taken up now is taken to have waited for that.
+    """
 
     def __init__(
         self,
         ranker: Ranker,
         reserve: ReplyReserve,
-        lag: LoopLag,
+        waited_s: Callable[[float], float],
         hooks: Hooks | None = None,
         clock: Clock = MONOTONIC,
     ) -> None:
         self._ranker = ranker
         self._reserve = reserve
-        self._lag = lag
+        self._waited_s = waited_s
         self._hooks = hooks or Hooks(clock)
         self._clock = clock
 
@@ -134,7 +136,7 @@ class RankingServicer:
 
     def _arrival(self, context: Context) -> Arrival:
         now_s = self._clock()
-        return Arrival(now_s, context.time_remaining(), self._lag.charge_s(now_s))
+        return Arrival(now_s, context.time_remaining(), self._waited_s(now_s))
 
     def _sent(self, since_s: float, _: Context) -> None:
         self._reserve.observe(self._clock() - since_s)

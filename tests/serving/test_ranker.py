@@ -1,9 +1,11 @@
 import asyncio
+import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from serving.admission.door import Door
 from serving.admission.fixed import FixedLaw
 from serving.admission.gate import Gate
 from serving.admission.permit import Outcome
@@ -18,7 +20,7 @@ from serving.inference.scorer import Scores
 from serving.ladder.ladder import Ladder, Rung
 from serving.ladder.tier import Tier
 from serving.query import RankQuery
-from serving.ranker import Ranker
+from serving.ranker import DOOR_PUSHBACK_MS, Ranker
 from serving.rpc.pb import ranking_pb2 as pb
 
 Make = Callable[..., pb.RankRequest]
@@ -31,7 +33,8 @@ def _ranker(
     gate, estimates = gate or Gate(FixedLaw(10.0)), Estimates()
     rungs = (Rung(Tier.FULL, scorer, estimates),)
     ladders = {name: Ladder(rungs, catalog[name].prior, watchdog, gate) for name in catalog}
-    return Ranker(catalog, ladders, reserve, clock) if clock else Ranker(catalog, ladders, reserve)
+    door = Door(0.01)
+    return Ranker(catalog, ladders, reserve, door, clock) if clock else Ranker(catalog, ladders, reserve, door)
 
 
 async def test_stages_are_booked_one_after_another(
@@ -158,3 +161,17 @@ async def test_cancellation_at_any_step_leaves_nothing_behind(
     assert request.cancelled() != was_done
     await eventually(lambda: scorer.held == 0 and watchdog.running == 0 and gate.in_flight_s == 0)
     assert gate.counts()[Priority.LIVE, Outcome.LEAKED] == 0
+
+
+async def test_the_door_refuses_before_any_work_is_done(catalog: Catalog, make_message: Make) -> None:
+    ladders = {name: Ladder((), catalog[name].prior, Watchdog(), Gate(FixedLaw(10.0))) for name in catalog}
+    door = Door(0.001)
+    ranker = Ranker(catalog, ladders, ReplyReserve(0.01), door)
+    for _ in range(100):
+        door.observe(1.0)
+    payload = make_message(3).SerializeToString()
+    calls = [ranker.rank(payload, Arrival(time.monotonic())) for _ in range(100)]
+    answers = await asyncio.gather(*calls, return_exceptions=True)
+    refusals = [answer for answer in answers if isinstance(answer, OverloadedError)]
+    assert 95 <= len(refusals) < 100
+    assert {refusal.pushback_ms for refusal in refusals} == {DOOR_PUSHBACK_MS}

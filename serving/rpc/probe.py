@@ -1,0 +1,87 @@
+"""Measures the way in: how long a call takes from the socket to our code, by calling ourselves."""
+
+import asyncio
+import tempfile
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import grpc
+
+from serving.budget.clock import MONOTONIC, Clock
+
+_SERVICE, _METHOD = "exfm.internal.Door", "Probe"
+_CALL_S = 5.0
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class DoorProbe:
+    """A tiny call to our own server, over a socket of our own, at even intervals.
+
+    gRPC doesn't tell when a request came in: it may have waited in the library's queues, for the event loop or for a
+    core. The probe stands in those same queues. While one is on its way, it has taken at least as long as it is out.
+    """
+
+    def __init__(
+        self, observe: Callable[[float], None] = lambda _: None, interval_s: float = 0.01, clock: Clock = MONOTONIC
+    ) -> None:
+        """`observe` is told the way's length in seconds every interval."""
+        self._observe = observe
+        self._interval_s = interval_s
+        self._clock = clock
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._beating: asyncio.Task[None] | None = None
+        self._sent_s = self._arrived_s = clock()
+
+    def attach(self, server: grpc.aio.Server) -> None:
+        """Let `server` take the probe; before it starts."""
+        handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
+            _METHOD: grpc.unary_unary_rpc_method_handler(self._take)
+        }
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(_SERVICE, handlers),))
+        self._folder = tempfile.TemporaryDirectory(prefix="exfm-door-")
+        server.add_insecure_port(self._address)
+
+    def start(self) -> None:
+        """Begin on the running loop; the server has started."""
+        self._beating = asyncio.create_task(self._beat())
+
+    async def stop(self) -> None:
+        """End; nothing is charged from now on."""
+        if self._beating:
+            self._beating.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._beating
+        self._sent_s = self._arrived_s
+        if self._folder:
+            self._folder.cleanup()
+
+    def charge_s(self, now_s: float) -> float:
+        """Seconds that a request taken up at `now_s` is taken to have spent on its way in."""
+        if self._arrived_s >= self._sent_s:
+            return self._arrived_s - self._sent_s
+        return now_s - self._sent_s
+
+    @property
+    def _address(self) -> str:
+        assert self._folder
+        return f"unix:{Path(self._folder.name) / 'door'}"
+
+    async def _beat(self) -> None:
+        async with grpc.aio.insecure_channel(self._address) as channel:
+            call: Any = channel.unary_unary(f"/{_SERVICE}/{_METHOD}")
+            await call(b"", wait_for_ready=True, timeout=_CALL_S)
+            while True:
+                self._sent_s = self._clock()
+                probe = asyncio.ensure_future(call(b"", timeout=_CALL_S))
+                while self._arrived_s < self._sent_s and not probe.done():
+                    await asyncio.sleep(self._interval_s)
+                    self._observe(self.charge_s(self._clock()))
+                with suppress(grpc.aio.AioRpcError):
+                    await probe
+
+    async def _take(self, _: bytes, __: Context) -> bytes:
+        self._arrived_s = self._clock()
+        return b""
