@@ -1,5 +1,6 @@
 """One Triton server: its channel and the calls that we make on it."""
 
+import re
 from typing import Any
 
 import grpc
@@ -21,11 +22,20 @@ _OPTIONS: list[tuple[str, Any]] = [
 ]
 
 
+CANCELS_FROM = (2, 60)
+"""The first version that calls are cancelled in; 2.51 crashes under many cancellations (docs/decisions/0005)."""
+
+
 class TritonEndpoint:
-    """A connection to `address` (host:port); made on the event loop that uses it."""
+    """A connection to `address` (host:port); made on the event loop that uses it.
+
+    Attributes:
+        cancels: whether calls may be cancelled there; known once `check_schema` has asked for the server's version.
+    """
 
     def __init__(self, address: str) -> None:
         self.address = address
+        self.cancels = True
         self._channel = grpc.aio.insecure_channel(address, options=_OPTIONS)
         self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
 
@@ -43,9 +53,11 @@ class TritonEndpoint:
         """
         request = service_pb2.ModelConfigRequest(name=vertical.name, version=str(vertical.version))
         try:
+            server = await self._stub.ServerMetadata(service_pb2.ServerMetadataRequest(), timeout=timeout_s)
             answer = await self._stub.ModelConfig(request, timeout=timeout_s)
         except grpc.aio.AioRpcError as error:
             raise UnavailableError(f"Triton at {self.address}: {error.code().name}: {error.details()}") from error
+        self.cancels = cancels_well(server.version)
         found = answer.config.parameters[SCHEMA_HASH].string_value
         if found != vertical.schema.digest:
             raise SchemaMismatchError(
@@ -56,3 +68,9 @@ class TritonEndpoint:
     async def close(self) -> None:
         """Close the connection; calls on it end as cancelled."""
         await self._channel.close()
+
+
+def cancels_well(version: str) -> bool:
+    """Whether a Triton of that version bears cancellations; True for one whose number can't be read."""
+    numbers = re.match(r"(\d+)\.(\d+)", version)
+    return numbers is None or (int(numbers[1]), int(numbers[2])) >= CANCELS_FROM

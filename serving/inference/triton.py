@@ -1,6 +1,8 @@
 """Scores with one vertical's model on one Triton server."""
 
 import asyncio
+from functools import partial
+from typing import Any
 
 import grpc
 
@@ -15,11 +17,19 @@ from serving.query import RankQuery
 _NO_ROOM = ("exceeds maximum queue size", "request timeout expired")
 
 
+LINGER_S = 1.0
+"""How long a call that is not cancelled may outlive its request, so that a server that hangs doesn't collect them."""
+
+
 class TritonScorer:
     """A scorer over gRPC with two timers of its own, inside the watchdog's.
 
     The gRPC deadline only cancels, and the queue never sees it; the `timeout` parameter only bounds the queue. Neither
     ends a call to a server that hangs while its kernel still takes bytes: that is the watchdog's part.
+
+    A request that is given up cancels its call, unless the server is one that cancellations can crash
+    (`TritonEndpoint.cancels`). There the queue's own timer throws out what hasn't begun, which is all that a
+    cancellation would have saved; the call's end is heard by nobody.
     """
 
     def __init__(self, endpoint: TritonEndpoint) -> None:
@@ -30,15 +40,27 @@ class TritonScorer:
         remaining_s = until.remaining_s()
         if remaining_s <= 0:
             raise LateError("no time left for the call")
-        call = self._endpoint.infer(infer_request(query, remaining_s), remaining_s)
+        cancels = self._endpoint.cancels
+        timeout_s = remaining_s if cancels else remaining_s + LINGER_S
+        call = self._endpoint.infer(infer_request(query, remaining_s), timeout_s)
+        ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        call.add_done_callback(partial(_tell, ended))
         try:
+            # Not the call itself, which a cancelled await cancels.
+            await ended
             response = await call
         except asyncio.CancelledError:
-            call.cancel()
+            if cancels:
+                call.cancel()
             raise
         except grpc.aio.AioRpcError as error:
             raise backend_error(error.code(), error.details() or "") from error
         return read_scores(response, query)
+
+
+def _tell(ended: asyncio.Future[None], _: Any) -> None:
+    if not ended.done():
+        ended.set_result(None)
 
 
 def backend_error(code: grpc.StatusCode, details: str) -> BackendError:

@@ -24,9 +24,9 @@ from serving.errors import (
     UnavailableError,
 )
 from serving.inference.canary import Canary, Finding
-from serving.inference.endpoint import TritonEndpoint
+from serving.inference.endpoint import TritonEndpoint, cancels_well
 from serving.inference.scorer import Scores
-from serving.inference.triton import TritonScorer, backend_error
+from serving.inference.triton import LINGER_S, TritonScorer, backend_error
 from serving.query import RankQuery
 from serving.repository import load_catalog
 from serving.rpc.codec import decode, parse
@@ -61,12 +61,13 @@ class Player(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[mis
 
 
 @asynccontextmanager
-async def _playing() -> AsyncIterator[tuple[Player, TritonScorer]]:
+async def _playing(cancels: bool = True) -> AsyncIterator[tuple[Player, TritonScorer]]:
     player, server = Player(), grpc.aio.server()
     service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(player, server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     endpoint = TritonEndpoint(f"127.0.0.1:{port}")
+    endpoint.cancels = cancels
     try:
         yield player, TritonScorer(endpoint)
     finally:
@@ -104,6 +105,26 @@ async def test_cancelling_the_request_cancels_the_call_in_triton(query: RankQuer
         with pytest.raises(asyncio.CancelledError):
             await task
         await asyncio.wait_for(player.cancelled.wait(), 5)
+
+
+async def test_where_cancellations_crash_the_server_the_call_is_let_go(query: RankQuery) -> None:
+    async with _playing(cancels=False) as (player, scorer):
+        task = asyncio.create_task(scorer.score(query, Deadline.after(0.2)))
+        await asyncio.wait_for(player.begun.wait(), 5)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert player.timeouts[0] > LINGER_S
+        assert not player.cancelled.is_set()
+        # It doesn't stay for ever: gRPC's own deadline ends it.
+        await asyncio.wait_for(player.cancelled.wait(), 5)
+
+
+@pytest.mark.parametrize(
+    ("version", "well"), [("2.51.0", False), ("2.59.9", False), ("2.60.0", True), ("3.0", True), ("", True)]
+)
+def test_which_servers_bear_cancellations(version: str, well: bool) -> None:
+    assert cancels_well(version) is well
 
 
 async def test_without_time_no_call_is_made(query: RankQuery) -> None:
