@@ -18,11 +18,12 @@ Both clients raise the refusals of `serving.errors` (`InvalidRequestError`, `Unk
 """
 
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import grpc
 
 from serving.admission.priority import Priority
+from serving.caller.channel import OPTIONS
 from serving.caller.layout import Layout, Prepared
 from serving.caller.ranking import RankedAd, Ranking, read_ranking
 from serving.caller.request import RankCall
@@ -66,12 +67,6 @@ _DESCRIBE = "/exfm.ranking.v1.RankingService/DescribeVertical"
 _DESCRIBE_S = 5.0
 # The server keeps the budget itself; the caller's own deadline only has to survive the network's part.
 _DEFAULT_BUDGETS = 2.0
-# As much as a server reads at the most; what is larger needn't be sent.
-MAX_MESSAGE_BYTES = 64 << 20
-_OPTIONS: list[tuple[str, Any]] = [
-    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
-    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
-]
 
 
 class _Layouts:
@@ -97,8 +92,8 @@ class RankingClient:
     """Asks a ranking server from an event loop; make it on the loop that uses it. It may be shared by many tasks."""
 
     def __init__(self, address: str) -> None:
-        """Connect to `address` (host:port) when the first call is made."""
-        self._channel = grpc.aio.insecure_channel(address, options=_OPTIONS)
+        """Connect to `address`, one server or several (see `serving.caller.channel`), when the first call is made."""
+        self._channel = grpc.aio.insecure_channel(address, options=OPTIONS)
         self._rank = self._channel.unary_unary(_RANK, pb.RankRequest.SerializeToString, pb.RankResponse.FromString)
         self._describe = self._channel.unary_unary(
             _DESCRIBE, pb.DescribeVerticalRequest.SerializeToString, pb.DescribeVerticalResponse.FromString
@@ -140,8 +135,8 @@ class BlockingRankingClient:
     """The same without an event loop; it may be shared by threads."""
 
     def __init__(self, address: str) -> None:
-        """Connect to `address` (host:port) when the first call is made."""
-        self._channel = grpc.insecure_channel(address, options=_OPTIONS)
+        """Connect to `address`, one server or several (see `serving.caller.channel`), when the first call is made."""
+        self._channel = grpc.insecure_channel(address, options=OPTIONS)
         self._rank = self._channel.unary_unary(_RANK, pb.RankRequest.SerializeToString, pb.RankResponse.FromString)
         self._describe = self._channel.unary_unary(
             _DESCRIBE, pb.DescribeVerticalRequest.SerializeToString, pb.DescribeVerticalResponse.FromString

@@ -1,5 +1,7 @@
 """The door: how many requests are refused before any work is done on them, so that the way in stays short."""
 
+from collections import deque
+
 from serving.admission.priority import Priority
 
 
@@ -9,17 +11,18 @@ class Door:
     What waits for the model is the gate's affair. Past a few times the rated load the frontend itself is what runs out:
     requests then queue where no code of ours sees them, and every one arrives with its budget spent. So the length of
     that way is measured, and the share that is refused at once, at a fraction of an answer's cost, is moved until it is
-    short again: up in proportion to the excess, down slowly.
+    short again: up in proportion to the excess, down by even steps. One long wait is a hiccup, not a crowd, so it goes
+    by the median of the latest three.
 
     Requests are refused evenly, not in bursts. Lower priorities go first: the share that is to go is taken from SHADOW,
     then from NORMAL, then from LIVE, as far as their shares of the traffic go.
     """
 
-    UP = 0.02
+    UP = 0.04
     """Added to the share per observation and per multiple of the target by which the wait exceeds it."""
-    STEEPEST = 4.0
-    DOWN = 0.004
-    """Taken off per observation within the target."""
+    STEEPEST = 2.0
+    DOWN = 0.012
+    """Taken off per observation within the target: all is taken in again within a second."""
     MOST = 0.98
     """Somebody must come through, or there would be no recovery to see."""
     FADES = 0.98
@@ -31,6 +34,7 @@ class Door:
             raise ValueError(f"target_s is {target_s}; expected a positive number of seconds")
         self._target_s = target_s
         self._share = 0.0
+        self._latest = deque((0.0, 0.0, 0.0), maxlen=3)
         self._mix = dict.fromkeys(Priority, 0.0)
         self._credit = dict.fromkeys(Priority, 0.0)
         self.wait_s = 0.0
@@ -42,8 +46,9 @@ class Door:
 
     def observe(self, wait_s: float) -> None:
         """Learn how long the way in took just now, in seconds; to be told at even intervals."""
-        self.wait_s = wait_s
-        excess = wait_s / self._target_s - 1
+        self._latest.append(wait_s)
+        self.wait_s = sorted(self._latest)[1]
+        excess = self.wait_s / self._target_s - 1
         step = self.UP * min(excess, self.STEEPEST) if excess > 0 else -self.DOWN
         self._share = min(max(self._share + step, 0.0), self.MOST)
 

@@ -16,12 +16,10 @@ from typing import TYPE_CHECKING, Any
 from urllib.error import HTTPError, URLError
 from urllib.request import urlopen
 
-import grpc
 import numpy as np
 import pytest
 
 from serving.client import RankCall, RankingClient, ServerFailedError, UnreachableError
-from serving.rpc.pb import ranking_pb2 as pb
 
 if TYPE_CHECKING:
     from serving.embedded.process import EmbeddedTriton
@@ -191,6 +189,8 @@ async def test_a_drain_ends_what_is_in_flight(serving: Serving) -> None:
             try:
                 await client.rank(CALL, timeout_s=5)
                 outcomes["answered"] += 1
+            except OverloadedError:
+                outcomes["answered"] += 1
             except (UnreachableError, ServerFailedError) as error:
                 outcomes["closed"] += 1
                 unmade.append(str(error))
@@ -212,17 +212,13 @@ async def test_a_drain_ends_what_is_in_flight(serving: Serving) -> None:
             await client.close()
 
 
-async def test_beside_a_second_server_a_drain_costs_a_call_per_connection_at_most(serving: Serving) -> None:
+async def test_beside_a_second_server_a_drain_costs_no_call(serving: Serving) -> None:
     with serving(workers=1) as leaving, serving(workers=1) as staying:
         target = f"ipv4:{leaving.address},{staying.address}"
-        async with RankingClient(leaving.address) as client:
-            payload = CALL.message(await client.layout("feed_click")).SerializeToString()
-        async with grpc.aio.insecure_channel(target, options=[("grpc.lb_policy_name", "round_robin")]) as channel:
-            rank: Any = channel.unary_unary("/exfm.ranking.v1.RankingService/Rank")
+        async with RankingClient(target) as client:
 
-            async def one() -> bytes:
-                reply: bytes = await rank(payload, timeout=5)
-                return reply
+            async def one() -> int:
+                return (await client.rank(CALL, timeout_s=5)).model_version
 
             await asyncio.gather(*(one() for _ in range(4)))
             tasks, began_s = [], time.monotonic()
@@ -231,9 +227,6 @@ async def test_beside_a_second_server_a_drain_costs_a_call_per_connection_at_mos
                 tasks.append(asyncio.create_task(one()))
                 if number == 100:
                     leaving.process.send_signal(signal.SIGTERM)
-            ended = await asyncio.gather(*tasks, return_exceptions=True)
-        replies = [reply for reply in ended if isinstance(reply, bytes)]
-        assert len(ended) - len(replies) <= 1
-        assert {pb.RankResponse.FromString(reply).model.version for reply in replies} == {1}
+            assert await asyncio.gather(*tasks) == [1] * 200
         assert await asyncio.to_thread(leaving.process.wait, 20) == 0
         assert staying.stop() == 0
