@@ -19,7 +19,7 @@ from urllib.request import urlopen
 import numpy as np
 import pytest
 
-from serving.client import RankCall, RankingClient, ServerFailedError, UnreachableError
+from serving.client import OverloadedError, RankCall, RankingClient, ServerFailedError, UnreachableError
 
 if TYPE_CHECKING:
     from serving.embedded.process import EmbeddedTriton
