@@ -29,6 +29,7 @@ class Examples:
         truth: float32 [N] per task, the true probability where it is known (simulator), NaN as in `labels`.
         delay_s: float32 [N] per task, seconds from the impression to a positive outcome; NaN where there is none.
         signals: float32 [N] by name, outcomes that are not 0/1 (such as the share watched); never inputs.
+        annotations: float32 [N] per task, what a teacher said that had learned none of it; NaN where none did.
     """
 
     time_ms: NDArray[np.int64]
@@ -40,6 +41,7 @@ class Examples:
     truth: dict[str, NDArray[np.float32]] = field(default_factory=dict)
     delay_s: dict[str, NDArray[np.float32]] = field(default_factory=dict)
     signals: dict[str, NDArray[np.float32]] = field(default_factory=dict)
+    annotations: dict[str, NDArray[np.float32]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if set(self.blocks) != set(BLOCK_NAMES):

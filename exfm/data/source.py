@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from exfm.data import kuairand, simulator, tabular
+from exfm.data import annotated, kuairand, simulator, tabular
 from exfm.data.chunks import day_of
 from exfm.data.errors import DataError
 from exfm.data.examples import Catalogue, Examples
@@ -70,7 +70,8 @@ def open_source(data_dir: Path | None, seed: int = 0) -> Source:
     """Read a data folder, or simulate.
 
     Args:
-        data_dir: holds a schema file with logs, or KuaiRand-Pure (itself or as a subfolder); None: the simulator.
+        data_dir: holds an example stream, or a schema file with logs, or KuaiRand-Pure (itself or as a subfolder);
+            None: the simulator.
         seed: of the simulator; files don't depend on it.
 
     Raises:
@@ -79,13 +80,16 @@ def open_source(data_dir: Path | None, seed: int = 0) -> Source:
     """
     if data_dir is None:
         return Source("simulator", *simulator.simulate(seed))
+    if stream := annotated.find_stream(data_dir):
+        schema, examples, ads, users = annotated.read_stream(stream)
+        return Source(schema.name, schema, examples, ads, users)
     if log := tabular.find_log(data_dir):
         schema, examples, ads, users = tabular.read_log(log)
         return Source(schema.name, schema, _with_rows(examples, data_dir), ads, users)
     if layout := kuairand.find_layout(data_dir):
         schema, examples, ads, users = kuairand.read_kuairand(layout)
         return Source(schema.name, schema, _with_rows(examples, data_dir), ads, users, kuairand.UTC_OFFSET_H)
-    raise DataError(f"expected {tabular.LOOKED_FOR}; or {kuairand.LOOKED_FOR}", data_dir)
+    raise DataError(f"expected {annotated.LOOKED_FOR}; or {tabular.LOOKED_FOR}; or {kuairand.LOOKED_FOR}", data_dir)
 
 
 def _with_rows(examples: Examples, data_dir: Path) -> Examples:

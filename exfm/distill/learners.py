@@ -110,7 +110,9 @@ class TeacherLearner:
         self.model.standardizer.update(past)
         for part in np.array_split(self._shuffle.permutation(len(rows)), pieces(len(rows), self._batch)):
             index = torch.from_numpy(part)
-            self._fit.step(label_loss(self.model(every[index], past[index]), target[index]), len(part))
+            hidden, first_order = self.model.represent(every[index], past[index])
+            loss = label_loss(self.model.predict(hidden, first_order), target[index])
+            self._fit.step(loss + self.model.compression_loss(hidden), len(part))
         self.learned += len(rows)
         self.snapshots += 1
 

@@ -132,12 +132,21 @@ class Trainer:
             if stop > self.held_out:
                 self._freeze(start)
             rows, past = self.rows.rows[start:stop], self.rows.counters[start:stop]
-            annotations = self.teacher.annotate(start, rows, past)
+            annotations = self._stored_first(self.teacher.annotate(start, rows, past), chunk)
             self.trace.append(Annotated(start, stop, self.teacher.learned))
             for vertical in self.verticals:
                 vertical.walk(start, stop, annotations)
             self.teacher.learn(rows, past, self.rows.labels[start:stop])
             yield Progress(stop, total, {each.stream.name: each.running_ne() for each in self.verticals})
+
+    def _stored_first(self, made: Floats, chunk: slice) -> Floats:
+        """What the stream brings along of a teacher that had not learned these rows, before what this run's says."""
+        stored = self.source.examples.annotations
+        for column, task in enumerate(self.rows.tasks):
+            if task in stored:
+                given = stored[task][chunk]
+                made[:, column] = np.where(np.isnan(given), made[:, column], given)
+        return made
 
     @cached_property
     def held_out(self) -> int:

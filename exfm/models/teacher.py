@@ -5,6 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from exfm.features.schema import Schema
+from exfm.models.compressor import Compressor
 from exfm.models.dense import mlp, set_base_rate
 from exfm.models.embedding import EmbeddingTable
 from exfm.models.wukong import wukong
@@ -49,6 +50,7 @@ class Teacher(nn.Module):
         tasks: outcomes to predict, one head and one first-order weight each.
         counters: how many counter columns come in; at least 1.
         layers, fmb, lcb, rank: depth, output tokens of the two blocks, and rank of the Wukong layers.
+        embedding: width of the compressed embedding that it gives of an example; 0: none.
     """
 
     def __init__(
@@ -66,6 +68,7 @@ class Teacher(nn.Module):
         counter_tokens: int = 4,
         counter_hidden: int = 64,
         dropout: float = 0.1,
+        embedding: int = 0,
     ) -> None:
         super().__init__()
         self._dimension, self._tokens = dimension, counter_tokens
@@ -78,16 +81,30 @@ class Teacher(nn.Module):
         self.dropout = nn.Dropout(dropout)
         width = (fmb + lcb) * dimension + counter_hidden
         self.heads = nn.ModuleList(mlp(width, hidden, 1) for _ in tasks)
+        # Last, so that the other weights start alike with and without it.
+        self.compressor = Compressor(width, embedding) if embedding else None
 
     def forward(self, rows: Tensor, counters: Tensor) -> Tensor:
         """Logits float32 [B, tasks] of int64 [B, features] table rows and float32 [B, counters] raw counters."""
+        return self.predict(*self.represent(rows, counters))
+
+    def represent(self, rows: Tensor, counters: Tensor) -> tuple[Tensor, Tensor]:
+        """The hidden activations [B, width] that heads and compressor read, and the first-order logits [B, tasks]."""
         embeddings, first_order = self.table.split(self.table(rows))
         past = self.standardizer(counters)
         made = self.counter_tokens(past).reshape(-1, self._tokens, self._dimension)
         tokens = self.stack(torch.cat([self.dropout(embeddings), made], 1))
-        wide = self.dropout(torch.cat([tokens.flatten(1), functional.relu(self.counter_skip(past))], 1))
-        logits: Tensor = torch.cat([head(wide) for head in self.heads], 1) + first_order
+        wide = torch.cat([tokens.flatten(1), functional.relu(self.counter_skip(past))], 1)
+        return self.dropout(wide), first_order
+
+    def predict(self, hidden: Tensor, first_order: Tensor) -> Tensor:
+        """Logits [B, tasks] of what `represent` gave."""
+        logits: Tensor = torch.cat([head(hidden) for head in self.heads], 1) + first_order
         return logits
+
+    def compression_loss(self, hidden: Tensor) -> Tensor:
+        """What the compressor learns from; no gradient of it reaches anything else. Zero without a compressor."""
+        return hidden.new_zeros(()) if self.compressor is None else self.compressor.loss(hidden)
 
     def start_at(self, rate: Tensor) -> None:
         """Let the untrained heads answer base rates, float32 [tasks]."""

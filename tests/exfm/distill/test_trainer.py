@@ -125,3 +125,14 @@ def test_an_unknown_further_outcome_is_refused(tiny: Make, config: TrainConfig) 
     teacher = replace(config.teacher, also=("lik",))
     with pytest.raises(ConfigError, match="no outcome 'lik'"):
         Trainer(tiny(100), replace(config, teacher=teacher))
+
+
+def test_annotations_that_the_log_brings_along_stand_before_the_runs_own(tiny: Make) -> None:
+    source = tiny(600)
+    given = np.full(600, 0.25, np.float32)
+    given[::2] = np.nan
+    brought = replace(source, examples=replace(source.examples, annotations={"click": given}))
+    own, mixed = (finished(each, TrainConfig()).verticals[0] for each in (source, brought))
+    known = own.stream.index % 2 == 1
+    assert (mixed.arms["teacher"][known, 0] == 0.25).all()
+    np.testing.assert_array_equal(mixed.arms["teacher"][~known], own.arms["teacher"][~known])

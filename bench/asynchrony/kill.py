@@ -1,0 +1,228 @@
+"""Kill -9 of frontend, joiner and annotator at random instants under load, and the books afterwards.
+
+The online store is a file of the annotator's, so it dies with it.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bench.asynchrony.teacher import publish
+from exfm.augment.accounts import accounts
+from exfm.augment.join import example
+from exfm.augment.join.joiner import Joiner
+from exfm.augment.places import Places
+from exfm.data.annotated import StreamReader
+from exfm.data.commits import read_commits
+from exfm.data.simulator import SCHEMA_FILE
+from exfm.events import outcome
+from exfm.events.log import BEGIN, EventLog
+from exfm.features.history import unpack
+from exfm.features.schema import Schema
+from serving.features.store import LmdbReader
+
+JOIN = ("--window", "click=1", "--window", "buy=1.5", "--lateness-s", "0.5")
+_EVERYTHING = 1 << 40
+_BEGUN_S = 30.0
+
+
+@dataclass(frozen=True)
+class KillReport:
+    """The books after all rounds.
+
+    Attributes:
+        rounds: how often something was killed.
+        lost_outcomes: acknowledged, but neither in the log nor in a label nor routed as late.
+        duplicates: rows of the stream whose impression another row has.
+        unaccounted: impressions and outcomes of the log whose fates don't add up.
+        logged: impressions in the log.
+        trained: rows in the stream.
+        acknowledged: outcomes.
+        killed: how often each process was.
+        store_wrong: users of whose last events the store has not exactly those that the stream has.
+        books: see `exfm.augment.accounts`.
+    """
+
+    rounds: int
+    lost_outcomes: int
+    duplicates: int
+    unaccounted: int
+    logged: int
+    trained: int
+    acknowledged: int
+    killed: dict[str, int]
+    store_wrong: int
+    books: dict[str, Any] = field(repr=False)
+
+    def plain(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
+
+
+class Processes:
+    """The plane's processes, each started again when it was killed."""
+
+    def __init__(self, places: Places, acks: Path, folder: Path, *, seed: int, rps: float) -> None:
+        annotate = [sys.executable, "-m", "exfm.commands.annotate"]
+        where = ["--dir", str(folder)]
+        self._draw = np.random.default_rng(seed)
+        self._commands: dict[str, Callable[[], list[str]]] = {
+            "frontend": lambda: [
+                *(sys.executable, "-m", "bench.asynchrony.frontend", places.log, str(acks)),
+                *(str(int(self._draw.integers(1 << 30))), str(rps)),
+            ],
+            "joiner": lambda: [*annotate, "join", *where, *JOIN, "--idle-s", "1"],
+            "annotator": lambda: [*annotate, "annotate", *where, "--linger-s", "0.2", "--batch", "512"],
+        }
+        self._log = (folder / "processes.log").open("ab")
+        self.running: dict[str, subprocess.Popen[bytes]] = {}
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the processes."""
+        return tuple(self._commands)
+
+    def start(self, name: str) -> None:
+        """Start one; what it says goes into a file."""
+        self.running[name] = subprocess.Popen(
+            self._commands[name](), stdout=self._log, stderr=self._log, env=_environment()
+        )
+
+    def kill(self, name: str) -> None:
+        """Kill -9."""
+        self.running[name].send_signal(signal.SIGKILL)
+        self.running[name].wait()
+
+    def end(self) -> None:
+        """SIGTERM to all, and wait."""
+        for process in self.running.values():
+            process.send_signal(signal.SIGTERM)
+        for process in self.running.values():
+            try:
+                process.wait(30)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        self._log.close()
+
+
+def kill_rounds(folder: Path, rounds: int, *, seed: int = 0, rps: float = 150.0, gap_s: float = 1.5) -> KillReport:
+    """Run the plane, kill something in each round, then drain it and do the books.
+
+    Args:
+        folder: empty; everything goes there.
+        rounds: how many kills.
+        seed: of victims and instants.
+        rps: impressions per second.
+        gap_s: the mean time between kills.
+    """
+    places = Places.under(folder)
+    schema = Schema.load(SCHEMA_FILE)
+    publish(schema, places.snapshots)
+    acks, draw = folder / "acks", np.random.default_rng(seed)
+    processes = Processes(places, acks, folder, seed=seed, rps=rps)
+    killed = dict.fromkeys(processes.names, 0)
+    for name in processes.names:
+        processes.start(name)
+    try:
+        _wait_for(lambda: bool(read_commits(places.stream)[0]))
+        for number in range(rounds):
+            time.sleep(float(draw.uniform(0.1, 2 * gap_s)))
+            name = processes.names[number % len(processes.names)]
+            processes.kill(name)
+            killed[name] += 1
+            processes.start(name)
+    finally:
+        time.sleep(1.0)
+        processes.end()
+    time.sleep(2.5)  # the longest window and the lateness
+    drain = ["run", "--dir", str(folder), *JOIN, "--idle-s", "0.01", "--drain", "--workers", "local:0"]
+    subprocess.run(
+        [sys.executable, "-m", "exfm.commands.annotate", *drain], check=True, capture_output=True, env=_environment()
+    )
+    return _books(places, schema, acks, killed)
+
+
+def _wait_for(condition: Callable[[], bool]) -> None:
+    until_s = time.monotonic() + _BEGUN_S
+    while not condition():
+        if time.monotonic() > until_s:
+            raise TimeoutError("the asynchronous plane did not begin to work")
+        time.sleep(0.1)
+
+
+def _books(places: Places, schema: Schema, acks: Path, killed: dict[str, int]) -> KillReport:
+    log, output = places.open_log(), places.open_output()
+    joiner = Joiner(log, places.join, schema)
+    reader = StreamReader(places.stream)
+    try:
+        books = accounts(log, output, joiner.accounts(), reader.commits())
+        labels = _labels(reader)
+        rows = sum(each.rows for each in reader.commits())
+        lines = [line.split() for line in acks.read_text().splitlines(keepends=True) if line.endswith("\n")]
+        told = {(bytes.fromhex(key), task, int(at)) for key, task, at in lines}
+        lost = told - _told(log, outcome.TOPIC)
+        late = {(key, task) for key, task, _ in _told(output, example.LATE_TOPIC)}
+        unlabelled = {
+            (key, task)
+            for key, task, _ in told
+            if key in labels and labels[key][schema.tasks.index(task)] != 1 and (key, task) not in late
+        }
+        return KillReport(
+            rounds=sum(killed.values()),
+            lost_outcomes=len(lost) + len(unlabelled),
+            duplicates=rows - len(labels),
+            unaccounted=abs(books["impressions"]["unaccounted"]) + abs(books["outcomes"]["unaccounted"]),
+            logged=books["impressions"]["logged"],
+            trained=rows,
+            acknowledged=len(told),
+            killed=killed,
+            store_wrong=_store_wrong(reader, places),
+            books=books,
+        )
+    finally:
+        joiner.close()
+        output.close()
+        log.close()
+
+
+def _labels(reader: StreamReader) -> dict[bytes, Any]:
+    tasks = reader.form.schema.tasks
+    return {
+        bytes(key): row
+        for part in reader.read()
+        for key, row in zip(part.key, np.stack([part.examples.labels[task] for task in tasks], 1), strict=True)
+    }
+
+
+def _told(log: EventLog, topic: str) -> set[tuple[bytes, str, int]]:
+    records = log.read(topic, BEGIN, _EVERYTHING)
+    return {(row.key, row.task, row.time_ms) for record in records for row in outcome.decode(record.payload)}
+
+
+def _store_wrong(reader: StreamReader, places: Places) -> int:
+    store = LmdbReader(places.store.partition(":")[2])
+    times: dict[int, list[int]] = {}
+    for part in reader.read():
+        for user, at in zip(part.examples.user.tolist(), part.examples.time_ms.tolist(), strict=True):
+            times.setdefault(user, []).append(at)
+    wrong = 0
+    for user, expected in times.items():
+        value = store.get(user)
+        found = [] if value is None else unpack(value).time_ms.tolist()
+        wrong += found != sorted(expected)[-len(found) :] or len(found) != min(len(expected), 64)
+    store.close()
+    return wrong
+
+
+def _environment() -> dict[str, str]:
+    """This process's environment, with one thread per process."""
+    return {**os.environ, "OMP_NUM_THREADS": "1"}

@@ -1,0 +1,180 @@
+"""How much of the teacher's bare forward pass is left once all around it is paid for, and the lag at half that rate."""
+
+import os
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+from bench.asynchrony.teacher import publish
+from bench.asynchrony.traffic import impressions, outcomes
+from exfm.augment.annotate.annotator import Annotator
+from exfm.augment.annotate.forward import Annotations, annotate
+from exfm.augment.annotate.options import AnnotateOptions
+from exfm.augment.annotate.snapshots import Snapshots
+from exfm.augment.annotate.workers import LocalWorkers, Task
+from exfm.augment.join import example
+from exfm.augment.join.joiner import Joiner
+from exfm.augment.join.windows import JoinOptions
+from exfm.augment.store.lmdb_store import LmdbStore
+from exfm.data.simulator import Scale, simulate
+from exfm.data.source import Source
+from exfm.events import impression, outcome
+from exfm.events.log import BEGIN
+from exfm.events.memory import MemoryLog
+from exfm.events.sqlite import SqliteLog
+
+MODEL: dict[str, Any] = {"dimension": 32, "layers": 3, "fmb": 16, "lcb": 16, "rank": 24, "hidden": 512}
+"""A teacher of about a tenth of a millisecond per row and core: still tiny beside a foundation model."""
+BATCH = 4096
+
+
+class Remembering:
+    """Workers that keep the tasks that go through them."""
+
+    def __init__(self, inner: LocalWorkers) -> None:
+        self._inner = inner
+        self.tasks: list[Task] = []
+
+    @property
+    def depth(self) -> int:
+        return self._inner.depth
+
+    def submit(self, task: Task) -> "Future[Annotations]":
+        self.tasks.append(task)
+        return self._inner.submit(task)
+
+    def close(self) -> None:
+        pass
+
+
+def measure(folder: Path, *, rows: int, rounds: int, seconds: float) -> dict[str, Any]:
+    """Interleaved rounds: the whole annotator with one worker process, and the forward pass alone on its batches."""
+    source = Source("simulator", *simulate(0, Scale(rows=rows)))
+    snapshots = publish(source.schema, folder / "snapshots", **MODEL)
+    payloads = _joined(source, folder)
+    pool = LocalWorkers(folder / "snapshots", 1)
+    try:
+        workers = Remembering(pool)
+        _annotated_s(folder, payloads, snapshots, workers)  # everything is loaded after that
+        pairs = []
+        for _ in range(rounds):
+            workers.tasks.clear()
+            whole_s = _annotated_s(folder, payloads, snapshots, workers)
+            pairs.append((whole_s, _forward_s(snapshots, workers.tasks)))
+        count = sum(number for number, _ in payloads)
+        rate = count / median(whole for whole, _ in pairs)
+        lags_s = _lags_s(folder, payloads, snapshots, workers, rate=rate / 2, seconds=seconds)
+    finally:
+        pool.close()
+    return {
+        "ratio_to_forward": median(forward / whole for whole, forward in pairs),
+        "ratios": [forward / whole for whole, forward in pairs],
+        "examples_per_s": rate,
+        "forward_examples_per_s": count / median(forward for _, forward in pairs),
+        "lag_p99_s": float(np.quantile(lags_s, 0.99)),
+        "lag_at_examples_per_s": rate / 2,
+        "rows": count,
+        "model": MODEL,
+        "batch": BATCH,
+        "cores": len(os.sched_getaffinity(0)),
+    }
+
+
+def _joined(source: Source, folder: Path) -> list[tuple[int, bytes]]:
+    """What the join makes of a source: records of about 1,000 examples, with their counts."""
+    log, path = MemoryLog(), folder / "made.sqlite"
+    served = impressions(source, source.examples)
+    told = list(outcomes(source.examples, served))
+    log.append(outcome.TOPIC, outcome.encode(told), len(told), b"1")
+    for at in range(0, len(served), 100):
+        log.append(impression.TOPIC, impression.encode(served[at : at + 100]), 100, str(at).encode())
+    joiner = Joiner(log, path, source.schema, JoinOptions(idle_s=float("inf")))
+    while not joiner.step().idle:
+        pass
+    joiner.close()
+    output = SqliteLog(path)
+    made = [(record.count, record.payload) for record in output.read(example.TOPIC, BEGIN, 1 << 30)]
+    output.close()
+    return made
+
+
+@contextmanager
+def _annotator(
+    folder: Path, snapshots: Snapshots, workers: Remembering, options: AnnotateOptions
+) -> Iterator[tuple[Annotator, SqliteLog]]:
+    with tempfile.TemporaryDirectory(dir=folder) as place:
+        output, store = SqliteLog(Path(place) / "join.sqlite"), LmdbStore(Path(place) / "store")
+        annotator = Annotator(output, Path(place) / "stream", store, snapshots, workers, options=options)
+        try:
+            yield annotator, output
+        finally:
+            annotator.close()
+            store.close()
+            output.close()
+
+
+def _annotated_s(folder: Path, payloads: list[tuple[int, bytes]], snapshots: Snapshots, workers: Remembering) -> float:
+    options = AnnotateOptions(batch=BATCH, linger_s=0.0)
+    with _annotator(folder, snapshots, workers, options) as (annotator, output):
+        for count, payload in payloads:
+            output.append(example.TOPIC, payload, count, os.urandom(16))
+        began_s = time.perf_counter()
+        while annotator.step():
+            pass
+        return time.perf_counter() - began_s
+
+
+def _forward_s(snapshots: Snapshots, tasks: list[Task]) -> float:
+    snapshot = snapshots.load(snapshots.current())
+    began_s = time.perf_counter()
+    for task in tasks:
+        annotate(snapshot, task.rows, task.counters, task.codec)
+    return time.perf_counter() - began_s
+
+
+def _lags_s(
+    folder: Path,
+    payloads: list[tuple[int, bytes]],
+    snapshots: Snapshots,
+    workers: Remembering,
+    *,
+    rate: float,
+    seconds: float,
+) -> list[float]:
+    """From an example's arrival to the commit that holds it and its history, the oldest row of each commit."""
+    done = threading.Event()
+
+    def feed(path: Path) -> None:
+        log, began_s, sent = SqliteLog(path), time.monotonic(), 0
+        while (spent_s := time.monotonic() - began_s) < seconds:
+            if sent < rate * spent_s:
+                count, payload = payloads[sent // 1024 % len(payloads)]
+                log.append(example.TOPIC, payload, count, os.urandom(16))
+                sent += count
+            else:
+                time.sleep(0.005)
+        log.close()
+        done.set()
+
+    options = replace(AnnotateOptions(batch=BATCH), linger_s=0.25)
+    lags: list[float] = []
+    with _annotator(folder, snapshots, workers, options) as (annotator, output):
+        path = Path(output.path)
+        feeder = threading.Thread(target=feed, args=(path,))
+        feeder.start()
+        while not done.is_set() or annotator.step():
+            if annotator.step():
+                lags.append(annotator.last.counts["lag_ms"] / 1e3)
+            else:
+                time.sleep(0.005)
+        feeder.join()
+    return lags

@@ -1,0 +1,184 @@
+"""The annotator: examples come from the join, go through the teacher once, and end in the stream and the online store.
+
+The stream's commit holds the offset that it reaches, so a cut at any place repeats work but no row. The store follows
+the stream.
+"""
+
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from exfm.augment.annotate.batches import Prepared, Preparer
+from exfm.augment.annotate.flight import Flight
+from exfm.augment.annotate.follower import StoreFollower
+from exfm.augment.annotate.forward import Annotations, nothing
+from exfm.augment.annotate.intake import Intake
+from exfm.augment.annotate.options import AnnotateOptions
+from exfm.augment.annotate.past import StreamCounters
+from exfm.augment.annotate.snapshots import Snapshot, SnapshotError, Snapshots
+from exfm.augment.annotate.table import Spoken, by_user, events_of, table_of
+from exfm.augment.annotate.workers import Workers
+from exfm.augment.join import example
+from exfm.augment.join.joiner import ANNOTATOR
+from exfm.augment.store.store import EmbeddingStore
+from exfm.augment.stream.writer import StreamWriter
+from exfm.data.annotated import StreamForm, StreamReader
+from exfm.data.commits import Commit
+from exfm.data.examples import Examples
+from exfm.distill.counters import width_of
+from exfm.distill.stream import encode
+from exfm.events.log import EventLog
+
+log = logging.getLogger(__name__)
+
+
+class Annotator:
+    """One process annotates one join's output into one stream.
+
+    Args:
+        source: the join's output.
+        folder: of the stream.
+        store: the online store; None: no histories are kept.
+        snapshots: where the teachers are; the current one is taken, and its successors.
+        workers: who runs it.
+        options: sizes and times.
+        past: examples before the stream's, for the teacher's counters.
+        clock: monotonic seconds.
+
+    Raises:
+        SnapshotError: there is no current snapshot, or it can't be used here.
+        StreamError: the stream belongs to another process or another schema.
+    """
+
+    def __init__(
+        self,
+        source: EventLog,
+        folder: Path,
+        store: EmbeddingStore | None,
+        snapshots: Snapshots,
+        workers: Workers,
+        *,
+        options: AnnotateOptions | None = None,
+        past: Examples | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._source, self._workers, self._snapshots = source, workers, snapshots
+        self._options = options or AnnotateOptions()
+        self._clock, self._looked_s = clock, clock()
+        self.snapshot = snapshots.load(snapshots.current())
+        self._form = StreamForm(self.snapshot.schema, self.snapshot.dimension, self._options.codec)
+        counters_of(self.snapshot, self._options)  # refused before anything is opened
+        self._stream = StreamWriter(folder, self._form)
+        self._reader = StreamReader(folder)
+        self._store, self._follower = store, StoreFollower(store, self._reader)
+        self._past = past
+        self._flights: deque[Flight] = deque()
+        self._preparer = self._make_preparer(self.snapshot)
+        self._intake = Intake(source, self.last.position, self._options.batch, self._options.linger_s)
+        self._source.commit(ANNOTATOR, example.TOPIC, self.last.position)
+        self._follower.catch_up(self.last)
+
+    @property
+    def last(self) -> Commit:
+        """The stream's last commit."""
+        return self._stream.last
+
+    def step(self) -> int:
+        """Keep the workers busy, and commit the oldest batch once it is done.
+
+        Returns:
+            How many rows were settled: in the stream or dead.
+
+        Raises:
+            LogUnavailableError, StreamError, SnapshotError: nothing was settled; the same step may succeed later.
+        """
+        self._look_for_snapshot()
+        if self._follower.behind:
+            self._follower.catch_up(self.last)
+        while len(self._flights) < self._workers.depth:
+            records = self._intake.take(eager=not self._flights)
+            if not records:
+                break
+            options, prepared = self._options, self._preparer.prepare(records)
+            self._flights.append(Flight(prepared, self.snapshot, self._workers, options.codec, options.tries))
+        if not self._flights:
+            return 0
+        flight = self._flights[0]
+        commit = self._commit(flight.snapshot, *flight.land())
+        self._flights.popleft()
+        return commit.rows + commit.dead
+
+    def drop_before(self, time_ms: int) -> int:
+        """Retention of the stream and the store; how many rows of the stream went."""
+        if self._store is not None:
+            self._store.expire(time_ms)
+        return self._stream.drop_before(time_ms)
+
+    def close(self) -> None:
+        """Give up what is in flight, it will be read again; the source, store and workers are the caller's."""
+        self._stream.close()
+
+    def _commit(self, snapshot: Snapshot, done: Prepared, made: Annotations) -> Commit:
+        # What a snapshot may have learned it must not annotate.
+        said = done.examples.time_ms > snapshot.learned_until_ms
+        silent = nothing(len(done), len(snapshot.tasks), snapshot.dimension, self._options.codec)
+        made = replace(made, probability=np.where(said[:, None], made.probability, silent.probability))
+        spoken = Spoken(snapshot, made, said)
+        commit = self._stream.append(
+            table_of(done.batch, done.examples, self._form.schema, spoken),
+            done.position,
+            snapshot=snapshot.id,
+            dead=b"".join(each.line() for each in done.dead),
+            dead_rows=sum(each.rows for each in done.dead),
+            counts={"unsaid": int((~said).sum()), "lag_ms": done.lag_ms},
+        )
+        self._source.commit(ANNOTATOR, example.TOPIC, done.position)
+        events = events_of(done.batch, done.examples, spoken, self._options.codec)
+        self._follower.keep(commit, by_user(done.examples.user, events))
+        return commit
+
+    def _look_for_snapshot(self) -> None:
+        now_s = self._clock()
+        if now_s - self._looked_s < self._options.swap_s:
+            return
+        self._looked_s = now_s
+        try:
+            name = self._snapshots.current()
+            if name != self.snapshot.name:
+                fresh = self._snapshots.load(name)
+                self._refuse_misfit(fresh)
+                self._preparer, self.snapshot = self._make_preparer(fresh), fresh
+        except SnapshotError as error:
+            log.warning("still annotating with %s: %s", self.snapshot.name, error)
+
+    def _refuse_misfit(self, fresh: Snapshot) -> None:
+        if fresh.schema.digest != self._form.schema.digest or fresh.dimension != self._form.dimension:
+            raise SnapshotError(f"snapshot {fresh.name!r} has another schema or embedding; it needs its own stream")
+
+    def _make_preparer(self, snapshot: Snapshot) -> Preparer:
+        counters = counters_of(snapshot, self._options)
+        for examples in self._known():
+            counters.add(examples, np.concatenate(list(encode(examples, snapshot.schema).values()), 1))
+        return Preparer(snapshot.schema, counters)
+
+    def _known(self) -> Iterator[Examples]:
+        """Everything that came before the next batch."""
+        yield from [self._past] if self._past is not None else []
+        rows: Iterable[Examples] = (part.examples for part in self._reader.read())
+        yield from rows
+        yield from (flight.prepared.examples for flight in self._flights)
+
+
+def counters_of(snapshot: Snapshot, options: AnnotateOptions) -> StreamCounters:
+    """Empty counters as the snapshot reads them; how many signals they expect follows from how many columns."""
+    plan = snapshot.plan(options.config)
+    surplus = snapshot.counters - width_of(plan.options, len(snapshot.tasks), 0)
+    signals, odd = divmod(surplus, len(plan.options.keys))
+    if signals < 0 or odd:
+        raise SnapshotError(f"snapshot {snapshot.name!r} reads {snapshot.counters} counters; its settings make others")
+    return StreamCounters(snapshot.schema, snapshot.tasks, signals, plan, options.keep_ms)

@@ -1,0 +1,157 @@
+"""Snapshots of the teacher by name, and which one is current; a new one takes over without a stop."""
+
+import hashlib
+import os
+import re
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from exfm.distill.config import ConfigError, load_config
+from exfm.distill.counters import CounterOptions
+from exfm.features.schema import Schema
+from exfm.models.checkpoint import Checkpoint, CheckpointError, load_checkpoint
+from exfm.models.teacher import Teacher
+
+CURRENT = "CURRENT"
+"""The file in the folder that names the current snapshot."""
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
+
+
+class SnapshotError(Exception):
+    """A snapshot can't be found or used; the message names it."""
+
+
+@dataclass(frozen=True)
+class CounterPlan:
+    """What the teacher's counters are made of.
+
+    Attributes:
+        options: which ones.
+        maturity_s: seconds until an impression's outcomes count as known.
+    """
+
+    options: CounterOptions
+    maturity_s: float
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A loaded teacher.
+
+    Attributes:
+        name: of its file.
+        id: the name with the first digits of its weights' hash: what annotations carry.
+        schema: of its inputs.
+        tasks: of its outputs.
+        model: in evaluation mode.
+        counters: how many counter columns it reads.
+        learned_until_ms: time of the last row that it has learned; it must not annotate rows up to then.
+        data: name of the source that it learned from; its packaged settings say what the counters are.
+    """
+
+    name: str
+    id: str
+    schema: Schema
+    tasks: tuple[str, ...]
+    model: Teacher
+    counters: int
+    learned_until_ms: int
+    data: str
+
+    @property
+    def dimension(self) -> int:
+        """Of its embeddings; 0: it gives none."""
+        return self.model.compressor.dimension if self.model.compressor else 0
+
+    def plan(self, config: Path | None = None) -> CounterPlan:
+        """The counters that it was trained with, by its source's settings and a file over them.
+
+        Raises:
+            SnapshotError: the file is bad.
+        """
+        try:
+            settings = load_config(self.data, config)
+        except ConfigError as error:
+            raise SnapshotError(str(error)) from error
+        return CounterPlan(settings.counters, settings.stream.maturity_s)
+
+
+class Snapshots:
+    """A folder of `<name>.pt` files, and `CURRENT`."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def current(self) -> str:
+        """Name of the current snapshot; `SnapshotError` if none was published."""
+        try:
+            name = (self._folder / CURRENT).read_text(encoding="utf-8").strip()
+        except OSError as error:
+            raise SnapshotError(f"{self._folder}: no current snapshot: {error.strerror}") from error
+        return _checked(name)
+
+    def load(self, name: str) -> Snapshot:
+        """Read a snapshot; `SnapshotError` if it is not there or no teacher."""
+        path = self.path(name)
+        if not path.is_file():
+            raise SnapshotError(f"snapshot {name!r}: there is no {path}")
+        try:
+            return snapshot_of(name, load_checkpoint(path))
+        except CheckpointError as error:
+            raise SnapshotError(f"snapshot {name!r}: {error}") from error
+
+    def publish(self, checkpoint: Path, name: str) -> None:
+        """Copy a teacher's checkpoint here and make it current; either happens whole or not at all.
+
+        Raises:
+            SnapshotError: it is no teacher's checkpoint; nothing changes.
+        """
+        try:
+            snapshot_of(_checked(name), load_checkpoint(checkpoint))
+        except CheckpointError as error:
+            raise SnapshotError(f"snapshot {name!r}: {error}") from error
+        self._folder.mkdir(parents=True, exist_ok=True)
+        aside = self._folder / f".{name}.partial"
+        shutil.copyfile(checkpoint, aside)
+        aside.replace(self.path(name))
+        mark = self._folder / f".{CURRENT}.{os.getpid()}"
+        mark.write_text(f"{name}\n", encoding="utf-8")
+        mark.replace(self._folder / CURRENT)
+
+    def path(self, name: str) -> Path:
+        """Where a snapshot lies."""
+        return self._folder / f"{_checked(name)}.pt"
+
+
+def snapshot_of(name: str, checkpoint: Checkpoint) -> Snapshot:
+    """A checkpoint as a snapshot; `SnapshotError` if it is a student's, `CheckpointError` if it does not fit itself."""
+    model = checkpoint.build()
+    if not isinstance(model, Teacher):
+        raise SnapshotError(f"snapshot {name!r}: expected a teacher's checkpoint, got a {checkpoint.kind}'s")
+    return Snapshot(
+        name=name,
+        id=f"{name}-{_digest(checkpoint.state)}",
+        schema=checkpoint.schema,
+        tasks=checkpoint.tasks,
+        model=model,
+        counters=int(checkpoint.options["counters"]),
+        learned_until_ms=int(checkpoint.lineage.get("learned_until_ms", 0)),
+        data=str(checkpoint.lineage.get("data", checkpoint.schema.name)),
+    )
+
+
+def _checked(name: str) -> str:
+    if not _NAME.fullmatch(name):
+        raise SnapshotError(f"snapshot {name[:64]!r}: a name is made of letters, digits, '.', '_' and '-'")
+    return name
+
+
+def _digest(state: dict[str, torch.Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name, tensor in sorted(state.items()):
+        digest.update(name.encode())
+        digest.update(tensor.numpy().tobytes())
+    return digest.hexdigest()[:12]

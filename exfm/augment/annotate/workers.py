@@ -1,0 +1,185 @@
+"""Who runs the forward pass: this process, or processes of their own at low priority."""
+
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing import get_context, parent_process
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from exfm.augment.annotate.forward import Annotations, annotate
+from exfm.augment.annotate.snapshots import Snapshot, Snapshots
+from exfm.events.urls import UrlError, open_url
+from exfm.features.embeddings import Codec
+
+
+class WorkerDiedError(Exception):
+    """A worker ended in the middle of its work; the work may be given to another one."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """A batch to annotate: the snapshot's name, table rows int64 [N, F], counters float32 [N, C], the codec."""
+
+    snapshot: str
+    rows: NDArray[np.int64]
+    counters: NDArray[np.float32]
+    codec: Codec
+
+
+class Workers(Protocol):
+    """A bounded number of workers. A task's future raises `PoisonError`, `SnapshotError` or `WorkerDiedError`."""
+
+    @property
+    def depth(self) -> int:
+        """How many tasks should be in flight to keep them all busy."""
+
+    def submit(self, task: Task) -> "Future[Annotations]":
+        """Annotate a batch; may be called again for a task whose worker died."""
+
+    def close(self) -> None:
+        """End the workers; what is in flight is given up."""
+
+
+class InlineWorkers:
+    """No workers: the work is done in `submit`."""
+
+    depth = 1
+
+    def __init__(self, folder: Path) -> None:
+        self._models = _Models(Snapshots(folder))
+
+    def submit(self, task: Task) -> "Future[Annotations]":
+        future: Future[Annotations] = Future()
+        try:
+            future.set_result(self._models.annotate(task))
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+    def close(self) -> None:
+        pass
+
+
+class LocalWorkers:
+    """N processes of this machine, one thread each, that yield to everybody else; dead ones are replaced."""
+
+    def __init__(self, folder: Path, count: int) -> None:
+        self._folder, self._count = folder, count
+        self._pool = self._start()
+        self.restarts = 0
+
+    @property
+    def depth(self) -> int:
+        return 2 * self._count
+
+    @property
+    def pids(self) -> list[int]:
+        """The workers' process ids."""
+        return list(self._pool._processes or ())
+
+    def submit(self, task: Task) -> "Future[Annotations]":
+        try:
+            inner = self._pool.submit(_work, task)
+        except BrokenProcessPool:
+            self._pool.shutdown(wait=False, cancel_futures=True)
+            self._pool = self._start()
+            self.restarts += 1
+            inner = self._pool.submit(_work, task)
+        outer: Future[Annotations] = Future()
+        inner.add_done_callback(lambda done: _hand_on(done, outer))
+        return outer
+
+    def close(self) -> None:
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def _start(self) -> ProcessPoolExecutor:
+        context = get_context("spawn")
+        return ProcessPoolExecutor(self._count, context, initializer=_begin, initargs=(str(self._folder),))
+
+
+def yield_to_others() -> None:
+    """Let this process run only where nobody else wants to: lowest niceness, and the idle class where there is one."""
+    with suppress(OSError):
+        os.nice(19)
+    with suppress(OSError, AttributeError):
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+
+
+class _Models:
+    """The snapshots in use: the current one, and the last one while batches of it are still coming."""
+
+    def __init__(self, snapshots: Snapshots) -> None:
+        self._snapshots = snapshots
+        self._loaded: dict[str, Snapshot] = {}
+
+    def annotate(self, task: Task) -> Annotations:
+        if task.snapshot not in self._loaded:
+            while len(self._loaded) > 1:
+                del self._loaded[next(iter(self._loaded))]
+            self._loaded[task.snapshot] = self._snapshots.load(task.snapshot)
+        return annotate(self._loaded[task.snapshot], task.rows, task.counters, task.codec)
+
+
+_models: _Models | None = None
+
+
+def _begin(folder: str) -> None:
+    global _models  # noqa: PLW0603  # a worker process has one set of models
+    yield_to_others()
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    torch.set_num_threads(1)
+    _models = _Models(Snapshots(Path(folder)))
+
+
+def _end_with_parent() -> None:
+    """A pool's processes would wait for work for ever if their parent was killed."""
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _work(task: Task) -> Annotations:
+    assert _models is not None
+    return _models.annotate(task)
+
+
+def _hand_on(done: "Future[Annotations]", outer: "Future[Annotations]") -> None:
+    if done.cancelled():
+        outer.set_exception(WorkerDiedError("the task was given up"))
+        return
+    error = done.exception()
+    if error is None:
+        outer.set_result(done.result())
+    elif isinstance(error, BrokenProcessPool):
+        outer.set_exception(WorkerDiedError("a worker process ended"))
+    else:
+        outer.set_exception(error)
+
+
+def _local(rest: str, folder: Path) -> Workers:
+    if not rest.isdecimal():
+        raise UrlError(f"workers: 'local:{rest}' does not say how many; local:2 does")
+    return LocalWorkers(folder, int(rest)) if int(rest) else InlineWorkers(folder)
+
+
+BACKENDS: dict[str, Callable[[str, Path], Workers]] = {"local": _local}
+
+
+def open_workers(url: str, snapshots: Path) -> Workers:
+    """The workers behind `local:N`, 0 meaning this process; `UrlError` for a scheme that is not known."""
+    return open_url(url, "workers", {name: partial(_bind, make, snapshots) for name, make in BACKENDS.items()})
+
+
+def _bind(make: Callable[[str, Path], Workers], snapshots: Path, rest: str) -> Workers:
+    return make(rest, snapshots)

@@ -1,0 +1,108 @@
+"""Join and annotation as a service: step after step until told to stop, through outages, with retention."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from exfm.augment.annotate.annotator import Annotator
+from exfm.augment.annotate.snapshots import SnapshotError
+from exfm.augment.join.joiner import Joiner
+from exfm.augment.store.store import StoreUnavailableError
+from exfm.augment.stream.writer import StreamError
+from exfm.events import impression, outcome
+from exfm.events.log import EventLog, LogUnavailableError
+
+log = logging.getLogger(__name__)
+
+PASSING = (LogUnavailableError, StreamError, StoreUnavailableError, SnapshotError)
+"""What may be over at the next try."""
+
+
+class Part(Protocol):
+    """One of the jobs."""
+
+    def step(self) -> int:
+        """Do a bounded amount; how many events moved, 0 if there was nothing to do."""
+
+    def tidy(self, keep_ms: int) -> None:
+        """Retention."""
+
+
+@dataclass(frozen=True)
+class JoinPart:
+    """The join as a part."""
+
+    joiner: Joiner
+    log: EventLog
+
+    def step(self) -> int:
+        done = self.joiner.step()
+        return 0 if done.idle else max(done.read, done.emitted, 1)
+
+    def tidy(self, keep_ms: int) -> None:
+        before_ms = time.time_ns() // 1_000_000 - keep_ms
+        for topic in (impression.TOPIC, outcome.TOPIC):
+            self.log.trim(topic, before_ms)
+        self.joiner.trim(before_ms)
+
+
+@dataclass(frozen=True)
+class AnnotatePart:
+    """The annotation as a part; `settled` hears of each step's rows."""
+
+    annotator: Annotator
+    settled: Callable[[int], None]
+
+    def step(self) -> int:
+        rows = self.annotator.step()
+        if rows:
+            self.settled(rows)
+        return rows
+
+    def tidy(self, keep_ms: int) -> None:
+        # By the examples' own time, so that a log of long ago can be replayed.
+        if self.annotator.last.newest_ms:
+            self.annotator.drop_before(self.annotator.last.newest_ms - keep_ms)
+
+
+@dataclass(frozen=True)
+class ServiceOptions:
+    """How a service runs.
+
+    Attributes:
+        pause_s: how long it waits when there is nothing to do.
+        retry_s: how long it waits when a step fails in passing.
+        tidy_s: seconds between retentions.
+        keep_ms: how old an example may become.
+        drain: end when there is nothing left to do.
+    """
+
+    pause_s: float = 0.2
+    retry_s: float = 1.0
+    tidy_s: float = 60.0
+    keep_ms: int = 30 * 86_400_000
+    drain: bool = False
+
+
+def serve(parts: Sequence[Part], stop: threading.Event, options: ServiceOptions | None = None) -> None:
+    """Step through the parts in turn until `stop`, or until nothing is left if it is to drain."""
+    options = options or ServiceOptions()
+    tidied_s = time.monotonic()
+    while not stop.is_set():
+        try:
+            moved = sum([part.step() for part in parts])
+            if time.monotonic() - tidied_s >= options.tidy_s:
+                tidied_s = time.monotonic()
+                for part in parts:
+                    part.tidy(options.keep_ms)
+        except PASSING as error:
+            log.warning("a step failed and is tried again: %s", error)
+            stop.wait(options.retry_s)
+            continue
+        if not moved:
+            if options.drain:
+                return
+            stop.wait(options.pause_s)

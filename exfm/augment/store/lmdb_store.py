@@ -1,0 +1,84 @@
+"""The embedded online store: LMDB, which readers of any process map into memory; one writer."""
+
+import struct
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import lmdb
+
+from exfm.augment.store.store import StoreOptions, StoreUnavailableError
+from exfm.features.history import History, PackedError, merge, pack, unpack, user_key
+
+_POSITION = b"position"[:7]
+"""Seven bytes, so that it is no user's key."""
+_NUMBER = struct.Struct("<q")
+_SWEEP = 1024
+"""Users dropped per transaction, so that none lasts long."""
+
+
+class LmdbStore:
+    """An `EmbeddingStore` in a folder. Open it after a fork, once per process."""
+
+    def __init__(self, path: str | Path, options: StoreOptions | None = None) -> None:
+        self._path, self._options = path, options or StoreOptions()
+        with self._translated():
+            Path(path).mkdir(parents=True, exist_ok=True)
+            self._env = lmdb.open(str(path), map_size=self._options.bytes, readahead=False, max_readers=512)
+
+    def update(self, events: Mapping[int, History], position: int) -> None:
+        options = self._options
+        with self._translated():
+            self._env.reader_check()  # slots of readers that were killed would keep old pages alive
+            with self._env.begin(write=True) as writing:
+                for user, new in events.items():
+                    key = user_key(user)
+                    old = _unpack(writing.get(key)) or History.empty(new.dimension, new.codec)
+                    since_ms = int(new.time_ms[-1]) - options.keep_ms if len(new) else 0
+                    writing.put(key, pack(merge(old, new, options.capacity, not_before_ms=since_ms)))
+                writing.put(_POSITION, _NUMBER.pack(position))
+
+    def position(self) -> int:
+        with self._translated(), self._env.begin() as reading:
+            value = reading.get(_POSITION)
+        return int(_NUMBER.unpack(value)[0]) if value else 0
+
+    def read(self, user: int) -> History | None:
+        with self._translated(), self._env.begin() as reading:
+            return _unpack(reading.get(user_key(user)))
+
+    def expire(self, before_ms: int) -> int:
+        gone = 0
+        while old := self._older(before_ms):
+            with self._translated(), self._env.begin(write=True) as writing:
+                gone += sum(writing.delete(key) for key in old)
+        return gone
+
+    def close(self) -> None:
+        self._env.close()
+
+    def _older(self, before_ms: int) -> list[bytes]:
+        """Some users whose last event is older than that, or whose value can't be read."""
+        found: list[bytes] = []
+        with self._translated(), self._env.begin() as reading:
+            for key, value in reading.cursor():
+                history = _unpack(value)
+                if key != _POSITION and (history is None or not len(history) or history.time_ms[-1] < before_ms):
+                    found.append(bytes(key))
+                    if len(found) == _SWEEP:
+                        break
+        return found
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except (lmdb.Error, OSError) as error:
+            raise StoreUnavailableError(f"{self._path}: {error}") from error
+
+
+def _unpack(value: bytes | None) -> History | None:
+    try:
+        return unpack(value) if value is not None else None
+    except PackedError:
+        return None

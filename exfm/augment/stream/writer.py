@@ -1,0 +1,198 @@
+"""Writing an example stream: files first, then the commit that makes them count. One writer at a time."""
+
+import errno
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pa_parquet
+
+from exfm.data.annotated import STREAM, StreamForm, StreamReader
+from exfm.data.chunks import day_of
+from exfm.data.commits import COMMITS, Commit, StreamFile, read_commits
+from exfm.data.cursor import lowest_cursor
+
+DEAD = "dead"
+
+
+class StreamError(Exception):
+    """The stream can't be written: another writer has it, it is of another form, or the disk refuses."""
+
+
+class StreamWriter:
+    """Appends to one stream.
+
+    Args:
+        folder: made if it is not there.
+        form: what the rows are like; must be that of an existing stream.
+    """
+
+    def __init__(self, folder: Path, form: StreamForm) -> None:
+        with _translated(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            self._lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+            self._folder = folder
+            try:
+                _lock(self._lock, folder)
+                commits, used = self._begin(form)
+            except BaseException:
+                os.close(self._lock)
+                raise
+            self._log = (folder / COMMITS).open("ab", buffering=0)
+            self._used = used
+        self.last = commits[-1] if commits else Commit(0, 0, 0, 0)
+        """The last commit; number 0 in an empty stream."""
+        self._sweep(commits)
+
+    def _begin(self, form: StreamForm) -> tuple[list[Commit], int]:
+        folder = self._folder
+        if (folder / STREAM).exists():
+            _refuse_other(StreamReader(folder).form, form, folder)
+        else:
+            _replace(folder / STREAM, form.to_json().encode())
+        return read_commits(folder)
+
+    def append(
+        self,
+        table: pa.Table,
+        position: int,
+        *,
+        snapshot: str,
+        dead: bytes = b"",
+        dead_rows: int = 0,
+        counts: dict[str, int] | None = None,
+    ) -> Commit:
+        """Add rows and move on to an offset of the log, in one step.
+
+        Args:
+            table: the stream's columns but `row`; may be empty.
+            position: the offset up to which everything is now in the stream or dead.
+            snapshot: who annotated.
+            dead: what could not be annotated, as a file's content.
+            dead_rows: how many rows that is.
+            counts: what else became of rows.
+
+        Raises:
+            StreamError: nothing counts; the same call may succeed later.
+        """
+        number, first_row = self.last.number + 1, self.last.end_row
+        numbered = table.append_column("row", pa.array(np.arange(first_row, first_row + len(table))))
+        times = table.column("time_ms").to_numpy()
+        span = (int(times.min()), int(times.max())) if len(table) else (0, 0)
+        with _translated(self._folder):
+            files = tuple(self._write(numbered, times, number)) if len(table) else ()
+            dead_file = self._write_dead(dead, number) if dead else ""
+            made = Commit(
+                number, first_row, len(table), position, files, snapshot, dead_rows, dead_file, *span, counts or {}
+            )
+            self._enter(made.line())
+        self.last = made
+        return made
+
+    def drop_before(self, time_ms: int) -> int:
+        """Retention: drop the files of leading commits whose rows are all older and read by every cursor.
+
+        Returns:
+            How many rows went; their numbers stay taken.
+        """
+        commits, _ = read_commits(self._folder)
+        unread = lowest_cursor(self._folder, self.last.end_row)
+        old = 0
+        while old < len(commits) and commits[old].newest_ms < time_ms and commits[old].end_row <= unread:
+            old += 1
+        gone = [each for each in commits[:old] if each.files]
+        if not gone:
+            return 0
+        kept = [replace(each, files=(), dead_file="") for each in commits[:old]] + commits[old:]
+        with _translated(self._folder):
+            _replace(self._folder / COMMITS, b"".join(each.line() for each in kept))
+            self._log.close()
+            self._log = (self._folder / COMMITS).open("ab", buffering=0)
+            self._used = self._log.tell()
+            for path in [file.path for each in gone for file in each.files]:
+                (self._folder / path).unlink(missing_ok=True)
+        return sum(each.rows for each in gone)
+
+    def close(self) -> None:
+        """Let another writer have it."""
+        self._log.close()
+        os.close(self._lock)
+
+    def _enter(self, line: bytes) -> None:
+        self._log.truncate(self._used)  # what a failed try left
+        if self._log.write(line) != len(line):
+            raise OSError(errno.ENOSPC, "the commit log takes no more")
+        os.fsync(self._log.fileno())
+        self._used += len(line)
+
+    def _write(self, table: pa.Table, times: Any, number: int) -> Iterator[StreamFile]:
+        days = day_of(times)
+        for day in np.unique(days):
+            part = table.filter(pa.array(days == day))
+            name = np.datetime_as_string(np.datetime64(int(day), "D"))
+            path = Path(f"day={name}") / f"part-{number:010d}.parquet"
+            (self._folder / path.parent).mkdir(exist_ok=True)
+            aside = self._folder / path.with_suffix(".partial")
+            pa_parquet.write_table(part, aside, compression="zstd", compression_level=1)
+            _sync(aside)
+            aside.replace(self._folder / path)
+            _sync((self._folder / path).parent)
+            yield StreamFile(str(path), len(part))
+
+    def _write_dead(self, content: bytes, number: int) -> str:
+        path = Path(DEAD) / f"dead-{number:010d}.jsonl"
+        (self._folder / DEAD).mkdir(exist_ok=True)
+        _replace(self._folder / path, content)
+        return str(path)
+
+    def _sweep(self, commits: list[Commit]) -> None:
+        """Remove what a crash left: files that no commit names."""
+        named = {file.path for each in commits for file in each.files}
+        for path in [*self._folder.glob("day=*/*"), *self._folder.glob("*/*.partial")]:
+            if str(path.relative_to(self._folder)) not in named:
+                path.unlink(missing_ok=True)
+
+
+def _lock(handle: int, folder: Path) -> None:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise StreamError(f"{folder}: another process writes this stream") from error
+
+
+def _refuse_other(there: StreamForm, form: StreamForm, folder: Path) -> None:
+    same = there.schema.digest == form.schema.digest and there.schema.tasks == form.schema.tasks
+    if not same or (there.dimension, there.codec) != (form.dimension, form.codec):
+        raise StreamError(f"{folder}: the stream was made for another schema or another kind of embedding")
+
+
+def _replace(path: Path, content: bytes) -> None:
+    aside = path.with_name(f".{path.name}.partial")
+    with aside.open("wb") as handle:
+        handle.write(content)
+        handle.flush()
+        os.fsync(handle.fileno())
+    aside.replace(path)
+    _sync(path.parent)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def _translated(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, pa.ArrowException) as error:
+        raise StreamError(f"{folder}: {error}") from error

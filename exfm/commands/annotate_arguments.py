@@ -1,0 +1,111 @@
+"""The command line of `exfm-annotate`."""
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+from exfm.augment.places import Places
+from exfm.features.embeddings import CODECS
+
+DESCRIPTION = """\
+Turn what the ranking server logged into examples that students learn from, and into the histories that it serves with.
+
+Impressions wait for their attribution window and become examples; the teacher (the foundation model) sees each once,
+at low priority, and adds a pseudo-label per task and a compressed embedding; the examples end in a stream of Parquet
+files that exfm-train reads, the embeddings in the online store. Stop it, kill it, start it again: nothing is lost,
+nothing comes twice, and the server doesn't notice.
+"""
+EPILOG = """\
+examples:
+  exfm-annotate publish build/run/teacher.pt --name monday     the teacher to annotate with, from now on
+  exfm-annotate run --window buy=86400 --window click=600      join and annotate until stopped
+  exfm-annotate run --workers local:2 --drain                  what is there now, with two worker processes
+  exfm-annotate status --json                                  the books: logged = trained + pending + dead + ...
+  exfm-train --data build/async/stream                         learn from the stream
+
+exit codes: 0 done or stopped, 1 failed, 2 bad usage or input
+"""
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """All subcommands."""
+    parser = argparse.ArgumentParser(
+        "exfm-annotate", description=DESCRIPTION, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    publish = commands.add_parser("publish", help="make a teacher's checkpoint the current snapshot")
+    publish.add_argument("checkpoint", type=Path, help="teacher.pt as exfm-train writes it")
+    publish.add_argument("--name", required=True, help="of the snapshot: letters, digits, '.', '_' and '-'")
+    run = commands.add_parser("run", help="join and annotate until stopped")
+    join = commands.add_parser("join", help="only join")
+    annotate = commands.add_parser("annotate", help="only annotate")
+    status = commands.add_parser("status", help="say where every logged event is")
+    for each in (publish, run, join, annotate, status):
+        _add_places(each)
+    for each in (run, join):
+        _add_join(each)
+    for each in (run, annotate):
+        _add_annotate(each)
+    for each in (run, join, annotate):
+        each.add_argument("--drain", action="store_true", help="end when there is nothing left to do")
+        each.add_argument("--keep-days", type=_positive, default=30.0, metavar="D", help="retention (30)")
+        each.add_argument("--keep-priority", action="store_true", help="don't yield the processor to everybody else")
+    return parser
+
+
+def places_of(asked: argparse.Namespace) -> Places:
+    """The places that the command line names, the others under `--dir`."""
+    given = {name: value for name in ("log", "stream", "store", "snapshots") if (value := getattr(asked, name))}
+    return replace(Places.under(asked.dir), **given)
+
+
+def _add_places(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--dir", type=Path, default=Path("build/async"), metavar="DIR", help="where everything is kept (build/async)")
+    add("--log", metavar="URL", help="event log that serving writes (sqlite:DIR/log.sqlite)")
+    add("--stream", type=Path, metavar="DIR", help="example stream (DIR/stream)")
+    add("--store", metavar="URL", help="online store, or none (lmdb:DIR/store)")
+    add("--snapshots", type=Path, metavar="DIR", help="teachers by name (DIR/snapshots)")
+    add("--json", action="store_true", help="print the result as JSON")
+
+
+def _add_join(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    window = "how long outcomes of a task count: seconds after the impression; may be given for each task"
+    add("--window", type=_window, action="append", default=[], metavar="TASK=S", help=window)
+    add("--default-window", type=_positive, default=600.0, metavar="S", help="for all other tasks (600)")
+    add("--lateness-s", type=_positive, default=60.0, metavar="S", help="how late an event may reach the log (60)")
+    idle = "after that long without events the time of day closes windows (30); inf: only events do, for replays"
+    add("--idle-s", type=float, default=30.0, metavar="S", help=idle)
+
+
+def _add_annotate(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--workers", default="local:1", metavar="URL", help="who runs the teacher: local:N processes (local:1)")
+    add("--batch", type=_count, default=8192, metavar="N", help="examples per forward pass (8192)")
+    add("--linger-s", type=_positive, default=5.0, metavar="S", help="how long an example waits for its batch (5)")
+    add("--codec", choices=CODECS, default="int4", help="of the embeddings (int4)")
+    add("--history", type=_count, default=64, metavar="N", help="events kept per user in the online store (64)")
+    add("--past", type=Path, metavar="DIR", help="log before the stream's, for the teacher's counters")
+    add("--config", type=Path, metavar="FILE", help="the settings that the teacher was trained with, if not packaged")
+
+
+def _window(text: str) -> tuple[str, float]:
+    task, _, seconds = text.rpartition("=")
+    if not task:
+        raise argparse.ArgumentTypeError(f"{text!r} is not TASK=SECONDS")
+    return task, _positive(seconds)
+
+
+def _positive(text: str) -> float:
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
+    return value
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is less than 1")
+    return value

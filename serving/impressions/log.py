@@ -1,0 +1,200 @@
+"""What serving writes for learning: impressions, never waited for, and outcomes, acknowledged once they are durable.
+
+One thread owns the log. It writes impressions in batches every `linger_s`, outcomes as soon as it can, all that wait in
+one batch. What can't be kept is counted by reason, and never more than the bounds is held.
+"""
+
+import asyncio
+import logging
+import os
+import threading
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from exfm.events import impression, outcome
+from exfm.events.impression import Impression
+from exfm.events.log import EventLog, LogUnavailableError
+from exfm.events.outcome import Outcome
+from exfm.events.wire import EventError
+from serving.errors import OverloadedError
+
+log = logging.getLogger(__name__)
+
+Dropped = Literal["queue_full", "no_request_id", "log_failed", "not_encoded", "closed"]
+"""Why an impression was not kept: the bounded queue was full; the request had no id, so no outcome could ever name it;
+the log could not be written until the server stopped; a value did not fit; it came after the log was closed."""
+RETRY_MS = 1000
+"""What a caller is told to wait when outcomes can't be taken."""
+
+
+@dataclass(frozen=True)
+class LogOptions:
+    """Bounds.
+
+    Attributes:
+        batch: impressions per record of the log.
+        linger_s: how long an impression may wait for its batch to fill.
+        most_impressions: how many may wait; more are dropped.
+        most_outcomes: how many may wait to become durable; more are refused.
+    """
+
+    batch: int = 100
+    linger_s: float = 0.05
+    most_impressions: int = 10_000
+    most_outcomes: int = 100_000
+
+
+@dataclass
+class _Asked:
+    """Outcomes that a call waits for; `settle` is called once, with what went wrong or None, on the log's thread."""
+
+    rows: Sequence[Outcome]
+    settle: Callable[[Exception | None], None]
+
+
+class ServingLog:
+    """The bounded way from the event loop to the event log."""
+
+    def __init__(self, connect: Callable[[], EventLog], options: LogOptions | None = None) -> None:
+        """`connect` is called on the log's own thread, again after each failure."""
+        self._connect = connect
+        self._options = options or LogOptions()
+        self._impressions: deque[Impression] = deque()
+        self._asked: deque[_Asked] = deque()
+        self._waiting = 0
+        self._batch: tuple[bytes, list[Impression]] | None = None
+        self._wake = threading.Condition()
+        self._closing = False
+        self._log: EventLog | None = None
+        self._thread = threading.Thread(target=self._run, name="exfm-log", daemon=True)
+        self.written: Counter[str] = Counter()
+        """Durable events by topic."""
+        self.dropped: Counter[Dropped] = Counter()
+        """Impressions that were not kept, by reason."""
+
+    def start(self) -> None:
+        """Begin to write."""
+        self._thread.start()
+
+    def offer(self, rows: Sequence[Impression]) -> None:
+        """Take impressions to be logged; returns at once, whatever the log is doing."""
+        for row in rows:
+            if self._closing:
+                self.dropped["closed"] += 1
+            elif not row.request_id:
+                self.dropped["no_request_id"] += 1
+            elif len(self._impressions) >= self._options.most_impressions:
+                self.dropped["queue_full"] += 1
+            else:
+                self._impressions.append(row)
+
+    async def record(self, rows: Sequence[Outcome]) -> None:
+        """Log outcomes; returns when they are durable, all of them.
+
+        Raises:
+            OverloadedError: they were not taken, none of them; too many wait, or the log can't be written.
+        """
+        if not rows:
+            return
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[None] = loop.create_future()
+
+        def settle(error: Exception | None) -> None:
+            loop.call_soon_threadsafe(_resolve, done, error)
+
+        with self._wake:
+            if self._closing or self._waiting + len(rows) > self._options.most_outcomes:
+                raise OverloadedError("outcomes come faster than they can be kept", RETRY_MS)
+            self._waiting += len(rows)
+            self._asked.append(_Asked(rows, settle))
+            self._wake.notify()
+        await done
+
+    def close(self, timeout_s: float = 5.0) -> None:
+        """Write what is waiting, then end; what is left after the timeout is counted as `log_failed`."""
+        with self._wake:
+            self._closing = True
+            self._wake.notify()
+        if self._thread.is_alive():
+            self._thread.join(timeout_s)
+
+    @property
+    def queued(self) -> int:
+        """Impressions that wait."""
+        return len(self._impressions) + (len(self._batch[1]) if self._batch else 0)
+
+    def _run(self) -> None:
+        while True:
+            with self._wake:
+                if not self._asked and not self._closing:
+                    self._wake.wait(self._options.linger_s)
+                closing = self._closing
+            self._write_outcomes()
+            healthy = self._write_impressions()
+            if closing and (not healthy or not self._impressions):
+                self._end()
+                return
+
+    def _end(self) -> None:
+        self._write_outcomes()
+        self.dropped["log_failed"] += self.queued
+        self._impressions.clear()
+        if self._log is not None:
+            self._log.close()
+
+    def _write_outcomes(self) -> None:
+        with self._wake:
+            asked = [self._asked.popleft() for _ in range(len(self._asked))]
+            rows = [row for each in asked for row in each.rows]
+        if not asked:
+            return
+        error: Exception | None = None
+        try:
+            self._append(outcome.TOPIC, outcome.encode(rows), len(rows), os.urandom(16))
+        except (LogUnavailableError, EventError) as raised:
+            log.warning("%d outcomes could not be logged: %s", len(rows), raised)
+            error = OverloadedError("the outcome log can't be written now", RETRY_MS)
+        with self._wake:
+            self._waiting -= len(rows)
+        for each in asked:
+            each.settle(error)
+
+    def _write_impressions(self) -> bool:
+        """Write what waits, batch by batch; False if the log refused: the batch in hand is kept for the next try."""
+        while self._batch is not None or self._impressions:
+            if self._batch is None:
+                size = min(self._options.batch, len(self._impressions))
+                self._batch = os.urandom(16), [self._impressions.popleft() for _ in range(size)]
+            batch_id, rows = self._batch
+            try:
+                self._append(impression.TOPIC, impression.encode(rows), len(rows), batch_id)
+            except LogUnavailableError as error:
+                log.warning("%d impressions wait: the log can't be written: %s", self.queued, error)
+                return False
+            except EventError as error:
+                log.error("%d impressions dropped: %s", len(rows), error)
+                self.dropped["not_encoded"] += len(rows)
+            self._batch = None
+        return True
+
+    def _append(self, topic: str, payload: bytes, count: int, batch_id: bytes) -> None:
+        if self._log is None:
+            self._log = self._connect()
+        try:
+            self._log.append(topic, payload, count, batch_id)
+        except LogUnavailableError:
+            self._log.close()
+            self._log = None
+            raise
+        self.written[topic] += count
+
+
+def _resolve(done: "asyncio.Future[None]", error: Exception | None) -> None:
+    if done.done():
+        return  # the caller has gone
+    if error is None:
+        done.set_result(None)
+    else:
+        done.set_exception(error)

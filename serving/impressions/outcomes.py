@@ -1,0 +1,54 @@
+"""The outcomes of a RecordOutcomes call, checked."""
+
+import math
+from collections.abc import Collection
+
+from google.protobuf.message import DecodeError
+
+from exfm.events.ids import impression_key
+from exfm.events.outcome import Outcome
+from serving.errors import InvalidRequestError
+from serving.rpc.codec import REQUEST_ID_BYTES
+from serving.rpc.pb import ranking_pb2 as pb
+
+MOST_OUTCOMES = 10_000
+"""Outcomes that one call may carry."""
+LATEST_MS = 1 << 52
+"""A later instant is no time of this age; it would hold every window open."""
+
+
+def parse_outcomes(payload: bytes, tasks: Collection[str]) -> list[Outcome]:
+    """The outcomes in a `RecordOutcomesRequest`.
+
+    Args:
+        payload: the message.
+        tasks: those that some served vertical has.
+
+    Raises:
+        InvalidRequestError: none of them is taken; the message names the outcome's index and the field.
+    """
+    try:
+        message = pb.RecordOutcomesRequest.FromString(payload)
+    except DecodeError:
+        raise InvalidRequestError("the payload is not a RecordOutcomesRequest message") from None
+    if len(message.outcomes) > MOST_OUTCOMES:
+        raise InvalidRequestError(f"{len(message.outcomes)} outcomes; a call takes at most {MOST_OUTCOMES}")
+    return [_outcome(index, each, tasks) for index, each in enumerate(message.outcomes)]
+
+
+def _outcome(index: int, each: pb.Outcome, tasks: Collection[str]) -> Outcome:
+    if problem := _problem(each, tasks):
+        raise InvalidRequestError(f"outcome {index}: {problem}")
+    return Outcome(impression_key(each.request_id, each.ad_id), each.task, each.value, each.time_ms)
+
+
+def _problem(each: pb.Outcome, tasks: Collection[str]) -> str:
+    if not 1 <= len(each.request_id.encode()) <= REQUEST_ID_BYTES:
+        return f"request_id must be 1 to {REQUEST_ID_BYTES} bytes"
+    if each.task not in tasks:
+        return f"task {each.task[:64]!r} is none of {', '.join(sorted(tasks))}"
+    if not math.isfinite(each.value) or each.value not in (0.0, 1.0):
+        return f"value is {each.value}; 1 happened, 0 did not"
+    if not 0 < each.time_ms < LATEST_MS:
+        return f"time_ms is {each.time_ms}, not milliseconds since 1970"
+    return ""

@@ -1,0 +1,267 @@
+"""The join: every impression becomes one example, every outcome has a fate, and a cut anywhere changes nothing."""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from exfm.augment.join import example
+from exfm.augment.join.joiner import ANNOTATOR, Joiner
+from exfm.augment.join.windows import JoinOptions
+from exfm.events import impression, outcome
+from exfm.events.impression import Impression
+from exfm.events.log import BEGIN, LogUnavailableError
+from exfm.events.memory import MemoryLog
+from exfm.events.outcome import Outcome
+from exfm.events.sqlite import SqliteLog
+
+HOUR_MS = 3_600_000
+OPTIONS = JoinOptions(windows_s={"click": 60.0, "buy": 3600.0}, lateness_s=5.0, idle_s=float("inf"), batch=64)
+FATES = ("used", "late", "orphan", "duplicate", "dead", "foreign", "unknown_task", "pending")
+
+
+class Bench:
+    """A joiner with a log in memory, and its output."""
+
+    def __init__(self, world: Any, path: Path, options: JoinOptions = OPTIONS) -> None:
+        self.world, self.log, self.path = world, MemoryLog(), path / "join.sqlite"
+        self.options, self.clock_s, self.now_ms = options, 0.0, 0
+        self.joiner = self.open()
+
+    def open(self) -> Joiner:
+        schema = self.world.source.schema
+        clocks: Any = {"now_ms": lambda: self.now_ms, "clock": lambda: self.clock_s}
+        return Joiner(self.log, self.path, schema, self.options, **clocks)
+
+    def send(self, rows: list[Impression], size: int = 20) -> None:
+        for at in range(0, len(rows), size):
+            part = rows[at : at + size]
+            self.log.append(impression.TOPIC, impression.encode(part), len(part), os.urandom(16))
+
+    def tell(self, rows: list[Outcome], size: int = 20) -> None:
+        for at in range(0, len(rows), size):
+            part = rows[at : at + size]
+            self.log.append(outcome.TOPIC, outcome.encode(part), len(part), os.urandom(16))
+
+    def drain(self) -> None:
+        while not self.joiner.step().idle:
+            pass
+
+    def flush(self) -> None:
+        """An impression long after closes every window before it."""
+        last = self.world.impressions[-1]
+        self.send([last._replace(key=os.urandom(16), time_ms=last.time_ms + HOUR_MS + 10_000)])
+        self.drain()
+
+    def examples(self) -> list[dict[str, Any]]:
+        output = SqliteLog(self.path)
+        records = output.read(example.TOPIC, BEGIN, 100_000)
+        output.close()
+        return [row for record in records for row in example.decode(record.payload).to_pylist()]
+
+
+@pytest.fixture
+def bench(world: Callable[..., Any], tmp_path: Path) -> Iterator[Bench]:
+    made = Bench(world(), tmp_path)
+    yield made
+    made.joiner.close()
+
+
+def labels_of(row: dict[str, Any]) -> list[float]:
+    return [float(each) for each in np.frombuffer(row["labels"], "<f4")]
+
+
+def test_each_impression_becomes_one_example_with_the_labels_of_its_window(bench: Bench) -> None:
+    bench.tell(bench.world.outcomes)
+    bench.send(bench.world.impressions)
+    bench.flush()
+    rows, log = bench.examples(), bench.world.source.examples
+    assert [row["key"] for row in rows].count(rows[0]["key"]) == 1
+    assert {row["key"] for row in rows} == {each.key for each in bench.world.impressions}
+    for row in rows:
+        place = int(row["request_id"][1:])
+        truth = [float(log.labels[task][place]) for task in bench.world.source.schema.tasks]
+        if row["vertical"] == "clicks":
+            truth[1] = np.nan
+        else:
+            truth[0] = np.nan
+        assert labels_of(row) == pytest.approx(truth, nan_ok=True)
+        assert row["user_ids"] == bench.world.impressions[place].user_ids
+    counts = bench.joiner.accounts()
+    assert counts["outcomes_used"] == len(bench.world.outcomes)
+    assert counts["impressions_pending"] == 1  # the one that flushed
+
+
+def test_examples_come_in_the_order_in_which_their_windows_end(bench: Bench) -> None:
+    bench.send(bench.world.impressions)
+    bench.flush()
+    rows = bench.examples()
+    for vertical in ("clicks", "buys"):
+        times = [row["time_ms"] for row in rows if row["vertical"] == vertical]
+        assert times == sorted(times)
+    ready = [row["time_ms"] + (60_000 if row["vertical"] == "clicks" else HOUR_MS) for row in rows]
+    assert ready == sorted(ready)
+
+
+def test_nothing_is_emitted_before_its_window_and_the_lateness_are_over(bench: Bench) -> None:
+    first = bench.world.impressions[0]._replace(vertical="clicks", time_ms=1_000_000)
+    bench.send([first])
+    bench.drain()
+    for after_ms, expected in ((64_999, 0), (65_000, 1)):
+        bench.send([first._replace(key=os.urandom(16), time_ms=1_000_000 + after_ms)])
+        bench.drain()
+        assert len(bench.examples()) == expected
+
+
+def test_an_outcome_after_its_window_is_late_and_leaves_the_label(bench: Bench) -> None:
+    first = next(each for each in bench.world.impressions if each.vertical == "clicks")
+    bench.tell([Outcome(first.key, "click", 1.0, first.time_ms + 60_001)])
+    bench.send(bench.world.impressions)
+    bench.flush()
+    row = next(row for row in bench.examples() if row["key"] == first.key)
+    assert labels_of(row)[0] == 0
+    assert bench.joiner.accounts()["outcomes_late"] == 1
+
+
+def test_an_outcome_for_a_joined_impression_is_late_and_routed(bench: Bench) -> None:
+    bench.send(bench.world.impressions)
+    bench.flush()
+    first = bench.world.impressions[-1]
+    bench.tell([Outcome(first.key, "click", 1.0, first.time_ms + 10)])
+    bench.drain()
+    assert bench.joiner.accounts()["outcomes_late"] == 1
+    output = SqliteLog(bench.path)
+    (record,) = output.read(example.LATE_TOPIC, BEGIN, 10)
+    output.close()
+    assert outcome.decode(record.payload)[0].key == first.key
+
+
+def test_an_outcome_waits_for_its_impression_and_becomes_an_orphan_if_none_comes(bench: Bench) -> None:
+    early = bench.world.impressions[0]
+    stray = os.urandom(16)
+    bench.tell(
+        [Outcome(early.key, bench.world.source.schema.vertical(early.vertical).tasks[0], 1.0, early.time_ms + 5)]
+    )
+    bench.tell([Outcome(stray, "click", 1.0, early.time_ms)])
+    bench.drain()
+    assert bench.joiner.accounts()["outcomes_pending"] == 2
+    bench.send(bench.world.impressions)
+    bench.flush()
+    counts = bench.joiner.accounts()
+    assert (counts["outcomes_used"], counts["outcomes_orphan"], counts["outcomes_pending"]) == (1, 1, 0)
+
+
+def test_duplicates_are_dropped_and_counted(bench: Bench) -> None:
+    rows = bench.world.impressions[-5:]
+    first_task = {each.name: each.tasks[0] for each in bench.world.source.schema.verticals}
+    outcomes = [Outcome(row.key, first_task[row.vertical], 1.0, row.time_ms) for row in rows]
+    for _ in range(2):
+        bench.tell(outcomes)
+        bench.send(rows)
+        bench.drain()
+    bench.flush()
+    bench.send(rows)  # joined by now
+    bench.drain()
+    counts = bench.joiner.accounts()
+    assert len(bench.examples()) == 5
+    assert counts["impressions_duplicate"] == 10
+    assert counts["outcomes_duplicate"] + counts.get("outcomes_late", 0) == 5
+
+
+def test_what_is_older_than_the_memory_of_duplicates_is_stale(bench: Bench) -> None:
+    bench.flush()
+    bench.send([bench.world.impressions[0]._replace(time_ms=1)])
+    bench.drain()
+    assert bench.joiner.accounts()["impressions_stale"] == 1
+
+
+def test_damage_and_unknown_verticals_are_dead_letters(bench: Bench) -> None:
+    bench.log.append(impression.TOPIC, b"junk", 7, b"1")
+    bench.log.append(outcome.TOPIC, b"junk", 3, b"2")
+    bench.send([bench.world.impressions[0]._replace(vertical="nobody"), *bench.world.impressions[1:5]])
+    bench.drain()
+    bench.flush()
+    counts = bench.joiner.accounts()
+    assert (counts["impressions_dead"], counts["outcomes_dead"]) == (8, 3)
+    assert len(bench.examples()) == 4
+
+
+def test_tasks_that_nobody_has_and_foreign_ones_are_counted(bench: Bench) -> None:
+    buys = next(each for each in bench.world.impressions if each.vertical == "buys")
+    bench.tell([Outcome(buys.key, task, 1.0, buys.time_ms) for task in ("nothing", "click")])
+    bench.send(bench.world.impressions)
+    bench.flush()
+    counts = bench.joiner.accounts()
+    assert (counts["outcomes_unknown_task"], counts["outcomes_foreign"]) == (1, 1)
+
+
+def test_the_time_of_day_moves_on_where_no_events_do(world: Callable[..., Any], tmp_path: Path) -> None:
+    bench = Bench(world(), tmp_path, JoinOptions(windows_s=OPTIONS.windows_s, lateness_s=5.0, idle_s=30.0))
+    bench.send(bench.world.impressions)
+    bench.now_ms = bench.world.impressions[-1].time_ms + 10 * HOUR_MS
+    bench.drain()
+    pending = bench.joiner.accounts()["impressions_pending"]
+    assert pending > 0
+    bench.clock_s = 29.0
+    bench.drain()
+    assert bench.joiner.accounts()["impressions_pending"] == pending
+    bench.clock_s = 31.0
+    bench.drain()
+    assert bench.joiner.accounts()["impressions_pending"] == 0
+    assert len(bench.examples()) == len(bench.world.impressions)
+    bench.joiner.close()
+
+
+def test_it_pauses_while_too_much_waits_for_annotation(world: Callable[..., Any], tmp_path: Path) -> None:
+    bench = Bench(world(), tmp_path, JoinOptions(windows_s=OPTIONS.windows_s, idle_s=0.0, most_examples=100, batch=64))
+    bench.now_ms = 1 << 50
+    bench.send(bench.world.impressions)
+    bench.joiner.step()
+    bench.joiner.step()
+    step = bench.joiner.step()
+    assert step.paused
+    assert step.idle
+    output = SqliteLog(bench.path)
+    output.commit(ANNOTATOR, example.TOPIC, output.read(example.TOPIC, BEGIN, 1000)[-1].offset)
+    assert not bench.joiner.step().paused
+    output.close()
+    bench.joiner.close()
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_cut_at_any_statement_loses_and_repeats_nothing(world: Callable[..., Any], tmp_path: Path, seed: int) -> None:
+    bench, draw = Bench(world(), tmp_path), np.random.default_rng(seed)
+    bench.tell(bench.world.outcomes)
+    bench.send(bench.world.impressions)
+    bench.send(bench.world.impressions[-10:])
+    last = bench.world.impressions[-1]
+    bench.send([last._replace(key=b"f" * 16, time_ms=last.time_ms + HOUR_MS + 10_000)])
+    cuts = 0
+    for _ in range(6):
+        left = [int(draw.integers(1, 400))]
+
+        def cut(left: list[int] = left) -> bool:
+            left[0] -= 1
+            return left[0] == 0
+
+        # SQLite asks this every 50 instructions and gives up where it is told to.
+        bench.joiner._state.connection.set_progress_handler(cut, 50)
+        try:
+            while not bench.joiner.step().idle:
+                pass
+        except LogUnavailableError:
+            cuts += 1
+            bench.joiner.close()
+            bench.joiner = bench.open()
+    assert cuts
+    bench.joiner._state.connection.set_progress_handler(None, 0)
+    bench.drain()
+    rows = bench.examples()
+    assert sorted(row["key"] for row in rows) == sorted(each.key for each in bench.world.impressions)
+    counts = bench.joiner.accounts()
+    assert counts["impressions_duplicate"] == 10
+    assert sum(counts.get(f"outcomes_{name}", 0) for name in FATES) == len(bench.world.outcomes)
+    bench.joiner.close()

@@ -1,0 +1,61 @@
+"""Outcomes of a call, checked."""
+
+import math
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from exfm.events.ids import impression_key
+from serving.errors import InvalidRequestError
+from serving.impressions.outcomes import MOST_OUTCOMES, parse_outcomes
+from serving.rpc.pb import ranking_pb2 as pb
+
+TASKS = ("click", "buy")
+
+
+def message(**fields: Any) -> bytes:
+    sound: dict[str, Any] = {"request_id": "r1", "ad_id": 5, "task": "click", "value": 1.0, "time_ms": 9}
+    return pb.RecordOutcomesRequest(
+        outcomes=[pb.Outcome(**sound), pb.Outcome(**{**sound, **fields})]
+    ).SerializeToString()
+
+
+def test_sound_outcomes_are_taken_as_they_are() -> None:
+    first, second = parse_outcomes(message(task="buy", value=0.0, ad_id=-1), TASKS)
+    assert first == (impression_key("r1", 5), "click", 1.0, 9)
+    assert second == (impression_key("r1", -1), "buy", 0.0, 9)
+    assert parse_outcomes(b"", TASKS) == []
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"request_id": ""}, "request_id must be 1 to 256 bytes"),
+        ({"request_id": "x" * 257}, "request_id must be 1 to 256 bytes"),
+        ({"task": "like"}, "task 'like' is none of buy, click"),
+        ({"value": 0.5}, "value is 0.5"),
+        ({"value": math.nan}, "value is nan"),
+        ({"time_ms": 0}, "time_ms is 0"),
+        ({"time_ms": 1 << 60}, "not milliseconds"),
+    ],
+)
+def test_a_bad_one_is_named(fields: dict[str, Any], said: str) -> None:
+    with pytest.raises(InvalidRequestError, match=f"outcome 1: .*{said}"):
+        parse_outcomes(message(**fields), TASKS)
+
+
+def test_too_many_are_refused() -> None:
+    many = pb.RecordOutcomesRequest(outcomes=[pb.Outcome()] * (MOST_OUTCOMES + 1))
+    with pytest.raises(InvalidRequestError, match="at most 10000"):
+        parse_outcomes(many.SerializeToString(), TASKS)
+
+
+@given(st.binary(max_size=60))
+def test_junk_is_refused_or_empty(payload: bytes) -> None:
+    try:
+        made = parse_outcomes(payload, TASKS)
+    except InvalidRequestError:
+        return
+    assert all(each.task in TASKS for each in made)
