@@ -1,10 +1,12 @@
 """How long a model takes for so many candidates: a distribution, kept current, that is held to its predictions."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from serving.budget.clock import MONOTONIC, Clock
-from serving.budget.line import Line
+from serving.budget.line import Line, Point
 from serving.budget.window import Window
 
 
@@ -44,11 +46,22 @@ class Estimates:
     """The p99 of a seeded model, in parts of the mean that it is above the mean; measurement replaces it."""
     COVERAGE_KEEPS = 0.999
 
-    def __init__(self, candidates: int = 64, service_s: float = 0.002, clock: Clock = MONOTONIC) -> None:
-        """Begin with a guess: a call with so many candidates takes so long."""
+    def __init__(
+        self,
+        candidates: int = 64,
+        service_s: float = 0.002,
+        clock: Clock = MONOTONIC,
+        profile: Mapping[int, float] = MappingProxyType({}),
+    ) -> None:
+        """Begin with a guess: a call with so many candidates takes so long.
+
+        `profile` is what an export measured in process: mean seconds by candidates. With two sizes or more it gives the
+        seed its slope; the level comes from the measured call, which has the way to the backend in it.
+        """
         self._clock = clock
-        self._line = Line(candidates, service_s)
-        self._seed = Line(candidates, service_s)
+        self._profile = profile
+        self._line = Line(*self._points(candidates, service_s))
+        self._seed = Line(*self._points(candidates, service_s))
         self._tail = Window()
         self._seen_s = clock()
         self._covered = self._judged = 0.0
@@ -56,15 +69,17 @@ class Estimates:
 
     def seed(self, candidates: int, service_s: float) -> None:
         """Begin anew from one measured call, such as a canary or an entry of an export's profile."""
-        self._line.reseed(candidates, service_s)
-        self._seed.reseed(candidates, service_s)
+        points = self._points(candidates, service_s)
+        self._line.reseed(*points)
+        self._seed.reseed(*points)
         self._tail.clear()
 
     def lower(self, candidates: int, service_s: float) -> None:
         """Take a call that was quicker than the seed as the new one: the first after a start pays for much else."""
         if service_s < self._seed.at(candidates):
-            self._line.fix(candidates, service_s)
-            self._seed.reseed(candidates, service_s)
+            points = self._points(candidates, service_s)
+            self._line.fix(*points)
+            self._seed.reseed(*points)
 
     def predict(self, candidates: int) -> Estimate:
         """What a call with that many candidates will take."""
@@ -103,6 +118,15 @@ class Estimates:
     def coverage(self) -> float:
         """Share of the latest calls, about a thousand, that took no longer than their predicted p99; 1 before any."""
         return self._covered / self._judged if self._judged else 1.0
+
+    def _points(self, candidates: int, service_s: float) -> tuple[Point, Point]:
+        """Two points of the line through one measured call."""
+        if len(self._profile) < 2:
+            return (0.0, service_s / 2), (float(candidates), service_s)
+        low, high = min(self._profile), max(self._profile)
+        slope = max(self._profile[high] - self._profile[low], 0.0) / (high - low)
+        base_s = max(service_s - slope * candidates, self._profile[low])
+        return (0.0, base_s), (float(high), base_s + slope * high)
 
     @property
     def _current(self) -> Line:

@@ -3,30 +3,33 @@
 import math
 from collections.abc import Sequence
 
+Point = tuple[float, float]
+"""Candidates, and seconds of service."""
+
 
 class Line:
     """Least squares of `slope * x + base` over points that are forgotten exponentially, both never negative.
 
     A point's weight falls by a hundredth with each later point, or by the time constant where points are rare. Two
-    fixed points of weight one, (0, half of the seed) and the seed itself, say what is not known from measurement: the
-    share of the base while every call has the same size.
+    fixed points of weight one, `low` and `high`, say what is not known from measurement: the share of the base while
+    every call has the same size.
     """
 
     PER_POINT = 0.99
     FADE_S = 0.5
 
-    def __init__(self, x: float, y: float) -> None:
+    def __init__(self, low: Point, high: Point) -> None:
         self._seen_s = -math.inf
-        self.reseed(x, y)
+        self.reseed(low, high)
 
-    def reseed(self, x: float, y: float) -> None:
-        """Replace the fixed points, and forget everything else."""
+    def reseed(self, low: Point, high: Point) -> None:
+        """Replace the fixed points, of different x, and forget everything else."""
         self._sums = [0.0] * 5
-        self.fix(x, y)
+        self.fix(low, high)
 
-    def fix(self, x: float, y: float) -> None:
+    def fix(self, low: Point, high: Point) -> None:
         """Replace the fixed points alone."""
-        self._fixed = _terms(0.0, y / 2, _terms(x, y, (0.0,) * 5))
+        self._fixed = _terms(*low, _terms(*high, (0.0,) * 5))
         self._solve()
 
     def add(self, x: float, y: float, now_s: float) -> None:

@@ -116,3 +116,17 @@ def test_no_cost_is_nought(estimates: Estimates) -> None:
         estimates.observe(10, -0.01)
     assert estimates.predict(10).mean_s > 0
     assert estimates.predict(10).p99_s >= estimates.predict(10).mean_s
+
+
+def test_a_profile_gives_the_seed_its_slope_and_the_measured_call_its_level(clock: Any) -> None:
+    estimates = Estimates(clock=clock, profile={1: 0.0002, 100: 0.0005, 2000: 0.0062})
+    estimates.seed(64, 0.0012)
+    slope = 0.006 / 1999
+    assert estimates.predict(64).mean_s == pytest.approx(0.0012)
+    assert estimates.predict(1500).mean_s == pytest.approx(0.0012 + slope * (1500 - 64))
+
+
+def test_a_level_below_the_profile_is_not_believed(clock: Any) -> None:
+    estimates = Estimates(clock=clock, profile={1: 0.0002, 2000: 0.0062})
+    estimates.seed(2000, 0.0001)
+    assert estimates.predict(2000).mean_s >= 0.006
