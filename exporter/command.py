@@ -1,85 +1,88 @@
-"""The command `exfm-export`."""
+"""The command `exfm-export`: publishes students, and looks after what was published."""
 
 import argparse
-import json
+import importlib
 import sys
-import time
 from collections.abc import Sequence
-from pathlib import Path
+from typing import Protocol
 
-from exporter.configure import DEFAULT_BATCHING, Batching
 from exporter.errors import ExportRefusedError
-from exporter.export import Published, export
 
 DESCRIPTION = """\
-Publish a trained student as the next version of its vertical in a Triton model repository.
+Publish trained students as versions of a Triton model repository, and look after them.
 
-The student becomes an ONNX graph with a probability per task. Nothing is published unless the graph's weights are the
-serving student's and no others, and its probabilities are torch's within 1e-5. A version is written aside, synced and
-renamed into place, with a manifest (schema hash, sha256 per file, parity, quality, lineage); then config.pbtxt
-names it.
+  exfm-export CHECKPOINT --repository DIR      publish; the same as `exfm-export publish CHECKPOINT ...`
+  exfm-export COMMAND ...                      one of the commands below, each with its own --help
 """
+COMMANDS = {
+    "publish": "make a student the next version of its vertical",
+    "list": "what is published: versions, quality, latency, signatures",
+    "verify": "whether published versions are whole, unchanged and signed",
+    "diff": "how two versions differ",
+    "rollback": "serve an older version again",
+    "prune": "remove old versions",
+    "lint": "what is wrong with a configuration, and how to mend it",
+    "keygen": "make a signing key; have a repository trust it",
+}
+CHANGING = ("publish", "rollback", "prune")
 EPILOG = """\
-examples:
-  exfm-export runs/feed_click.pt --repository model_repository
-  exfm-export runs/feed_click.pt --repository model_repository --json | jq .version
+a checkpoint whose file is named like a command is published with `exfm-export publish ./list`
 
-exit codes: 0 published; 2 the checkpoint was refused or an argument is wrong; 1 the repository could not be written
+exit codes: 0 done and well; 1 something published is not well, or the repository could not be read or written;
+2 refused, nothing was changed, or an argument is wrong
 """
+
+
+class Command(Protocol):
+    """A module of `exporter.commands`."""
+
+    def parser(self) -> argparse.ArgumentParser:
+        """Its arguments and its help."""
+        ...
+
+    def run(self, options: argparse.Namespace) -> int:
+        """Do it; the exit code. `ExportRefusedError` and `OSError` become one line and 2 or 1."""
+        ...
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code."""
-    options = _parser().parse_args(argv)
-    batching = Batching(options.max_batch, options.max_queue, options.instances)
-    started_s = time.monotonic()
-
-    def report(step: str) -> None:
-        sys.stderr.write(f"[{time.monotonic() - started_s:5.1f} s] {step}\n")
-
+    words = list(sys.argv[1:] if argv is None else argv)
+    if not words or words[0] in ("-h", "--help"):
+        _overview().parse_args(words)
+    name = words.pop(0) if words[0] in COMMANDS else "publish"
+    # Only publishing needs torch, which takes seconds to import.
+    command: Command = importlib.import_module(f"exporter.commands.{name}")
+    options = command.parser().parse_args(words)
     try:
-        published = export(options.checkpoint, options.repository, batching, report)
+        return command.run(options)
     except ExportRefusedError as error:
-        sys.stderr.write(f"exfm-export: {str(error).splitlines()[0]}\n")
-        return 2
+        return _say(f"exfm-export: {_first_line(error)}", 2)
     except OSError as error:
-        sys.stderr.write(f"exfm-export: {options.repository}: {error}\n")
-        return 1
-    sys.stdout.write(json.dumps(published.to_dict()) + "\n" if options.json else _describe(published))
-    return 0
+        advice = "; exfm-export list says what is served" if name in CHANGING else ""
+        return _say(f"exfm-export: {options.repository}: {_first_line(error)}{advice}", 1)
 
 
-def _parser() -> argparse.ArgumentParser:
+def _say(text: str, code: int) -> int:
+    sys.stderr.write(f"{text}\n")
+    return code
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def _overview() -> argparse.ArgumentParser:
+    commands = "\n".join(f"  {name:<9} {text}" for name, text in COMMANDS.items())
     parser = argparse.ArgumentParser(
-        prog="exfm-export", description=DESCRIPTION, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="exfm-export",
+        usage="exfm-export CHECKPOINT [--repository DIR] ... | exfm-export COMMAND ...",
+        description=f"{DESCRIPTION}\ncommands:\n{commands}",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="a student's checkpoint, from exfm-train")
-    parser.add_argument("--repository", type=Path, default=Path("model_repository"), help="default: %(default)s")
-    parser.add_argument("--json", action="store_true", help="print what was published as one JSON object")
-    group = parser.add_argument_group("how Triton batches requests")
-    usual = DEFAULT_BATCHING
-    group.add_argument("--max-batch", type=_count, default=usual.max_requests, help="requests in one run (%(default)s)")
-    group.add_argument("--max-queue", type=_count, default=usual.max_queue, help="requests that wait (%(default)s)")
-    group.add_argument(
-        "--instances",
-        type=_count,
-        default=usual.instances,
-        help="processes; with one or two a request now and then waits half a second (%(default)s)",
-    )
+    parser.add_argument("words", nargs="+", metavar="COMMAND | CHECKPOINT", help="and its own arguments")
     return parser
-
-
-def _count(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, got {value}")
-    return value
-
-
-def _describe(published: Published) -> str:
-    figures = f"{published.parameters:,} weights, parity {published.parity_max_abs:.1e}"
-    head = f"published {published.vertical} version {published.version}: {published.path}"
-    return f"{head}\n  {figures}, schema {published.schema_hash[:12]}\n"
 
 
 if __name__ == "__main__":

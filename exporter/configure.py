@@ -1,17 +1,25 @@
 """The model's Triton configuration, as Triton's own protobuf message."""
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
 from exfm.features.schema import Schema
 from exfm.features.signature import PROBABILITY, UNKNOWN, BlockKind, tensors_of
-from exporter.durable import write_durably
+from exporter.profile import Latency
 
 SCHEMA_HASH = "schema_hash"
+ENGINE = "engine"
+PRIORITIES = 3
+"""One level for each of `serving.admission.priority.Priority`; Triton counts from 1, its default, which goes first."""
+UNMEASURED_QUEUE = 128
+WARM_UPS = 3
+"""Runs per bucket and instance before the version is ready."""
+_TYPICAL = 100
+"""Candidates of the request by which the queue is sized: a small one, for the queue counts requests."""
 _TYPES: dict[BlockKind, int] = {"ids": model_config_pb2.TYPE_INT64, "numbers": model_config_pb2.TYPE_FP32}
 
 
@@ -21,7 +29,7 @@ class Batching:
 
     Attributes:
         max_requests: the most requests in one run of the graph.
-        max_queue: the most requests that wait; more are refused at once.
+        max_queue: the most requests that wait; more are refused at once. None: as many as fit into the budget.
         instances: copies of the model, each a process with one thread and the weights in its own memory.
 
     With a queue timeout Triton can miss a request that arrives just as its last busy instance ends another one: its
@@ -32,18 +40,32 @@ class Batching:
     """
 
     max_requests: int = 8
-    max_queue: int = 128
+    max_queue: int | None = None
     instances: int = 3
 
 
 DEFAULT_BATCHING = Batching()
 
 
-def model_config(schema: Schema, version: int, batching: Batching) -> Any:
+def model_config(
+    schema: Schema,
+    version: int,
+    batching: Batching,
+    *,
+    engine: str = "",
+    profile: Mapping[int, Latency] | None = None,
+) -> Any:
     """The `ModelConfig` message of the one vertical that `schema` holds, pinned to `version`.
 
     The queue's default timeout is the vertical's whole budget: Triton takes a request's own, shorter timeout only if
     the default is not zero.
+
+    Args:
+        schema: the vertical's own.
+        version: the one to serve.
+        batching: how requests become batches.
+        engine: what runs the version, for people to read.
+        profile: its latency by number of candidates; gives the queue's size and the warm-ups.
     """
     (vertical,) = schema.verticals
     config = model_config_pb2.ModelConfig(name=vertical.name, backend="python", max_batch_size=batching.max_requests)
@@ -55,15 +77,37 @@ def model_config(schema: Schema, version: int, batching: Batching) -> Any:
     config.output.add(name=PROBABILITY, data_type=model_config_pb2.TYPE_FP32, dims=[-1, len(schema.tasks)])
     config.output.add(name=UNKNOWN, data_type=model_config_pb2.TYPE_INT32, dims=[1])
     config.instance_group.add(count=batching.instances, kind=model_config_pb2.ModelInstanceGroup.KIND_CPU)
-    policy = config.dynamic_batching.default_queue_policy
-    policy.timeout_action = model_config_pb2.ModelQueuePolicy.REJECT
-    policy.default_timeout_microseconds = round(vertical.budget_ms * 1000)
-    policy.allow_timeout_override = True
-    policy.max_queue_size = batching.max_queue
+    _set_queue(config.dynamic_batching, vertical.budget_ms, batching, profile or {})
+    for size in profile or {}:
+        add_warm_up(config, size, batch_size=1)
     config.parameters[SCHEMA_HASH].string_value = schema.digest
+    if engine:
+        config.parameters[ENGINE].string_value = engine
     return config
 
 
-def write_config(path: Path, config: Any) -> None:
-    """Put the configuration in place at once: a reader sees the old file or the new one."""
-    write_durably(path, text_format.MessageToString(config).encode())
+def queue_size(budget_ms: float, instances: int, profile: Mapping[int, Latency]) -> int:
+    """How many small requests all instances together can answer within the budget; what waits behind them is lost."""
+    if not profile:
+        return UNMEASURED_QUEUE
+    typical = profile[min(profile, key=lambda size: abs(size - _TYPICAL))]
+    return max(1, math.ceil(budget_ms / typical.mean_ms) * instances)
+
+
+def _set_queue(batcher: Any, budget_ms: float, batching: Batching, profile: Mapping[int, Latency]) -> None:
+    batcher.priority_levels, batcher.default_priority_level = PRIORITIES, 1
+    policy = batcher.default_queue_policy
+    policy.timeout_action = model_config_pb2.ModelQueuePolicy.REJECT
+    policy.default_timeout_microseconds = round(budget_ms * 1000)
+    policy.allow_timeout_override = True
+    policy.max_queue_size = batching.max_queue or queue_size(budget_ms, batching.instances, profile)
+
+
+def add_warm_up(config: Any, candidates: int, *, batch_size: int) -> None:
+    """Let every instance run a request of that many candidates, all zeros, before the version is ready."""
+    sample = config.model_warmup.add(name=f"{candidates} candidates", batch_size=batch_size, count=WARM_UPS)
+    for tensor in config.input:
+        dims = [candidates if dim < 0 else dim for dim in tensor.dims]
+        sample.inputs[tensor.name].data_type = tensor.data_type
+        sample.inputs[tensor.name].dims.extend(dims)
+        sample.inputs[tensor.name].zero_data = True

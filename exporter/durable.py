@@ -6,16 +6,28 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+ASIDE = ".aside-"
+"""How the name of a file begins that was written and not yet put in place; one that nobody is writing is rubbish."""
+
 
 def write_durably(path: Path, content: bytes) -> None:
     """Replace `path` by `content` at once, synced with its folder."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    with aside.open("wb") as handle:
-        handle.write(content)
-        handle.flush()
-        os.fsync(handle.fileno())
-    aside.replace(path)
+    write_aside(path, content).replace(path)
     sync(path.parent)
+
+
+def write_aside(path: Path, content: bytes) -> Path:
+    """Write and sync what shall become `path` beside it; gone again if that fails."""
+    aside = path.with_name(f"{ASIDE}{path.name}")
+    try:
+        with aside.open("wb") as handle:
+            handle.write(content)
+            handle.flush()
+            os.fsync(handle.fileno())
+    except BaseException:
+        aside.unlink(missing_ok=True)
+        raise
+    return aside
 
 
 def sync(path: Path) -> None:
@@ -43,3 +55,14 @@ def locked(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(handle)
+
+
+def try_lock(folder: Path) -> int | None:
+    """The folder's lock as an open file, which `os.close` gives back; None if a living process holds it."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(handle)
+        return None
+    return handle

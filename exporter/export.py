@@ -1,7 +1,7 @@
-"""Export one student: load, refuse or convert, prove, package, publish."""
+"""Export one student: load, convert, profile, verify, configure, package, publish."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -10,36 +10,41 @@ import numpy as np
 
 from exfm.features.signature import DTYPES, PROBABILITY, tensors_of
 from exfm.models.checkpoint import Checkpoint, CheckpointError, load_checkpoint
-from exporter.configure import DEFAULT_BATCHING, Batching
+from exporter.compare import Comparison
+from exporter.configure import model_config
+from exporter.destination import Destination
+from exporter.engines.table import choose_engine
+from exporter.engines.trial import EngineChoice
 from exporter.errors import ExportRefusedError
-from exporter.golden import encode_request
-from exporter.package import publish, staging, write_parts
-from exporter.trace import ServedStudent, write_graph
-from exporter.verify import (
-    PARITY_BOUND,
-    check_checkpoint,
-    check_parity,
-    check_weights,
-    random_batch,
-    torch_probability,
-)
-
-FORMAT = 1
-PARITY_SIZES = ([1], [3, 1, 64, 17, 200])
-"""Candidates per request of the random batches that parity is held on, besides the golden request."""
+from exporter.integrity import FORMAT
+from exporter.itinerary import Itinerary, Step
+from exporter.lint.check import lint_config
+from exporter.lint.facts import Facts, this_host
+from exporter.options import DEFAULT_OPTIONS, ExportOptions
+from exporter.package import write_parts
+from exporter.proof import prove
+from exporter.publish import Publication, publish
+from exporter.staging import staging
+from exporter.trace import ServedStudent
+from exporter.verify import check_checkpoint
 
 
 @dataclass(frozen=True)
 class Published:
-    """A version that now lies in the repository.
+    """A version that now lies in the repository and is named by its config.pbtxt.
 
     Attributes:
         vertical: also the model's name in Triton.
         version: its number.
         path: its folder.
         schema_hash: the schema's digest, as config.pbtxt has it.
-        parameters: numbers in the graph's weights.
+        parameters: numbers in the student's weights.
         parity_max_abs: largest difference to torch over the parity batches, absolute.
+        engine: what runs it.
+        signed_by: id of the key that vouches for it; None if it is unsigned.
+        comparison: how it compares with the version that was served before.
+        warnings: what whoever published it must know.
+        steps: what was done, with the time that each step took.
     """
 
     vertical: str
@@ -48,16 +53,23 @@ class Published:
     schema_hash: str
     parameters: int
     parity_max_abs: float
+    engine: str
+    signed_by: str | None
+    comparison: Comparison
+    warnings: Sequence[str]
+    steps: Sequence[Step]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        return {**asdict(self), "path": str(self.path)}
+        steps, comparison = [step.to_dict() for step in self.steps], self.comparison.to_dict()
+        warnings = list(self.warnings)
+        return {**vars(self), "path": str(self.path), "comparison": comparison, "warnings": warnings, "steps": steps}
 
 
 def export(
     checkpoint_path: Path,
     repository: Path,
-    batching: Batching = DEFAULT_BATCHING,
+    options: ExportOptions = DEFAULT_OPTIONS,
     report: Callable[[str], None] = lambda _: None,
 ) -> Published:
     """Publish the student of `checkpoint_path` as the next version of its vertical in `repository`.
@@ -65,30 +77,49 @@ def export(
     Args:
         checkpoint_path: what training wrote.
         repository: Triton's model repository; made if it is missing.
-        batching: how Triton forms batches of requests.
-        report: gets a short text at each step.
+        options: engines, batching, keys and bounds.
+        report: gets a line at each step.
 
     Raises:
         ExportRefusedError: the checkpoint must not be served; nothing was published.
         OSError: the repository cannot be written; nothing was published.
     """
-    report("loading the checkpoint")
+    itinerary = Itinerary(report)
+    itinerary.begin("load", str(checkpoint_path))
     checkpoint = _load(checkpoint_path)
     served = _build(checkpoint)
-    schema = checkpoint.schema
+    destination = Destination.open(repository, options)
+    comparison = destination.compare(checkpoint)
+    warnings = destination.warnings(comparison)
+    for warning in warnings:
+        itinerary.say(warning)
     with staging(repository) as folder:
-        report("converting to ONNX")
-        graph = write_graph(served, schema, folder / "model.onnx")
-        report("proving weights and parity")
-        parameters = check_weights(graph, served)
-        golden = encode_request(schema, checkpoint.golden)
-        batches = [golden, *(random_batch(schema, sizes) for sizes in PARITY_SIZES)]
-        parity = check_parity(folder / "model.onnx", served, batches)
-        report("publishing")
-        answer = {PROBABILITY: torch_probability(served, golden)}
-        write_parts(folder, schema, {"prior": vars(checkpoint.prior), "golden": {**checkpoint.golden, **answer}})
-        path = publish(folder, repository, schema, _manifest(checkpoint, parameters, parity), batching)
-    return Published(checkpoint.vertical, int(path.name), path, schema.digest, parameters, parity)
+        choice = _choose(checkpoint, served, folder, options, itinerary)
+        itinerary.begin("verify", f"{choice.engine}, as the server will run it")
+        answer = prove(folder, checkpoint, served, choice.bound)
+        manifest = _manifest(checkpoint, comparison, choice, served)
+        itinerary.begin("configure", "config.pbtxt")
+        config = _configure(checkpoint, choice, options, manifest, itinerary)
+        itinerary.begin("package", "schema, prior, golden request, runner")
+        golden = {**checkpoint.golden, PROBABILITY: answer}
+        write_parts(folder, checkpoint.schema, {"prior": vars(checkpoint.prior), "golden": golden})
+        itinerary.begin("publish", f"into {repository}")
+        publication = Publication(checkpoint.vertical, manifest, config, destination.signer, destination.trusted)
+        path = publish(folder, repository, publication, lambda _: destination.compare_again(checkpoint, comparison))
+        itinerary.end()
+    return Published(
+        vertical=checkpoint.vertical,
+        version=int(path.name),
+        path=path,
+        schema_hash=checkpoint.schema.digest,
+        parameters=int(manifest["parameters"]),
+        parity_max_abs=choice.parity,
+        engine=choice.engine,
+        signed_by=destination.signer.key_id if destination.signer else None,
+        comparison=comparison,
+        warnings=warnings,
+        steps=itinerary.done,
+    )
 
 
 def _load(path: Path) -> Checkpoint:
@@ -109,7 +140,43 @@ def _build(checkpoint: Checkpoint) -> ServedStudent:
         raise ExportRefusedError(str(error)) from error
 
 
-def _manifest(checkpoint: Checkpoint, parameters: int, parity: float) -> Mapping[str, Any]:
+def _choose(
+    checkpoint: Checkpoint, served: ServedStudent, folder: Path, options: ExportOptions, itinerary: Itinerary
+) -> EngineChoice:
+    def follow(text: str) -> None:
+        if text.startswith("timing"):
+            itinerary.begin("profile", text)
+        else:
+            itinerary.say(text)
+
+    itinerary.begin("convert", ", ".join(options.engines))
+    choice = choose_engine(checkpoint, served, folder, engines=options.engines, buckets=options.buckets, report=follow)
+    for trial in choice.trials:
+        itinerary.say(f"{trial.engine}: {'accepted' if trial.accepted else trial.reason}")
+    return choice
+
+
+def _configure(
+    checkpoint: Checkpoint,
+    choice: EngineChoice,
+    options: ExportOptions,
+    manifest: Mapping[str, Any],
+    itinerary: Itinerary,
+) -> Any:
+    """The configuration, held to the linter's own rules."""
+    batching, profile = options.batching, choice.chosen.profile
+    config = model_config(checkpoint.schema, 1, batching, engine=choice.engine, profile=profile)
+    for finding in lint_config(config, Facts(checkpoint.vertical, this_host(), manifest)):
+        if finding.severity == "error":
+            raise ExportRefusedError(f"config.pbtxt: {finding.what}: {finding.effect}")
+        if finding.severity == "warning":
+            itinerary.say(f"config.pbtxt: {finding.what}: {finding.effect}")
+    return config
+
+
+def _manifest(
+    checkpoint: Checkpoint, comparison: Comparison, choice: EngineChoice, served: ServedStudent
+) -> Mapping[str, Any]:
     """All of the manifest but the version and the files' hashes."""
     (vertical,) = checkpoint.schema.verticals
     tensors = tensors_of(checkpoint.schema)
@@ -121,9 +188,9 @@ def _manifest(checkpoint: Checkpoint, parameters: int, parity: float) -> Mapping
         "budget_ms": vertical.budget_ms,
         "max_candidates": vertical.max_candidates,
         "tensors": [{"name": t.name, "dtype": np.dtype(DTYPES[t.kind]).name, "width": t.width} for t in tensors],
-        "parameters": parameters,
-        "parity": {"max_abs": parity, "bound": PARITY_BOUND},
+        "parameters": sum(weight.numel() for weight in served.state_dict().values()),
+        **choice.to_dict(),
         "quality": checkpoint.quality,
-        "lineage": checkpoint.lineage,
+        "lineage": {**checkpoint.lineage, "compared_with": comparison.to_dict()},
         "created_utc": datetime.now(UTC).isoformat(timespec="seconds"),
     }

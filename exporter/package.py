@@ -1,11 +1,8 @@
-"""A version folder: written aside, synced, renamed into place; immutable from then on."""
+"""What a version folder holds beside the engine's own files, up to the manifest that seals it."""
 
-import hashlib
 import json
 import shutil
-import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,26 +13,19 @@ import exfm
 import exfm.features
 import exporter.runner
 from exfm.features.schema import Schema
-from exporter.configure import Batching, model_config, write_config
-from exporter.durable import locked, sync, sync_tree, write_durably
+from exporter.durable import sync_tree
+from exporter.home import MANIFEST, OWN_CONFIG, SIGNATURE
+from exporter.integrity import hashes_of
+from exporter.signing import Signer
 
-MANIFEST = "manifest.json"
-
-
-@contextmanager
-def staging(repository: Path) -> Iterator[Path]:
-    """A folder to write a version in, on the repository's own file system; gone afterwards if it was not published."""
-    repository.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=".staging-", dir=repository))
-    try:
-        folder.chmod(0o755)
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+RUNNER = "model.py"
+"""What Triton's Python backend runs; the engine brings the modules that it imports."""
+NO_BYTECODE = "__pycache__"
+"""A plain file of this name keeps Python from writing bytecode there, which it would later run unchecked."""
 
 
 def write_parts(folder: Path, schema: Schema, arrays: Mapping[str, Mapping[str, NDArray[Any]]]) -> None:
-    """Put everything but the graph and the manifest into a staged version.
+    """Put everything but the engine's files, the configuration and the manifest into a staged version, after them.
 
     Args:
         folder: the staged version.
@@ -46,49 +36,35 @@ def write_parts(folder: Path, schema: Schema, arrays: Mapping[str, Mapping[str, 
     for stem, content in arrays.items():
         named: dict[str, Any] = dict(content)
         np.savez(folder / f"{stem}.npz", **named)
-    shutil.copyfile(_folder_of(exporter.runner) / "model.py", folder / "model.py")
+    shutil.copyfile(_folder_of(exporter.runner) / RUNNER, folder / RUNNER)
     shutil.copytree(_folder_of(exfm.features), folder / "exfm" / "features", ignore=shutil.ignore_patterns("__*__"))
     for package in (exfm, exfm.features):
         place = folder.joinpath(*package.__name__.split("."))
         shutil.copyfile(_folder_of(package) / "__init__.py", place / "__init__.py")
+    for place in {path.parent for path in folder.rglob("*.py")}:
+        (place / NO_BYTECODE).write_text("Keeps unlisted bytecode out of this version.\n", encoding="utf-8")
 
 
-def publish(staged: Path, repository: Path, schema: Schema, manifest: Mapping[str, Any], batching: Batching) -> Path:
-    """Give a staged version the next number and put it in place, then point config.pbtxt at it.
+def seal(staged: Path, version: int, config: bytes, manifest: Mapping[str, Any], signer: Signer | None) -> None:
+    """Complete a staged version: its configuration, the manifest with every file's sha256, the signature; then sync.
 
-    A crash at any moment leaves the repository with the old configuration, which names the old version, or the new one.
-
-    Returns:
-        The version's folder.
+    Args:
+        staged: the folder, all else in it.
+        version: the number that it will have.
+        config: what config.pbtxt will be while this version is served.
+        manifest: all of it but the number and the files.
+        signer: signs the manifest's bytes; None leaves the version unsigned.
     """
-    home = repository / schema.verticals[0].name
-    home.mkdir(exist_ok=True)
-    with locked(repository):
-        version = max(versions_in(home), default=0) + 1
-        whole = {**manifest, "version": version, "files": hashes_of(staged)}
-        write_durably(staged / MANIFEST, json.dumps(whole, indent=1, sort_keys=True).encode())
-        sync_tree(staged)
-        place = staged.rename(home / str(version))
-        sync(home)
-        write_config(home / "config.pbtxt", model_config(schema, version, batching))
-        sync(repository)
-    return place
-
-
-def versions_in(home: Path) -> list[int]:
-    """Numbers of the versions that a model's folder holds, ascending."""
-    return sorted(int(entry.name) for entry in home.iterdir() if entry.name.isdecimal() and entry.is_dir())
-
-
-def hashes_of(folder: Path) -> dict[str, str]:
-    """sha256 in hex of each file under `folder` but the manifest, by its path within it."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != MANIFEST)
-    return {str(path.relative_to(folder)): _sha256(path) for path in files}
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
+    (staged / OWN_CONFIG).write_bytes(config)
+    whole = {**manifest, "version": version, "files": hashes_of(staged)}
+    content = json.dumps(whole, indent=1, sort_keys=True).encode()
+    (staged / MANIFEST).write_bytes(content)
+    if signer is not None:
+        (staged / SIGNATURE).write_bytes(signer.sign(content))
+    for path in staged.rglob("*"):
+        if path.is_file():
+            path.chmod(0o444)
+    sync_tree(staged)
 
 
 def _folder_of(package: Any) -> Path:

@@ -34,7 +34,7 @@ def write_graph(served: ServedStudent, schema: Schema, path: Path) -> onnx.Model
     """Convert and write `path`; returns the graph with its weights, checked for form."""
     requests = torch.export.Dim("requests", min=1)
     candidates = torch.export.Dim("candidates", min=1)
-    with _quiet():
+    with quiet():
         program = torch.onnx.export(
             served.eval(),
             _example(schema),
@@ -60,7 +60,7 @@ def _example(schema: Schema) -> tuple[Tensor, Tensor, Tensor]:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keep the converter's remarks on itself and on absent optional packages off the user's screen."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level

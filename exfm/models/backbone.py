@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from exfm.models.dcn import LowRankCross
 from exfm.models.dense import TokenMix, mlp
 from exfm.models.wukong import wukong
 
@@ -47,6 +48,14 @@ class Backbone(nn.Module):
 
     def candidate(self, embeddings: Tensor, state: tuple[Tensor, ...]) -> Tensor:
         raise NotImplementedError
+
+    def of_one_request(self, embeddings: Tensor, state: tuple[Tensor, ...]) -> Tensor:
+        """The same as `candidate` where all candidates belong to one request: `state` with B = 1, not gathered.
+
+        For serving; a backbone whose request part can be merged into its weights does so here.
+        """
+        candidates = embeddings.shape[0]  # len() would fix the number of them in an exported graph
+        return self.candidate(embeddings, tuple(part.expand(candidates, *part.shape[1:]) for part in state))
 
 
 class RequestTokens(nn.Module):
@@ -91,6 +100,19 @@ class DotBackbone(Backbone):
         first = functional.relu(from_request + self.from_ad(embeddings.flatten(1)) + self.from_dots(dots))
         return functional.relu(self.middle(first))
 
+    def of_one_request(self, embeddings: Tensor, state: tuple[Tensor, ...]) -> Tensor:
+        """See `Backbone.of_one_request`.
+
+        One request's tokens are constants, so the dot products are linear in the ad's embeddings: their layer adds to
+        `from_ad`'s weight, and what is left per candidate is a single matrix product.
+        """
+        tokens, from_request = state
+        hidden, (features, dimension) = len(self.from_ad.weight), embeddings.shape[1:]
+        of_dots = torch.matmul(self.from_dots.weight.view(hidden * features, self.tokens.count), tokens[0])
+        weight = self.from_ad.weight + of_dots.view(hidden, features * dimension)
+        first = functional.relu(torch.matmul(embeddings.flatten(1), weight.t()) + from_request)
+        return functional.relu(self.middle(first))
+
 
 class WukongBackbone(Backbone):
     """A small Wukong over the request's tokens and the ad's features; heavier per candidate than `DotBackbone`."""
@@ -128,7 +150,34 @@ class WukongBackbone(Backbone):
         return functional.relu(self.middle(tokens.flatten(1)))
 
 
-BACKBONES: dict[str, Callable[..., Backbone]] = {"dot": DotBackbone, "wukong": WukongBackbone}
+class DcnBackbone(Backbone):
+    """DCN V2, stacked: low-rank cross layers, then an MLP, over the request's and the ad's embeddings side by side.
+
+    The baseline that users know. Nothing of the request is computed before it is repeated for each candidate.
+    """
+
+    def __init__(self, shape: Shape, *, layers: int = 2, rank: int = 64, hidden: int = 256, width: int = 128) -> None:
+        super().__init__()
+        self.width = width
+        inputs = (shape.request + shape.candidate) * shape.dimension
+        self.crosses = nn.ModuleList(LowRankCross(inputs, rank) for _ in range(layers))
+        self.deep = mlp(inputs, hidden, width)
+
+    def request(self, embeddings: Tensor) -> tuple[Tensor, ...]:
+        return (embeddings.flatten(1),)
+
+    def candidate(self, embeddings: Tensor, state: tuple[Tensor, ...]) -> Tensor:
+        value = first = torch.cat([state[0], embeddings.flatten(1)], 1)
+        for cross in self.crosses:
+            value = cross(first, value)
+        return functional.relu(self.deep(value))
+
+
+BACKBONES: dict[str, Callable[..., Backbone]] = {
+    "dcn": DcnBackbone,
+    "dot": DotBackbone,
+    "wukong": WukongBackbone,
+}
 
 
 def make_backbone(name: str, shape: Shape, options: Mapping[str, Any]) -> Backbone:

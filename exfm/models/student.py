@@ -51,6 +51,14 @@ class Student(nn.Module):
         logits: Tensor = self.head(hidden) + first_order
         return logits
 
+    def score_one_request(self, request: Tensor, candidate: Tensor) -> Tensor:
+        """`score` for the candidates of one request: rows [1, ., d + T] and [M, ., d + T] -> logits [M, T]."""
+        request_embeddings, request_first = self.table.split(request)
+        embeddings, first = self.table.split(candidate)
+        hidden = self.backbone.of_one_request(embeddings, self.backbone.request(request_embeddings))
+        logits: Tensor = self.head(hidden) + (first + request_first)
+        return logits
+
     def represent(self, request: Tensor, candidate: Tensor, owner: Tensor) -> tuple[Tensor, Tensor]:
         """The backbone's output [M, width], which heads read, and the first-order part of the logits [M, T]."""
         request_embeddings, request_first = self.table.split(request)

@@ -1,54 +1,30 @@
-"""What Triton's Python backend runs for one published version: encode, score with ONNX Runtime, split.
+"""What Triton's Python backend runs for one published version.
 
-Lies in the version folder beside the graph, the schema and the encoding's own copy, and needs only numpy below 2 and
-ONNX Runtime. Several requests become one run without padding: their candidates are joined, and `owner` says whose each
-is. The request side is encoded once per request, the candidate side once per candidate.
+Lies in the version folder beside the engine's files, the schema and copies of the encoding and of this package, and
+needs only numpy below 2 and what the engine needs.
 """
 
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 import triton_python_backend_utils as pb_utils
-from numpy.typing import NDArray
 
-# The encoding beside this file goes before any other that the server's working directory may offer.
+# What lies beside this file goes before any other that the server's working directory may offer.
 sys.path.insert(0, str(Path(__file__).parent))
 
 import exfm.features
-from exfm.features.encoding import MISSING, Encoder
-from exfm.features.schema import SIDES, Schema, Side
-from exfm.features.signature import DTYPES, PROBABILITY, UNKNOWN, Tensor, blocks_of, tensors_of
-
-GOLDEN_BOUND = 1e-4
-"""How far a probability of the golden batch may be off at load, absolute."""
+import exporter.runner
+from exfm.features.schema import Schema
+from exfm.features.signature import PROBABILITY, UNKNOWN, tensors_of
+from exporter.runner.scorer import BadRequestError, Inputs, NotServableError, Scorer, Scores
 
 ASK_FROM_CANDIDATES = 256
 """From this size on a request is asked whether it was cancelled: the question takes Triton 0.1 ms, about as long as
 scoring 60 candidates, and Triton has itself dropped what was cancelled while it waited in the queue."""
-
-Inputs = dict[str, NDArray[Any]]
-
-
-class NotServableError(RuntimeError):
-    """This version must not be loaded here; the message says why."""
-
-
-class BadRequestError(ValueError):
-    """One request of a batch cannot be scored; the message names the tensor."""
-
-
-@dataclass(frozen=True)
-class Scores:
-    """One request's answer: probability float32 [N, T], and how many category values stood in no vocabulary."""
-
-    probability: NDArray[np.float32]
-    unknown: int
 
 
 def check_numpy(version: str) -> None:
@@ -63,118 +39,11 @@ def check_schema(schema: Schema, expected: str) -> None:
         raise NotServableError(f"schema.json has digest {schema.digest}, config.pbtxt says schema_hash {expected!r}")
 
 
-class Scorer:
-    """Scores batches of requests; independent of Triton."""
-
-    def __init__(self, folder: Path, schema: Schema) -> None:
-        """Load the graph of the version in `folder`."""
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        model = str(folder / "model.onnx")
-        self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-        self._names = {entry.name for entry in self._session.get_inputs()}
-        self._tensors = tensors_of(schema)
-        self._sides: dict[Side, _SideEncoder] = {side: _SideEncoder(schema, side) for side in SIDES}
-
-    def check(self, inputs: Inputs) -> Inputs:
-        """One request's tensors as Triton hands them over, without their batch dimension of 1.
-
-        Raises:
-            BadRequestError: a tensor has the wrong type or shape, or the candidate tensors differ in length.
-        """
-        rows: dict[str, int] = {}
-        for tensor in self._tensors:
-            value, group = inputs[tensor.name], tensor.name.partition("_")[0]
-            if value.dtype != DTYPES[tensor.kind] or value.shape[-1] != tensor.width or value.shape[0] != 1:
-                raise BadRequestError(f"{tensor.name}: {_describe(value)}, expected {_expected(tensor)}")
-            if group == "candidate":
-                inputs[tensor.name] = value = value[0]
-            if value.ndim != 2 or rows.setdefault(group, len(value)) != len(value):
-                raise BadRequestError(f"{tensor.name}: {_describe(value)} does not fit the other tensors")
-        return inputs
-
-    def score(self, requests: Sequence[Inputs]) -> list[Scores]:
-        """Score checked requests in one run of the graph, each as if it were alone."""
-        joined = {t.name: _join([request[t.name] for request in requests]) for t in self._tensors}
-        counts = [len(request[self._tensors[-1].name]) for request in requests]
-        ends = np.cumsum(counts)
-        blocks = self._split_blocks(joined, len(requests), int(ends[-1]))
-        encoded = {side: encoder.encode(*blocks[side]) for side, encoder in self._sides.items()}
-        feed = {
-            "request_rows": np.concatenate((encoded["user"], encoded["context"]), axis=1),
-            "candidate_rows": encoded["ad"],
-            "owner": np.repeat(np.arange(len(requests)), counts),
-        }
-        (probability,) = self._session.run(None, {name: feed[name] for name in self._names})
-        unknown = self._count_unknown(blocks, encoded, ends)
-        parts = np.split(probability, ends[:-1])
-        return [Scores(part, int(count)) for part, count in zip(parts, unknown, strict=True)]
-
-    def warm_up(self, golden: Mapping[str, NDArray[Any]], sizes: Sequence[int]) -> None:
-        """Score the golden request at its own size, hold it to its known answer, then run it at other sizes.
-
-        Raises:
-            NotServableError: the scores are not what the export computed.
-        """
-        request = {tensor.name: golden[tensor.name] for tensor in self._tensors}
-        off = np.abs(self.score([request])[0].probability - golden[PROBABILITY]).max()
-        if not off <= GOLDEN_BOUND:
-            raise NotServableError(f"golden.npz: probabilities are off by {off:.3g}, the bound is {GOLDEN_BOUND}")
-        for size in sizes:
-            shaped = {n: np.resize(v, (size, v.shape[1])) if n.startswith("c") else v for n, v in request.items()}
-            self.score([shaped])
-
-    def _split_blocks(self, joined: Inputs, requests: int, candidates: int) -> dict[Side, list[NDArray[Any]]]:
-        """Per side its [ids, numbers] blocks, cut out of the joined tensors; an absent one has width 0."""
-        blocks: dict[Side, list[NDArray[Any]]] = {
-            side: [np.empty((candidates if side == "ad" else requests, 0), dtype) for dtype in DTYPES.values()]
-            for side in self._sides
-        }
-        for tensor in self._tensors:
-            start = 0
-            for block in tensor.blocks:
-                place = list(DTYPES).index(block.kind)
-                blocks[block.side][place] = joined[tensor.name][:, start : start + block.width]
-                start += block.width
-        return blocks
-
-    def _count_unknown(
-        self, blocks: dict[Side, list[NDArray[Any]]], encoded: dict[Side, NDArray[np.int64]], ends: NDArray[np.int64]
-    ) -> NDArray[np.int64]:
-        """Unknown category values per request, int64 [B]."""
-        counts = np.zeros(len(ends), np.int64)
-        for side, encoder in self._sides.items():
-            if encoder.unknown:
-                rows = encoder.unknown_per_row(blocks[side][0], encoded[side])
-                summed = np.concatenate(([0], np.cumsum(rows)))[ends] if side == "ad" else np.cumsum(rows)
-                counts += np.diff(summed, prepend=0)
-        return counts
-
-
-class _SideEncoder:
-    """Encodes one side; `unknown` is the count over all rows of the last call."""
-
-    def __init__(self, schema: Schema, side: Side) -> None:
-        self._encoder = Encoder(schema)
-        self._side = side
-        ids, numbers = blocks_of(schema, side)
-        self._is_category = np.array([feature.kind == "category" for feature in ids.features], bool)
-        absent = np.full((1, ids.width), MISSING, np.int64)
-        zeros = np.zeros((1, numbers.width), np.float32)
-        self._absent_rows = self._encoder.encode(side, absent, zeros).rows[:, : ids.width]
-        self.unknown = 0
-
-    def encode(self, ids: NDArray[np.int64], numbers: NDArray[np.float32]) -> NDArray[np.int64]:
-        encoded = self._encoder.encode(self._side, ids, numbers)
-        self.unknown = encoded.unknown
-        return encoded.rows
-
-    def unknown_per_row(self, ids: NDArray[np.int64], rows: NDArray[np.int64]) -> NDArray[np.int64]:
-        """int64 [N]: values that were given but share the row of a missing one, in category columns."""
-        strange = (rows[:, : ids.shape[1]] == self._absent_rows) & (ids != MISSING) & self._is_category
-        counts: NDArray[np.int64] = strange.sum(axis=1)
-        return counts
+def check_origin(folder: Path) -> None:
+    """Refuse an encoding or a runner that is not the version's own."""
+    for package in (exfm.features, exporter.runner):
+        if folder.resolve() not in Path(package.__path__[0]).resolve().parents:
+            raise NotServableError(f"the {package.__name__} in use lies in {package.__path__[0]}, not in {folder}")
 
 
 class TritonPythonModel:
@@ -184,15 +53,14 @@ class TritonPythonModel:
         """Load and prove the version; raises `NotServableError` where it must not serve."""
         check_numpy(np.__version__)
         folder = Path(args["model_repository"]) / args["model_version"]
-        if folder.resolve() not in Path(exfm.features.__file__).resolve().parents:
-            raise NotServableError(f"the encoding comes from {exfm.features.__file__}, not from {folder}")
+        check_origin(folder)
         schema = Schema.load(folder / "schema.json")
         check_schema(schema, json.loads(args["model_config"])["parameters"]["schema_hash"]["string_value"])
         self._names = [tensor.name for tensor in tensors_of(schema)]
         self._scorer = Scorer(folder, schema)
         most = max(vertical.max_candidates for vertical in schema.verticals)
         with np.load(folder / "golden.npz") as golden:
-            self._scorer.warm_up(golden, [size for size in (1, 16, 256, 1024) if size < most] + [most])
+            self._scorer.warm_up(golden, [1, most])
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
         """Answer each request; a bad or cancelled one gets its own error and leaves the others alone."""
@@ -226,16 +94,3 @@ def _answer(scores: Scores) -> Any:
 
 def _error(message: str, code: Any) -> Any:
     return pb_utils.InferenceResponse(error=pb_utils.TritonError(message, code))
-
-
-def _join(parts: list[NDArray[Any]]) -> NDArray[Any]:
-    return parts[0] if len(parts) == 1 else np.concatenate(parts)
-
-
-def _describe(value: NDArray[Any]) -> str:
-    return f"{value.dtype} {list(value.shape)}"
-
-
-def _expected(tensor: Tensor) -> str:
-    shape = f"[1, N, {tensor.width}]" if tensor.name.startswith("candidate") else f"[1, {tensor.width}]"
-    return f"{DTYPES[tensor.kind]} {shape}"

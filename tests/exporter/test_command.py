@@ -1,29 +1,53 @@
 import json
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from exfm.features.schema import Schema
-from exporter.command import main
+from exporter.command import COMMANDS, main
+from exporter.home import versions_in
+
+Put = Callable[..., Path]
 
 
 @pytest.fixture
-def checkpoint(tiny_schema: Schema, make_checkpoint: Any, tmp_path: Path) -> Path:
+def student(tiny_schema: Schema, make_checkpoint: Any, tmp_path: Path) -> Path:
     path = tmp_path / "student.pt"
     make_checkpoint(tiny_schema, "feed_long_view").save(path)
     return path
 
 
-def test_json_says_what_was_published(checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([str(checkpoint), "--repository", str(tmp_path / "repository"), "--json", "--max-batch", "4"]) == 0
+def run_json(capsys: pytest.CaptureFixture[str], *words: str | Path) -> tuple[int, Any]:
+    """Exit code, and what stands on stdout, which must be one JSON object and nothing else."""
+    code = main([*map(str, words), "--json"])
+    return code, json.loads(capsys.readouterr().out)
+
+
+def test_json_says_what_was_published(student: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = [str(student), "--repository", str(tmp_path / "repository"), "--json", "--max-batch", "4", "--quick"]
+    assert main(words) == 0
     printed = capsys.readouterr()
     published = json.loads(printed.out)
     assert (published["vertical"], published["version"]) == ("feed_long_view", 1)
     assert Path(published["path"]).is_dir()
-    assert "converting to ONNX" in printed.err
+    assert [step["name"] for step in published["steps"]] == [
+        *("load", "convert", "profile", "verify", "configure", "package", "publish")
+    ]
+    assert "2/7 convert: onnx" in printed.err
+    assert "UNSIGNED" in printed.err
     assert "Warning" not in printed.err
     assert "max_batch_size: 4" in (tmp_path / "repository" / "feed_long_view" / "config.pbtxt").read_text()
+
+
+def test_publish_may_be_said_and_options_may_come_first(student: Path, tmp_path: Path) -> None:
+    place = ["--repository", str(tmp_path / "repository")]
+    assert main(["publish", str(student), *place, "--quick"]) == 0
+    assert main([*place, "--engine", "onnx", str(student)]) == 0
+    assert versions_in(tmp_path / "repository" / "feed_long_view") == [1, 2]
 
 
 def test_a_refusal_is_one_line_and_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -31,20 +55,125 @@ def test_a_refusal_is_one_line_and_2(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert main([str(tmp_path / "junk.pt"), "--repository", str(tmp_path / "repository")]) == 2
     lines = capsys.readouterr().err.splitlines()
     assert lines[-1].startswith(f"exfm-export: {tmp_path / 'junk.pt'}: not a readable checkpoint")
-
-
-def test_a_missing_checkpoint_is_2(tmp_path: Path) -> None:
     assert main([str(tmp_path / "none.pt"), "--repository", str(tmp_path)]) == 2
 
 
-def test_an_unwritable_repository_is_1(checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unwritable_repository_is_1(student: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "file").touch()
-    assert main([str(checkpoint), "--repository", str(tmp_path / "file")]) == 1
-    assert "file" in capsys.readouterr().err
+    assert main([str(student), "--repository", str(tmp_path / "file"), "--quick"]) == 1
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("exfm-export")]
+    assert str(tmp_path / "file") in line
 
 
-@pytest.mark.parametrize("arguments", [[], ["x.pt", "--max-batch", "0"], ["x.pt", "--instances", "many"]])
-def test_wrong_arguments_are_2(arguments: list[str]) -> None:
+@pytest.mark.parametrize(
+    "words",
+    [[], ["x.pt", "--max-batch", "0"], ["x.pt", "--instances", "many"], ["x.pt", "--engine", "steam"], ["prune"]]
+    + [["x.pt", "--max-ne-loss", text] for text in ("-1%", "nan", "much")],
+)
+def test_wrong_arguments_are_2(words: list[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
-        main(arguments)
+        main(words)
     assert stopped.value.code == 2
+
+
+@pytest.mark.parametrize("command", ["", *COMMANDS])
+def test_help_teaches(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main([*command.split(), "--help"])
+    assert stopped.value.code == 0
+    text = capsys.readouterr().out
+    assert "exit codes: 0" in text
+    assert ("examples:" in text) == bool(command)
+    assert all(f"  {name}" in text for name in COMMANDS) or command
+
+
+def test_a_repository_is_looked_after(put: Put, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for ne in (0.9, 0.89, 0.88):
+        put(tmp_path, ne=ne)
+    place = ("--repository", str(tmp_path))
+    code, listed = run_json(capsys, "list", *place)
+    assert (code, [version["served"] for version in listed["versions"]]) == (0, [False, False, True])
+    code, verified = run_json(capsys, "verify", "feed_click", *place)
+    assert (code, verified["ok"], len(verified["versions"])) == (0, True, 3)
+    code, difference = run_json(capsys, "diff", "feed_click/1", "feed_click/served", *place)
+    assert (code, difference["quality"]["ne"]["click"]) == (0, [0.9, 0.88])
+    assert run_json(capsys, "rollback", "feed_click", *place) == (
+        0,
+        {"vertical": "feed_click", "before": 3, "served": 2},
+    )
+    assert run_json(capsys, "prune", "--keep", "1", *place) == (0, {"removed": {"feed_click": [1]}, "dry_run": False})
+    code, linted = run_json(capsys, "lint", *place)
+    assert (code, linted["ok"]) == (0, True)
+    for words in (["list"], ["verify"], ["diff", "feed_click/2", "feed_click/3"], ["lint"], ["prune", "--keep", "9"]):
+        assert main([*words, *place]) == 0
+        assert "feed_click" in capsys.readouterr().out
+
+
+def test_what_is_not_well_is_1(put: Put, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    home = put(tmp_path).parent
+    with (home / "config.pbtxt").open("a") as config:
+        config.write("# tuned\n")
+    code, verified = run_json(capsys, "verify", "--repository", tmp_path)
+    assert (code, verified["ok"]) == (1, False)
+    code, linted = run_json(capsys, "lint", "--repository", tmp_path)
+    assert (code, {"edited-by-hand"} <= {finding["rule"] for finding in linted["findings"]}) == (1, True)
+    assert main(["lint", "--repository", str(tmp_path)]) == 1
+    assert "how to mend:" in capsys.readouterr().out
+    assert main(["verify", "--repository", str(tmp_path)]) == 1
+    assert main(["rollback", "feed_click", "--to", "1", "--repository", str(tmp_path)]) == 0
+    assert main(["verify", "--repository", str(tmp_path)]) == 0
+
+
+def test_any_configuration_can_be_linted_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "config.pbtxt").write_text('name: "m" backend: "onnxruntime" instance_group { kind: KIND_GPU }')
+    code, linted = run_json(capsys, "lint", "--file", tmp_path / "config.pbtxt", "--gpus", "0")
+    rules = {finding["rule"] for finding in linted["findings"]}
+    assert code == 1
+    assert {"gpu-missing", "no-dynamic-batching", "version-not-pinned"} <= rules
+    assert main(["lint", "--file", str(tmp_path / "missing")]) == 2
+
+
+def test_keys_are_made_and_trusted(put: Put, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    repository = tmp_path / "repository"
+    put(repository)
+    place = ("--repository", str(repository))
+    code, made = run_json(capsys, "keygen", "--trust", *place)
+    assert (code, made["trusted"], made["file"]) == (0, True, str(repository / ".keys" / "signing.pem"))
+    assert main(["verify", *place]) == 1  # what was there is unsigned
+    assert "unsigned" in capsys.readouterr().out
+    put(repository)
+    code, listed = run_json(capsys, "list", *place)
+    assert [version["signature"] for version in listed["versions"]] == ["refused", "signed"]
+    assert main(["keygen", *place]) == 2
+    code, other = run_json(capsys, "keygen", tmp_path / "release.pem", *place)
+    assert (code, other["trusted"]) == (0, False)
+    code, trusting = run_json(capsys, "keygen", "--trust-only", tmp_path / "release.pub.pem", *place)
+    assert (code, trusting["key"], trusting["file"]) == (0, other["key"], None)
+    assert len(list((repository / "trusted_keys").iterdir())) == 2
+
+
+@pytest.mark.parametrize(
+    "words", [["rollback", "other"], ["verify", "other"], ["lint", "other"], ["diff", "a/1", "b/2"]]
+)
+def test_a_vertical_that_is_not_there_is_2(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*words, "--repository", str(tmp_path)]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", ["list", "verify", "lint"])
+def test_a_repository_that_is_not_there_is_1(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([name, "--repository", str(tmp_path / "missing")]) == 1
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_looking_needs_no_torch() -> None:
+    script = (
+        "import sys, exporter.command, importlib\n"
+        "[importlib.import_module(f'exporter.commands.{n}') for n in exporter.command.COMMANDS if n != 'publish']\n"
+        "print('torch' in sys.modules, 'onnxruntime' in sys.modules)"
+    )
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, check=False, cwd=Path(__file__).parents[2], capture_output=True, text=True)
+    assert done.stdout == "False False\n", done.stderr

@@ -1,8 +1,9 @@
+import os
 from pathlib import Path
 
 import pytest
 
-from exporter.durable import sync_tree, write_durably
+from exporter.durable import sync_tree, try_lock, write_durably
 
 
 def test_a_file_is_replaced_at_once(tmp_path: Path) -> None:
@@ -24,6 +25,7 @@ def test_a_failed_write_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.M
     with pytest.raises(OSError, match="No space"):
         write_durably(path, b"new")
     assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_every_file_and_folder_is_synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -34,3 +36,13 @@ def test_every_file_and_folder_is_synced(tmp_path: Path, monkeypatch: pytest.Mon
     sync_tree(tmp_path)
     assert synced[-1] == tmp_path
     assert set(synced) == {tmp_path, tmp_path / "a", tmp_path / "a" / "b", tmp_path / "a" / "b" / "file"}
+
+
+def test_a_lock_that_is_held_is_not_given_twice(tmp_path: Path) -> None:
+    first = try_lock(tmp_path)
+    assert first is not None
+    assert try_lock(tmp_path) is None
+    os.close(first)
+    second = try_lock(tmp_path)
+    assert second is not None
+    os.close(second)

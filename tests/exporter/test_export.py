@@ -12,18 +12,19 @@ from tritonclient.grpc import model_config_pb2
 
 from exfm.features.schema import Schema
 from exfm.models.checkpoint import Checkpoint
-from exporter.errors import ExportRefusedError
+from exporter.compare import QualityGate
+from exporter.errors import ExportRefusedError, VersionError
 from exporter.export import export
-from exporter.package import hashes_of
-from exporter.trace import write_graph
+from exporter.home import versions_in
+from exporter.integrity import check_version, hashes_of
+from exporter.itinerary import STEPS
+from exporter.options import ExportOptions
+from exporter.proof import prove
+from exporter.signing import load_trusted
+from exporter.verify import torch_probability
 
 VERTICAL = "feed_click"
-
-
-@pytest.fixture
-def checkpoint(tiny_schema: Schema, make_checkpoint: Any) -> Checkpoint:
-    made: Checkpoint = make_checkpoint(tiny_schema, VERTICAL)
-    return made
+QUICK = ExportOptions(buckets=(1,))
 
 
 def refuse(checkpoint: Checkpoint, folder: Path, match: str) -> None:
@@ -39,15 +40,17 @@ def test_a_version_holds_what_serving_reads(published_repository: Path, tiny_sch
     own = tiny_schema.for_vertical(VERTICAL)
     folder = published_repository / VERTICAL / "1"
     manifest = json.loads((folder / "manifest.json").read_text())
-    assert manifest["files"] == {
-        path: digest for path, digest in hashes_of(folder).items() if "__pycache__" not in path
-    }
+    assert manifest["files"] == hashes_of(folder)
     assert {"model.py", "model.onnx", "schema.json", "prior.npz", "golden.npz"} <= set(manifest["files"])
     assert "exfm/features/encoding.py" in manifest["files"]
     assert manifest["schema_hash"] == own.digest == Schema.load(folder / "schema.json").digest
     assert (manifest["version"], manifest["vertical"], manifest["tasks"]) == (1, VERTICAL, ["click", "like"])
     assert (manifest["budget_ms"], manifest["max_candidates"]) == (250.0, 500)
     assert manifest["parity"]["max_abs"] <= manifest["parity"]["bound"] == 1e-5
+    assert manifest["engine"] == "onnx"
+    assert set(manifest["profile"]["buckets"]) >= {"1", "200", "500"}
+    assert [trial["engine"] for trial in manifest["trials"]] == ["onnx"]
+    assert manifest["parameters"] > 0
     assert manifest["quality"] == {"auc": 0.7, "ne": 0.9}
     assert manifest["lineage"]["teacher"] == "none"
     assert {"name": "candidate_ids", "dtype": "int64", "width": 2} in manifest["tensors"]
@@ -79,17 +82,21 @@ def test_the_graph_holds_the_student_and_nothing_else(published_repository: Path
 
 def test_the_next_export_is_the_next_version(checkpoint: Checkpoint, tmp_path: Path) -> None:
     checkpoint.save(tmp_path / "student.pt")
-    steps: list[str] = []
-    versions = [export(tmp_path / "student.pt", tmp_path / "repository", report=steps.append).version for _ in "ab"]
-    assert versions == [1, 2]
-    assert steps[:4] == ["loading the checkpoint", "converting to ONNX", "proving weights and parity", "publishing"]
+    said: list[str] = []
+    made = [export(tmp_path / "student.pt", tmp_path / "repository", QUICK, said.append) for _ in "ab"]
+    assert [published.version for published in made] == [1, 2]
+    assert [step.name for step in made[0].steps] == list(STEPS)
+    assert [line.split()[1] for line in said if line[:2] in [f"{n}/" for n in range(1, 8)]][:7] == [
+        f"{name}:" for name in STEPS
+    ]
+    assert any("UNSIGNED" in line for line in said)
     assert "versions: 2" in (tmp_path / "repository" / VERTICAL / "config.pbtxt").read_text()
     assert {entry.name for entry in (tmp_path / "repository").iterdir()} == {VERTICAL}
 
 
 def test_a_wukong_student_is_exported(tiny_schema: Schema, make_checkpoint: Any, tmp_path: Path) -> None:
     make_checkpoint(tiny_schema, VERTICAL, backbone="wukong").save(tmp_path / "student.pt")
-    assert export(tmp_path / "student.pt", tmp_path / "repository").parity_max_abs <= 1e-5
+    assert export(tmp_path / "student.pt", tmp_path / "repository", QUICK).parity_max_abs <= 1e-5
 
 
 def test_a_teacher_is_refused(checkpoint: Checkpoint, tmp_path: Path) -> None:
@@ -149,13 +156,66 @@ def test_golden_requests_are_checked(checkpoint: Checkpoint, tmp_path: Path) -> 
 def test_parity_beyond_the_bound_publishes_nothing(
     checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def corrupt(*args: Any) -> onnx.ModelProto:
-        graph = write_graph(*args)
-        broken = onnx.ModelProto()
-        broken.CopyFrom(graph)
-        next(node for node in broken.graph.node if node.op_type == "Sigmoid").op_type = "Tanh"
-        onnx.save(broken, args[2])
-        return graph
+    """A staged version that answers otherwise than torch, however it came about."""
 
-    monkeypatch.setattr("exporter.export.write_graph", corrupt)
-    refuse(checkpoint, tmp_path, "parity: off by")
+    def wrong(*args: Any) -> np.ndarray:
+        return torch_probability(*args) + np.float32(2e-5)
+
+    monkeypatch.setattr("exporter.proof.torch_probability", wrong)
+    refuse(checkpoint, tmp_path, "parity: the golden request alone is off by 2.*e-05; the bound is 1e-05")
+
+
+def test_a_worse_student_is_refused_and_allowed_only_by_name(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    path, repository = tmp_path / "student.pt", tmp_path / "repository"
+    checkpoint.save(path)
+    export(path, repository, QUICK)
+    replace(checkpoint, quality={"auc": 0.7, "ne": 0.91}).save(path)
+    with pytest.raises(ExportRefusedError, match=r"quality: NE of click is 1\.11% worse than served version 1's"):
+        export(path, repository, QUICK)
+    assert versions_in(repository / VERTICAL) == [1]
+    published = export(path, repository, replace(QUICK, gate=QualityGate(allow_worse=True)))
+    lineage = json.loads((published.path / "manifest.json").read_text())["lineage"]
+    assert lineage["compared_with"]["version"] == 1
+    assert lineage["compared_with"]["ne_loss"]["click"] == pytest.approx(0.91 / 0.9 - 1)
+    assert "worse" in lineage["compared_with"]["excuse"]
+
+
+def test_a_tampered_served_version_stops_the_next_one(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    path, repository = tmp_path / "student.pt", tmp_path / "repository"
+    checkpoint.save(path)
+    served = export(path, repository, QUICK).path
+    (served / "prior.npz").chmod(0o644)
+    (served / "prior.npz").write_bytes(b"tampered")
+    with pytest.raises(VersionError, match=r"prior\.npz: sha256"):
+        export(path, repository, QUICK)
+    assert versions_in(repository / VERTICAL) == [1]
+
+
+def test_a_version_published_meanwhile_is_compared_with_too(
+    checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, repository = tmp_path / "student.pt", tmp_path / "repository"
+    checkpoint.save(path)
+    replace(checkpoint, quality={"auc": 0.8, "ne": 0.5}).save(tmp_path / "better.pt")
+
+    def other_first(*args: Any) -> Any:
+        monkeypatch.undo()
+        export(tmp_path / "better.pt", repository, QUICK)
+        return prove(*args)
+
+    monkeypatch.setattr("exporter.export.prove", other_first)
+    with pytest.raises(ExportRefusedError, match="worse than served version 1's"):
+        export(path, repository, QUICK)
+    assert versions_in(repository / VERTICAL) == [1]
+
+
+def test_a_trusting_repository_gets_a_signed_version(checkpoint: Checkpoint, signed: Path, tmp_path: Path) -> None:
+    checkpoint.save(tmp_path / "student.pt")
+    published = export(tmp_path / "student.pt", signed, QUICK)
+    assert published.signed_by in load_trusted(signed).keys
+    assert check_version(published.path, load_trusted(signed)).signature == "signed"
+    assert published.warnings == []
+    (signed / ".keys" / "signing.pem").unlink()
+    with pytest.raises(ExportRefusedError, match="no signing key was given"):
+        export(tmp_path / "student.pt", signed, QUICK)
+    assert versions_in(signed / VERTICAL) == [1]

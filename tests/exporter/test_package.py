@@ -1,53 +1,39 @@
+import json
+import subprocess
+import sys
 from pathlib import Path
 
-import pytest
+import numpy as np
 
 from exfm.features.schema import Schema
-from exporter import package
-from exporter.configure import Batching
-from exporter.package import hashes_of, publish, staging, versions_in
+from exporter.home import MANIFEST, SIGNATURE
+from exporter.integrity import hashes_of
+from exporter.package import seal, write_parts
+from exporter.signing import make_key
 
 
-def stage_and_publish(repository: Path, schema: Schema) -> Path:
-    with staging(repository) as folder:
-        (folder / "model.onnx").write_bytes(b"graph")
-        return publish(folder, repository, schema, {"format": 1}, Batching())
+def test_parts_lie_where_the_runner_looks(own: Schema, tmp_path: Path) -> None:
+    write_parts(tmp_path, own, {"prior": {"ad": np.arange(3)}})
+    assert Schema.load(tmp_path / "schema.json") == own
+    assert {"model.py", "prior.npz", "exfm/__init__.py", "exfm/features/encoding.py"} <= set(hashes_of(tmp_path))
 
 
-def test_versions_count_up_over_gaps(tmp_path: Path, tiny_schema: Schema) -> None:
-    own = tiny_schema.for_vertical("feed_click")
-    for version in ("2", "10", "notes"):
-        (tmp_path / "feed_click" / version).mkdir(parents=True)
-    assert stage_and_publish(tmp_path, own).name == "11"
-    assert versions_in(tmp_path / "feed_click") == [2, 10, 11]
+def test_no_bytecode_is_ever_written_beside_the_code(own: Schema, tmp_path: Path) -> None:
+    write_parts(tmp_path, own, {})
+    before = hashes_of(tmp_path)
+    script = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import exfm.features.encoding as e; print(e.__file__)"
+    done = subprocess.run([sys.executable, "-c", script], cwd="/", check=True, capture_output=True, text=True)
+    assert done.stdout.startswith(str(tmp_path))
+    assert hashes_of(tmp_path) == before
 
 
-def test_a_crash_before_the_configuration_leaves_the_old_one(
-    tmp_path: Path, tiny_schema: Schema, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    own = tiny_schema.for_vertical("feed_click")
-    stage_and_publish(tmp_path, own)
-
-    def crash(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(package, "write_config", crash)
-        with pytest.raises(KeyboardInterrupt):
-            stage_and_publish(tmp_path, own)
-    assert "versions: 1" in (tmp_path / "feed_click" / "config.pbtxt").read_text()
-    assert stage_and_publish(tmp_path, own).name == "3"
-
-
-def test_an_abandoned_staging_folder_goes(tmp_path: Path) -> None:
-    with staging(tmp_path / "repository") as folder:
-        assert folder.name.startswith(".staging-")
-        (folder / "model.onnx").write_bytes(b"half")
-    assert list((tmp_path / "repository").iterdir()) == []
-
-
-def test_hashes_leave_the_manifest_out(tmp_path: Path) -> None:
-    (tmp_path / "deep").mkdir()
-    (tmp_path / "deep" / "file").write_bytes(b"")
-    (tmp_path / "manifest.json").write_bytes(b"{}")
-    assert hashes_of(tmp_path) == {"deep/file": "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"}
+def test_sealing_signs_the_manifests_exact_bytes(tmp_path: Path) -> None:
+    signer = make_key(tmp_path / "key.pem")
+    staged = tmp_path / "staged"
+    staged.mkdir()
+    (staged / "model.onnx").write_bytes(b"graph")
+    seal(staged, 4, b"config", {"vertical": "v"}, signer)
+    manifest = (staged / MANIFEST).read_bytes()
+    assert json.loads(manifest)["files"] == hashes_of(staged)
+    assert set(hashes_of(staged)) == {"model.onnx", "published.pbtxt"}
+    assert (staged / SIGNATURE).read_bytes() == signer.sign(manifest)  # ed25519 is deterministic

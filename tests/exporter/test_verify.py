@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -6,20 +7,14 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from exfm.features.schema import Schema
 from exporter.errors import ExportRefusedError
 from exporter.trace import ServedStudent
-from exporter.verify import check_weights, random_batch
-
-
-@pytest.fixture(scope="module")
-def served(tiny_schema: Schema, make_checkpoint: Any) -> ServedStudent:
-    return ServedStudent(make_checkpoint(tiny_schema, "feed_click").build_student())
+from exporter.verify import check_weights
 
 
 @pytest.fixture
-def graph(published_repository: Path) -> onnx.ModelProto:
-    return onnx.load(published_repository / "feed_click" / "1" / "model.onnx")
+def graph(stage: Callable[[str], tuple[Path, Any]]) -> onnx.ModelProto:
+    return onnx.load(stage("onnx")[0] / "model.onnx")
 
 
 def test_weights_are_counted(graph: onnx.ModelProto, served: ServedStudent) -> None:
@@ -44,11 +39,3 @@ def test_an_altered_weight_is_refused(graph: onnx.ModelProto, served: ServedStud
     weight.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weight) + np.float32(1e-3), weight.name))
     with pytest.raises(ExportRefusedError, match="is not the student's"):
         check_weights(graph, served)
-
-
-def test_random_batches_are_jagged(tiny_schema: Schema) -> None:
-    batch = random_batch(tiny_schema, [2, 1, 3])
-    assert batch.request_rows.shape == (3, 6)
-    assert batch.candidate_rows.shape == (6, 3)
-    assert batch.owner.tolist() == [0, 0, 1, 2, 2, 2]
-    assert batch.candidate_rows.max() < tiny_schema.rows

@@ -15,6 +15,14 @@ def test_backbone_halves_fit_together(name: str) -> None:
     assert backbone.width == 9
 
 
+@pytest.mark.parametrize("name", sorted(BACKBONES))
+def test_one_requests_candidates_need_no_gathered_state(name: str) -> None:
+    backbone = make_backbone(name, SHAPE, {}).eval()
+    state, ads = backbone.request(torch.randn(1, 5, 4)), torch.randn(9, 3, 4)
+    gathered = tuple(torch.index_select(part, 0, torch.zeros(9, dtype=torch.int64)) for part in state)
+    torch.testing.assert_close(backbone.of_one_request(ads, state), backbone.candidate(ads, gathered))
+
+
 def test_request_tokens_keep_the_context_untouched() -> None:
     tokens, embeddings = RequestTokens(SHAPE, compressed=3), torch.randn(2, 5, 4)
     made = tokens(embeddings)
@@ -23,7 +31,7 @@ def test_request_tokens_keep_the_context_untouched() -> None:
 
 
 def test_unknown_backbone_is_named() -> None:
-    with pytest.raises(ModelError, match=r"'dcm' is none of dot, wukong"):
+    with pytest.raises(ModelError, match=r"'dcm' is none of dcn, dot, wukong"):
         make_backbone("dcm", SHAPE, {})
 
 

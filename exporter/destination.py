@@ -1,0 +1,51 @@
+"""Where a version goes: the repository, the keys that count there, and the version that it is compared with."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from exfm.models.checkpoint import Checkpoint
+from exporter.compare import Comparison, QualityGate, compare
+from exporter.home import served_version
+from exporter.options import ExportOptions
+from exporter.publish import check_signer
+from exporter.signing import Signer, TrustedKeys, load_signer, load_trusted
+
+
+@dataclass(frozen=True)
+class Destination:
+    """A repository that takes what `signer` signs."""
+
+    repository: Path
+    trusted: TrustedKeys
+    signer: Signer | None
+    gate: QualityGate
+
+    @classmethod
+    def open(cls, repository: Path, options: ExportOptions) -> Self:
+        """Find the keys; `ExportRefusedError` if the repository would not take the signature."""
+        trusted = load_trusted(repository, options.trusted_keys)
+        signer = load_signer(options.signing_key, repository)
+        check_signer(trusted, signer)
+        return cls(repository, trusted, signer, options.gate)
+
+    def compare(self, checkpoint: Checkpoint) -> Comparison:
+        """See `exporter.compare.compare`."""
+        home = self.repository / checkpoint.vertical
+        return compare(checkpoint.quality, checkpoint.tasks, home, self.trusted, self.gate)
+
+    def compare_again(self, checkpoint: Checkpoint, before: Comparison) -> None:
+        """As `compare`, if another version is served now than `before`."""
+        if not before.excuse and served_version(self.repository / checkpoint.vertical) != before.version:
+            self.compare(checkpoint)
+
+    def warnings(self, comparison: Comparison) -> list[str]:
+        """What whoever publishes here must be told."""
+        found = []
+        if self.signer is None:
+            found.append("UNSIGNED: a change by anybody who can write the repository goes unnoticed; see keygen --help")
+        elif not self.trusted.keys:
+            found.append("signed, but the repository trusts no key yet, so nobody checks it; see keygen --help")
+        if comparison.excuse:
+            found.append(f"PUBLISHED ALL THE SAME: {comparison.excuse}")
+        return found

@@ -1,0 +1,89 @@
+"""The dense part of a student, over table rows that were gathered outside of it."""
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from exfm.features.signature import PROBABILITY
+from exfm.models.student import Student
+from exporter.trace import ServedStudent, quiet
+
+REQUEST, CANDIDATE = "request", "candidate"
+
+
+class ServedDense(nn.Module):
+    """One request: rows [1, request features, d + T] and [M, ad features, d + T] -> probabilities float32 [M, T]."""
+
+    def __init__(self, student: Student) -> None:
+        super().__init__()
+        self.student = student
+
+    def forward(self, request: Tensor, candidate: Tensor) -> Tensor:
+        return torch.sigmoid(self.student.score_one_request(request.float(), candidate.float()))
+
+
+def splits(served: nn.Module) -> bool:
+    """Whether the model has a table and a dense part that takes gathered rows of one request."""
+    student = getattr(served, "student", None)
+    return hasattr(student, "score_one_request") and hasattr(getattr(student, "table", None), "weight")
+
+
+def table_of(served: ServedStudent, dtype: str) -> NDArray[Any]:
+    """The table, [rows, d + T], in another type.
+
+    Raises:
+        OverflowError: a weight does not fit the type.
+    """
+    with np.errstate(over="ignore"):
+        table: NDArray[Any] = served.student.table.weight.detach().numpy().astype(dtype)
+    if not np.isfinite(table).all():
+        raise OverflowError(f"table.weight holds a value beyond {dtype}")
+    return table
+
+
+def write_dense_onnx(served: ServedStudent, features: tuple[int, int], dtype: str, path: Path) -> onnx.ModelProto:
+    """Convert and write the dense graph, any number of candidates; returns it with its weights."""
+    with quiet():
+        program = torch.onnx.export(
+            _dense(served),
+            _example(served, features, dtype),
+            dynamo=True,
+            verbose=False,
+            input_names=[REQUEST, CANDIDATE],
+            output_names=[PROBABILITY],
+            dynamic_shapes=({}, {0: torch.export.Dim("candidates", min=1)}),
+        )
+    assert program is not None
+    program.save(path)
+    onnx.checker.check_model(str(path))
+    return program.model_proto
+
+
+def write_dense_program(served: ServedStudent, features: tuple[int, int], dtype: str, path: Path) -> None:
+    """Write the dense part as a `torch.export` program, any number of candidates."""
+    shapes: Any = ({}, {0: torch.export.Dim("candidates", min=1)})
+    with quiet():
+        program = torch.export.export(_dense(served), _example(served, features, dtype), dynamic_shapes=shapes)
+        torch.export.save(program, path)
+
+
+def _dense(served: ServedStudent) -> ServedDense:
+    """A copy whose table is empty: what is served beside the table need not carry it."""
+    student = served.student
+    weight = student.table.weight
+    student.table.weight = nn.Parameter(weight.detach()[:0])
+    try:
+        return ServedDense(copy.deepcopy(student)).eval()
+    finally:
+        student.table.weight = weight
+
+
+def _example(served: ServedStudent, features: tuple[int, int], dtype: str) -> tuple[Tensor, Tensor]:
+    width, kind = served.student.table.weight.shape[1], getattr(torch, dtype)
+    return torch.zeros(1, features[0], width, dtype=kind), torch.zeros(7, features[1], width, dtype=kind)

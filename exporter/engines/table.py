@@ -1,0 +1,157 @@
+"""The engine of a version, chosen by measured latency under an accuracy bound."""
+
+import importlib.util
+import math
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from exfm.models.checkpoint import Checkpoint
+from exporter.engines.candidate import Candidate, Reference
+from exporter.engines.recipes import RECIPES, processor_flags
+from exporter.engines.trial import EngineChoice, Trial
+from exporter.engines.workshop import Workshop
+from exporter.errors import ExportRefusedError
+from exporter.profile import Latency, buckets_for, interleave
+from exporter.trace import ServedStudent
+
+__all__ = ["ALL", "SERVER_PACKAGES", "EngineChoice", "Latency", "Trial", "choose_engine", "fastest", "try_engines"]
+
+ALL: tuple[str, ...] = tuple(RECIPES)
+SERVER_PACKAGES: tuple[str, ...] = ("onnxruntime", "openvino")
+"""What the environment of the embedded Triton server offers to an engine; the vendor's container may offer others."""
+GAIN = 0.95
+"""A less exact engine serves only if it takes at most this share of a more exact one's time."""
+WEIGHTY = 100
+"""Requests below this many candidates do not count for the choice: they are far from any budget."""
+
+Report = Callable[[str], None]
+
+
+def choose_engine(
+    checkpoint: Checkpoint,
+    served: ServedStudent,
+    folder: Path,
+    *,
+    engines: Sequence[str] = ALL,
+    buckets: Sequence[int] = (),
+    report: Report = lambda _: None,
+    server_packages: Sequence[str] = SERVER_PACKAGES,
+) -> EngineChoice:
+    """Try every engine, then write the files of the fastest that is exact enough into `folder`.
+
+    Args:
+        checkpoint: gives the schema and the golden request.
+        served: the student in torch, in evaluation mode; what engines are compared with.
+        folder: the staged version; gets the engine's files, `engine.json` and the runner's modules, nothing else.
+        engines: which to try; with a single one, that one or nothing.
+        buckets: numbers of candidates to measure at; empty: `buckets_for` what the vertical takes.
+        report: gets a short text at each step.
+        server_packages: what the server's environment offers; an engine that needs others is not accepted.
+
+    Raises:
+        ExportRefusedError: an engine is unknown, none may serve, or a weight is not the student's.
+    """
+    if unknown := [name for name in engines if name not in RECIPES]:
+        raise ExportRefusedError(f"engine: {unknown[0]!r} is none of {', '.join(RECIPES)}")
+    sizes = tuple(buckets) or buckets_for(max(vertical.max_candidates for vertical in checkpoint.schema.verticals))
+    work = Path(tempfile.mkdtemp(prefix=".trials-", dir=folder))
+    try:
+        trials, candidates = try_engines(
+            checkpoint, served, work, engines=engines, sizes=sizes, report=report, server_packages=server_packages
+        )
+        winner = fastest(trials)
+        candidates[winner.engine].install(folder)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    assert winner.max_difference is not None
+    return EngineChoice(winner.engine, tuple(trials), winner.max_difference, RECIPES[winner.engine].bound)
+
+
+def try_engines(
+    checkpoint: Checkpoint,
+    served: ServedStudent,
+    work: Path,
+    *,
+    engines: Sequence[str],
+    sizes: Sequence[int],
+    report: Report = lambda _: None,
+    server_packages: Sequence[str] = SERVER_PACKAGES,
+) -> tuple[list[Trial], dict[str, Candidate]]:
+    """Build and measure the engines; returns a trial for each and, of those that run here, what was built."""
+    shop = Workshop(served, checkpoint.schema, work)
+    reference = Reference.of(checkpoint, shop)
+    built: dict[str, Candidate] = {}
+    found: dict[str, Trial] = {}
+    for name in engines:
+        trial = Trial(name, {}, None, None, accepted=False, reason=_obstacle(name, reference.splits, server_packages))
+        if not trial.reason:
+            report(f"building {name}")
+            trial = _try(name, shop, work / f"engine-{name}", reference, built)
+        found[name] = trial
+    report(f"timing {', '.join(built)}")
+    for name, profile in _profiles(built, sizes).items():
+        found[name] = replace(found[name], profile=profile)
+    return [found[name] for name in engines], built
+
+
+def _try(name: str, shop: Workshop, folder: Path, reference: Reference, built: dict[str, Candidate]) -> Trial:
+    """Build and judge one engine; it enters `built` if it runs."""
+    try:
+        candidate = Candidate.build(name, shop, folder)
+        trial = candidate.judge(reference)
+    except ExportRefusedError:
+        raise  # a weight is not the student's: no engine would mend that
+    except Exception as error:  # whatever a foreign converter or engine says to this model
+        first = (str(error).strip().splitlines() or [""])[0]
+        return Trial(name, {}, None, None, accepted=False, reason=f"{type(error).__name__}: {first}")
+    built[name] = candidate
+    return trial
+
+
+def _obstacle(name: str, splits: bool, server_packages: Sequence[str]) -> str:
+    recipe = RECIPES[name]
+    for package in recipe.packages:
+        if package not in server_packages:
+            return f"{package} is not installed in the server's environment"
+        if importlib.util.find_spec(package) is None:
+            return f"{package} is not installed here"
+    if recipe.split and not splits:
+        return "the model does not take gathered rows"
+    if recipe.processor and not processor_flags() & set(recipe.processor):
+        return f"this processor has none of {', '.join(recipe.processor)}"
+    return ""
+
+
+def _profiles(built: Mapping[str, Candidate], sizes: Sequence[int]) -> dict[str, dict[int, Latency]]:
+    profiles: dict[str, dict[int, Latency]] = {name: {} for name in built}
+    for size in sizes:
+        runs = {name: candidate.run_of(size) for name, candidate in built.items()}
+        for name, latency in interleave(runs).items():
+            profiles[name][size] = latency
+    return profiles
+
+
+def fastest(trials: Sequence[Trial]) -> Trial:
+    """The one that serves: the most exact of the accepted, unless a less exact one is faster by more than noise.
+
+    Raises:
+        ExportRefusedError: none was accepted.
+    """
+    accepted = [trial for trial in trials if trial.accepted]
+    if not accepted:
+        reasons = "; ".join(f"{trial.engine}: {trial.reason}" for trial in trials)
+        raise ExportRefusedError(f"engine: none may serve: {reasons}")
+    best, *others = sorted(accepted, key=lambda trial: list(RECIPES).index(trial.engine))
+    for trial in others:
+        if _time(trial) < GAIN * _time(best):
+            best = trial
+    return best
+
+
+def _time(trial: Trial) -> float:
+    """The geometric mean of the medians, ms, so that each size has the same say."""
+    weighty = [latency for size, latency in trial.profile.items() if size >= WEIGHTY] or list(trial.profile.values())
+    return math.exp(sum(math.log(latency.p50_ms) for latency in weighty) / len(weighty))

@@ -1,0 +1,112 @@
+"""Whether a published version is whole and by whom it was made."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from exporter.errors import VersionError
+from exporter.home import CONFIG, MANIFEST, OWN_CONFIG, SIGNATURE
+from exporter.signing import SignatureState, TrustedKeys
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Version:
+    """A published version, as far as it was checked.
+
+    Attributes:
+        folder: where it lies.
+        manifest: what it says of itself.
+        signature: who vouches for the manifest.
+    """
+
+    folder: Path
+    manifest: Mapping[str, Any]
+    signature: SignatureState
+
+    @property
+    def number(self) -> int:
+        return int(self.folder.name)
+
+
+def read_version(folder: Path, trusted: TrustedKeys) -> Version:
+    """The manifest of a version folder, its signature checked; the other files are not read.
+
+    Raises:
+        VersionError: there is no such version, or the manifest is not what a trusted key has signed.
+    """
+    path = folder / MANIFEST
+    try:
+        content = path.read_bytes()
+        signature = (folder / SIGNATURE).read_bytes() if (folder / SIGNATURE).exists() else None
+        manifest = json.loads(content)
+    except FileNotFoundError as error:
+        raise VersionError(f"{folder}: no complete version, no {MANIFEST}") from error
+    except (ValueError, RecursionError) as error:
+        raise VersionError(f"{path}: not a manifest") from error
+    try:
+        state = trusted.check(content, signature)
+    except VersionError as error:
+        raise VersionError(f"{folder}: {error}") from error
+    expected = {"format": FORMAT, "vertical": folder.parent.name, "version": int(folder.name)}
+    for key, value in expected.items():
+        found = manifest.get(key) if isinstance(manifest, dict) else None
+        if found != value:
+            raise VersionError(f"{path}: {key} is {found!r}, not {value!r}")
+    return Version(folder, manifest, state)
+
+
+def check_version(folder: Path, trusted: TrustedKeys) -> Version:
+    """Read a version and every file of it: what the manifest lists must be there unchanged, and nothing else.
+
+    Raises:
+        VersionError: naming the first file that is missing, changed or unlisted.
+    """
+    version = read_version(folder, trusted)
+    listed = version.manifest.get("files")
+    if not isinstance(listed, dict):
+        raise VersionError(f"{folder / MANIFEST}: lists no files")
+    present = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if not _is_real_folder(path)}
+    if extra := sorted(present - set(listed) - {MANIFEST, SIGNATURE}):
+        raise VersionError(f"{folder / extra[0]}: not in the manifest")
+    for name, digest in sorted(listed.items()):
+        path = folder / PurePosixPath(name)
+        if name not in present or path.is_symlink():
+            raise VersionError(f"{path}: missing, or not a plain file; the manifest lists it")
+        if (found := sha256_of(path)) != digest:
+            raise VersionError(f"{path}: sha256 is {found[:12]}…, the manifest says {str(digest)[:12]}…")
+    return version
+
+
+def check_config(home: Path, version: Version) -> None:
+    """Hold config.pbtxt against the one that was published with the version it names.
+
+    Raises:
+        VersionError: it was changed since, or the version brought none.
+    """
+    digest = version.manifest.get("files", {}).get(OWN_CONFIG)
+    if digest is None:
+        raise VersionError(f"{version.folder}: holds no {OWN_CONFIG}; publish the model anew")
+    if sha256_of(home / CONFIG) != digest:
+        raise VersionError(f"{home / CONFIG}: changed since version {version.number} was published")
+
+
+def hashes_of(folder: Path) -> dict[str, str]:
+    """sha256 in hex of each file under `folder` but the manifest and its signature, by its path within it."""
+    own = (folder / MANIFEST, folder / SIGNATURE)
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path not in own)
+    return {path.relative_to(folder).as_posix(): sha256_of(path) for path in files}
+
+
+def sha256_of(path: Path) -> str:
+    """In hex."""
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def _is_real_folder(path: Path) -> bool:
+    return path.is_dir() and not path.is_symlink()

@@ -1,0 +1,35 @@
+"""How to export: what a user may choose."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from exporter.compare import QualityGate
+from exporter.configure import DEFAULT_BATCHING, Batching
+
+QUICK_ENGINES = ("onnx",)
+"""Without a contest: the whole graph in ONNX Runtime, which takes every model and is exact to 1e-5."""
+QUICK_BUCKETS = (1, 200)
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """How to export.
+
+    Attributes:
+        batching: how Triton forms batches of requests.
+        engines: which to try; the fastest that is exact enough serves.
+        buckets: numbers of candidates to measure latency at; empty: `exporter.profile.BUCKETS` up to the most.
+        gate: how much worse than the served version the new one may be.
+        signing_key: file of the key to sign with; None: what `exporter.signing.load_signer` finds.
+        trusted_keys: folder of the keys to trust instead of the repository's own.
+    """
+
+    batching: Batching = DEFAULT_BATCHING
+    engines: tuple[str, ...] = QUICK_ENGINES
+    buckets: tuple[int, ...] = ()
+    gate: QualityGate = field(default_factory=QualityGate)
+    signing_key: Path | None = None
+    trusted_keys: Path | None = None
+
+
+DEFAULT_OPTIONS = ExportOptions()

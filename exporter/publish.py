@@ -1,0 +1,112 @@
+"""The moment of publication: a sealed folder gets its number, then config.pbtxt names it."""
+
+import contextlib
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from google.protobuf import text_format
+
+from exporter.durable import locked, sync, write_aside, write_durably
+from exporter.errors import ExportRefusedError
+from exporter.home import CONFIG, MARK, next_version
+from exporter.package import seal
+from exporter.signing import NO_KEYS, Signer, TrustedKeys
+
+
+@dataclass(frozen=True)
+class Publication:
+    """What a staged version becomes.
+
+    Attributes:
+        vertical: whose version it is.
+        manifest: all of the manifest but the number and the files' hashes.
+        config: its `ModelConfig`; the version's number is entered at publication.
+        signer: who vouches for it; None: nobody.
+        trusted: whose versions the repository's readers take.
+    """
+
+    vertical: str
+    manifest: Mapping[str, Any]
+    config: Any
+    signer: Signer | None = None
+    trusted: TrustedKeys = NO_KEYS
+
+
+def publish(
+    staged: Path, repository: Path, publication: Publication, guard: Callable[[Path], None] = lambda _: None
+) -> Path:
+    """Give a staged version the next number and put it in place, then point config.pbtxt at it.
+
+    A crash at any moment leaves the repository with the old configuration, which names the old version, or the new one.
+    So does an error, and it takes back what was put in place.
+
+    Args:
+        staged: the folder that `exporter.staging` gave, all files but configuration and manifest in it.
+        repository: the model repository.
+        publication: what it becomes.
+        guard: called with the vertical's home under the repository's lock; may still refuse.
+
+    Returns:
+        The version's folder.
+
+    Raises:
+        ExportRefusedError: the repository trusts keys, and the signer's is not one of them; or by `guard`.
+        OSError: the repository cannot be written.
+    """
+    home = repository / publication.vertical
+    with locked(repository):
+        check_signer(publication.trusted, publication.signer)
+        guard(home)
+        new = not home.exists()
+        home.mkdir(exist_ok=True)
+        try:
+            return _place(staged, home, publication)
+        except BaseException:
+            if new and not (home / CONFIG).exists():
+                shutil.rmtree(home, ignore_errors=True)
+            raise
+
+
+def check_signer(trusted: TrustedKeys, signer: Signer | None) -> None:
+    """Refuse a signer whose versions nobody would take.
+
+    Raises:
+        ExportRefusedError: keys are trusted, and the signer's is not one of them.
+    """
+    if trusted.keys and (signer is None or signer.key_id not in trusted.keys):
+        whose = "no signing key was given" if signer is None else f"not the signing key {signer.key_id}"
+        raise ExportRefusedError(f"the repository trusts {', '.join(sorted(trusted.keys))}, {whose}")
+
+
+def pinned_to(config: Any, version: int) -> bytes:
+    """The bytes of a config.pbtxt that names this version and no other."""
+    own = type(config)()
+    own.CopyFrom(config)
+    own.version_policy.specific.versions[:] = [version]
+    return text_format.MessageToString(own).encode()
+
+
+def _place(staged: Path, home: Path, publication: Publication) -> Path:
+    version = next_version(home)
+    config = pinned_to(publication.config, version)
+    seal(staged, version, config, publication.manifest, publication.signer)
+    write_durably(home / MARK, f"{version}\n".encode())
+    # All that needs room on the disk is written before anything can be seen.
+    aside = write_aside(home / CONFIG, config)
+    place = home / str(version)
+    try:
+        staged.rename(place)
+        sync(home)
+        aside.replace(home / CONFIG)
+    except BaseException:
+        if aside.exists():  # the configuration does not name the new version
+            with contextlib.suppress(OSError):
+                place.rename(staged)
+            aside.unlink(missing_ok=True)
+        raise
+    sync(home)
+    sync(home.parent)
+    return place

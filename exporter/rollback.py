@@ -1,0 +1,97 @@
+"""Back to an older version, and the end of those that nobody needs."""
+
+import os
+import shutil
+from pathlib import Path
+
+from exporter.durable import locked, sync, write_durably
+from exporter.errors import ExportRefusedError
+from exporter.home import CONFIG, MARK, OWN_CONFIG, find_home, high_water, served_version, versions_in
+from exporter.integrity import check_version
+from exporter.signing import TrustedKeys
+from exporter.staging import PREFIX, clear
+
+
+def rollback(repository: Path, vertical: str, trusted: TrustedKeys, to: int | None = None) -> tuple[int | None, int]:
+    """Point config.pbtxt at another published version, by putting back the configuration that came with it.
+
+    Args:
+        repository: the model repository.
+        vertical: which vertical.
+        trusted: whose versions count.
+        to: the version; None: the newest before the served one.
+
+    Returns:
+        The version served before, None if that could not be read, and the one served now.
+
+    Raises:
+        ExportRefusedError: there is no such version.
+        VersionError: it is damaged or not signed as it must be.
+        OSError: the repository cannot be written; what was served still is.
+    """
+    home = find_home(repository, vertical)
+    with locked(repository):
+        clear(repository)
+        before = _served(home)
+        number = _older(home, before) if to is None else to
+        if number not in versions_in(home):
+            known = ", ".join(map(str, versions_in(home)))
+            raise ExportRefusedError(f"{home}: no version {number}; there are {known or 'none'}")
+        version = check_version(home / str(number), trusted)
+        if OWN_CONFIG not in version.manifest["files"]:
+            raise ExportRefusedError(f"{version.folder}: holds no {OWN_CONFIG} to put back; publish the model anew")
+        write_durably(home / CONFIG, (version.folder / OWN_CONFIG).read_bytes())
+    return before, number
+
+
+def prune(repository: Path, vertical: str, keep: int, *, dry_run: bool = False) -> list[int]:
+    """Remove all versions but the newest `keep` and the served one.
+
+    Their numbers are not given again. A crash leaves each version whole or gone.
+
+    Returns:
+        The numbers of those that were removed, or would be.
+
+    Raises:
+        ExportRefusedError: there is no such vertical, or it is not clear what is served.
+        OSError: the repository cannot be written.
+    """
+    home = find_home(repository, vertical)
+    with locked(repository):
+        clear(repository)
+        served = served_version(home)
+        if served is None:
+            raise ExportRefusedError(f"{home}: no {CONFIG}, so it is not clear which version is in use")
+        present = versions_in(home)
+        doomed = [number for number in present if number not in (served, *present[-keep:])]
+        if doomed and not dry_run:
+            if max(present) > high_water(home):
+                write_durably(home / MARK, f"{max(present)}\n".encode())
+            for number in doomed:
+                _remove(home / str(number), repository)
+    return doomed
+
+
+def _remove(folder: Path, repository: Path) -> None:
+    """Rename first, so that nobody sees a version that lacks files."""
+    rubbish = repository / f"{PREFIX}removed-{folder.parent.name}-{folder.name}-{os.getpid()}"
+    folder.rename(rubbish)
+    sync(folder.parent)
+    shutil.rmtree(rubbish, ignore_errors=True)
+
+
+def _served(home: Path) -> int | None:
+    """What is served, as far as it can be told: a broken config.pbtxt is a reason to roll back, not against it."""
+    try:
+        return served_version(home)
+    except ExportRefusedError:
+        return None
+
+
+def _older(home: Path, served: int | None) -> int:
+    if served is None:
+        raise ExportRefusedError(f"{home / CONFIG}: does not tell what is served; name the version with --to")
+    older = [number for number in versions_in(home) if number < served]
+    if not older:
+        raise ExportRefusedError(f"{home}: there is no version before the served one, {served}")
+    return older[-1]

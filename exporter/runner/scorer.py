@@ -1,0 +1,155 @@
+"""From a request's tensors to its scores: encode, run the engine, split; independent of Triton.
+
+Several requests become one run without padding: their candidates are joined. The request side is encoded once per
+request, the candidate side once per candidate.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from exfm.features.encoding import MISSING, Encoder
+from exfm.features.schema import SIDES, Schema, Side
+from exfm.features.signature import DTYPES, PROBABILITY, Tensor, blocks_of, tensors_of
+from exporter.runner.engine import Engine, load_engine, read_engine_file
+
+Inputs = dict[str, NDArray[Any]]
+
+
+class NotServableError(RuntimeError):
+    """This version must not be loaded here; the message says why."""
+
+
+class BadRequestError(ValueError):
+    """One request of a batch cannot be scored; the message names the tensor."""
+
+
+@dataclass(frozen=True)
+class Scores:
+    """One request's answer: probability float32 [N, T], and how many category values stood in no vocabulary."""
+
+    probability: NDArray[np.float32]
+    unknown: int
+
+
+class Scorer:
+    """Scores batches of requests; independent of Triton."""
+
+    def __init__(self, folder: Path, schema: Schema, engine: Engine | None = None) -> None:
+        """Load the engine of the version in `folder`, unless another is given."""
+        file = read_engine_file(folder)
+        self._engine, self._golden_bound = engine or load_engine(folder, file), file.golden_bound
+        self._tensors = tensors_of(schema)
+        self._sides: dict[Side, _SideEncoder] = {side: _SideEncoder(schema, side) for side in SIDES}
+
+    def check(self, inputs: Inputs) -> Inputs:
+        """One request's tensors as Triton hands them over, without their batch dimension of 1.
+
+        Raises:
+            BadRequestError: a tensor has the wrong type or shape, or the candidate tensors differ in length.
+        """
+        rows: dict[str, int] = {}
+        for tensor in self._tensors:
+            value, group = inputs[tensor.name], tensor.name.partition("_")[0]
+            if value.dtype != DTYPES[tensor.kind] or value.shape[-1] != tensor.width or value.shape[0] != 1:
+                raise BadRequestError(f"{tensor.name}: {_describe(value)}, expected {_expected(tensor)}")
+            if group == "candidate":
+                inputs[tensor.name] = value = value[0]
+            if value.ndim != 2 or rows.setdefault(group, len(value)) != len(value):
+                raise BadRequestError(f"{tensor.name}: {_describe(value)} does not fit the other tensors")
+        return inputs
+
+    def score(self, requests: Sequence[Inputs]) -> list[Scores]:
+        """Score checked requests in one run of the engine, each as if it were alone."""
+        joined = {t.name: _join([request[t.name] for request in requests]) for t in self._tensors}
+        counts = [len(request[self._tensors[-1].name]) for request in requests]
+        ends = np.cumsum(counts)
+        blocks = self._split_blocks(joined, len(requests), int(ends[-1]))
+        encoded = {side: encoder.encode(*blocks[side]) for side, encoder in self._sides.items()}
+        request_rows = np.concatenate((encoded["user"], encoded["context"]), axis=1)
+        probability = self._engine.run(request_rows, encoded["ad"], np.array(counts, np.int64))
+        unknown = self._count_unknown(blocks, encoded, ends)
+        parts = np.split(probability, ends[:-1])
+        return [Scores(part, int(count)) for part, count in zip(parts, unknown, strict=True)]
+
+    def warm_up(self, golden: Mapping[str, NDArray[Any]], sizes: Sequence[int]) -> None:
+        """Score the golden request at its own size, hold it to its known answer, then run it at other sizes.
+
+        Raises:
+            NotServableError: the scores are not what the export computed.
+        """
+        request = {tensor.name: golden[tensor.name] for tensor in self._tensors}
+        off = np.abs(self.score([request])[0].probability - golden[PROBABILITY]).max()
+        if not off <= self._golden_bound:
+            raise NotServableError(f"golden.npz: probabilities are off by {off:.3g}, the bound is {self._golden_bound}")
+        for size in sizes:
+            shaped = {n: np.resize(v, (size, v.shape[1])) if n.startswith("c") else v for n, v in request.items()}
+            self.score([shaped])
+
+    def _split_blocks(self, joined: Inputs, requests: int, candidates: int) -> dict[Side, list[NDArray[Any]]]:
+        """Per side its [ids, numbers] blocks, cut out of the joined tensors; an absent one has width 0."""
+        blocks: dict[Side, list[NDArray[Any]]] = {
+            side: [np.empty((candidates if side == "ad" else requests, 0), dtype) for dtype in DTYPES.values()]
+            for side in self._sides
+        }
+        for tensor in self._tensors:
+            start = 0
+            for block in tensor.blocks:
+                place = list(DTYPES).index(block.kind)
+                blocks[block.side][place] = joined[tensor.name][:, start : start + block.width]
+                start += block.width
+        return blocks
+
+    def _count_unknown(
+        self, blocks: dict[Side, list[NDArray[Any]]], encoded: dict[Side, NDArray[np.int64]], ends: NDArray[np.int64]
+    ) -> NDArray[np.int64]:
+        """Unknown category values per request, int64 [B]."""
+        counts = np.zeros(len(ends), np.int64)
+        for side, encoder in self._sides.items():
+            if encoder.unknown:
+                rows = encoder.unknown_per_row(blocks[side][0], encoded[side])
+                summed = np.concatenate(([0], np.cumsum(rows)))[ends] if side == "ad" else np.cumsum(rows)
+                counts += np.diff(summed, prepend=0)
+        return counts
+
+
+class _SideEncoder:
+    """Encodes one side; `unknown` is the count over all rows of the last call."""
+
+    def __init__(self, schema: Schema, side: Side) -> None:
+        self._encoder = Encoder(schema)
+        self._side = side
+        ids, numbers = blocks_of(schema, side)
+        self._is_category = np.array([feature.kind == "category" for feature in ids.features], bool)
+        absent = np.full((1, ids.width), MISSING, np.int64)
+        zeros = np.zeros((1, numbers.width), np.float32)
+        self._absent_rows = self._encoder.encode(side, absent, zeros).rows[:, : ids.width]
+        self.unknown = 0
+
+    def encode(self, ids: NDArray[np.int64], numbers: NDArray[np.float32]) -> NDArray[np.int64]:
+        encoded = self._encoder.encode(self._side, ids, numbers)
+        self.unknown = encoded.unknown
+        return encoded.rows
+
+    def unknown_per_row(self, ids: NDArray[np.int64], rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """int64 [N]: values that were given but share the row of a missing one, in category columns."""
+        strange = (rows[:, : ids.shape[1]] == self._absent_rows) & (ids != MISSING) & self._is_category
+        counts: NDArray[np.int64] = strange.sum(axis=1)
+        return counts
+
+
+def _join(parts: list[NDArray[Any]]) -> NDArray[Any]:
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
+def _describe(value: NDArray[Any]) -> str:
+    return f"{value.dtype} {list(value.shape)}"
+
+
+def _expected(tensor: Tensor) -> str:
+    shape = f"[1, N, {tensor.width}]" if tensor.name.startswith("candidate") else f"[1, {tensor.width}]"
+    return f"{DTYPES[tensor.kind]} {shape}"

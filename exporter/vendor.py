@@ -1,0 +1,102 @@
+"""Configuration for Triton's own onnxruntime and TensorRT backends, as NVIDIA's container has them.
+
+They run the whole graph, so what reaches them is encoded: rows of the stacked table, as `exfm.features.encoding` makes
+them. The Python backend's runner needs none of this; it is for who wants the vendor's backend on a GPU.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from google.protobuf import text_format
+from tritonclient.grpc import model_config_pb2
+
+from exfm.features.schema import Schema
+from exfm.features.signature import CANDIDATE_SIDES, PROBABILITY, REQUEST_SIDES
+from exporter.configure import SCHEMA_HASH, Batching, add_warm_up, queue_size
+from exporter.profile import buckets_for
+from exporter.trace import CANDIDATE_ROWS, OWNER, REQUEST_ROWS
+
+Backend = Literal["onnxruntime", "tensorrt"]
+ONE_PER_GPU = Batching(instances=1)
+LATENCIES = "nv_inference_first_response_histogram_ms"
+EDGES = (0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.5, 2.0)
+"""Edges of the latency histogram, as shares of the budget."""
+
+
+def vendor_config(
+    schema: Schema,
+    version: int,
+    backend: Backend,
+    batching: Batching = ONE_PER_GPU,
+    buckets: Sequence[int] = (),
+) -> str:
+    """The text of a `config.pbtxt` for a model `<vertical>_graph` with `model.onnx`, or `model.plan` for TensorRT.
+
+    Requests are not batched: a request's candidates are the batch, and `owner` is 0 for each.
+
+    Args:
+        schema: the vertical's own.
+        version: the one to serve.
+        backend: onnxruntime (with its CUDA provider) or tensorrt.
+        batching: of it, the instances on each GPU and the queue's size.
+        buckets: numbers of candidates to warm up and to record CUDA graphs for; empty: `buckets_for` the vertical.
+    """
+    (vertical,) = schema.verticals
+    sizes = tuple(buckets) or buckets_for(vertical.max_candidates)
+    config = model_config_pb2.ModelConfig(name=f"{vertical.name}_graph", backend=backend, max_batch_size=0)
+    config.version_policy.specific.versions.append(version)
+    _set_tensors(config, schema)
+    config.instance_group.add(count=batching.instances, kind=model_config_pb2.ModelInstanceGroup.KIND_GPU)
+    policy = config.dynamic_batching.default_queue_policy
+    policy.timeout_action = model_config_pb2.ModelQueuePolicy.REJECT
+    policy.default_timeout_microseconds = round(vertical.budget_ms * 1000)
+    policy.allow_timeout_override = True
+    policy.max_queue_size = batching.max_queue or queue_size(vertical.budget_ms, batching.instances, {})
+    for size in sizes:
+        add_warm_up(config, size, batch_size=0)
+    control = config.model_metrics.metric_control.add()
+    control.metric_identifier.family = LATENCIES
+    control.histogram_options.buckets.extend(round(vertical.budget_ms * edge, 3) for edge in EDGES)
+    config.parameters[SCHEMA_HASH].string_value = schema.digest
+    {"onnxruntime": _tune_onnxruntime, "tensorrt": _tune_tensorrt}[backend](config, sizes)
+    return text_format.MessageToString(config)
+
+
+def tensorrt_command(schema: Schema, buckets: Sequence[int] = ()) -> tuple[str, ...]:
+    """How to make `model.plan` of `model.onnx` in NVIDIA's container: one optimization profile over all sizes."""
+    (vertical,) = schema.verticals
+    sizes = tuple(buckets) or buckets_for(vertical.max_candidates)
+    request = sum(len(schema.side(side)) for side in REQUEST_SIDES)
+    ad = sum(len(schema.side(side)) for side in CANDIDATE_SIDES)
+
+    def shapes(size: int) -> str:
+        return f"{REQUEST_ROWS}:1x{request},{CANDIDATE_ROWS}:{size}x{ad},{OWNER}:{size}"
+
+    usual = min(sizes, key=lambda size: abs(size - 200))
+    bounds = (f"--minShapes={shapes(1)}", f"--optShapes={shapes(usual)}", f"--maxShapes={shapes(max(sizes))}")
+    return ("trtexec", "--onnx=model.onnx", "--saveEngine=model.plan", *bounds)
+
+
+def _set_tensors(config: Any, schema: Schema) -> None:
+    request = sum(len(schema.side(side)) for side in REQUEST_SIDES)
+    ad = sum(len(schema.side(side)) for side in CANDIDATE_SIDES)
+    for name, dims in ((REQUEST_ROWS, [1, request]), (CANDIDATE_ROWS, [-1, ad]), (OWNER, [-1])):
+        config.input.add(name=name, data_type=model_config_pb2.TYPE_INT64, dims=dims)
+    config.output.add(name=PROBABILITY, data_type=model_config_pb2.TYPE_FP32, dims=[-1, len(schema.tasks)])
+
+
+def _tune_onnxruntime(config: Any, _: Sequence[int]) -> None:
+    config.parameters["intra_op_thread_count"].string_value = "1"
+    config.parameters["inter_op_thread_count"].string_value = "1"
+    config.optimization.graph.level = 1  # every rewriting of the graph that leaves its results alone
+
+
+def _tune_tensorrt(config: Any, sizes: Sequence[int]) -> None:
+    config.platform = "tensorrt_plan"
+    cuda = config.optimization.cuda
+    cuda.graphs = cuda.busy_wait_events = True
+    shapes = {tensor.name: list(tensor.dims) for tensor in config.input}
+    for size in sizes:
+        graph = cuda.graph_spec.add(batch_size=0)
+        for name, dims in shapes.items():
+            graph.input[name].dim.extend(size if dim < 0 else dim for dim in dims)

@@ -1,0 +1,165 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from onnx import numpy_helper
+
+from exfm.models.checkpoint import Checkpoint
+from exporter.engines import table
+from exporter.engines.recipes import RECIPES
+from exporter.engines.table import ALL, Latency, Trial, choose_engine, fastest
+from exporter.errors import ExportRefusedError
+from exporter.trace import ServedStudent, write_graph
+
+TWO = ("onnx", "onnx_rows")
+RUNNER = {"exporter", "engine.json"}
+
+
+def trial(engine: str, *p50_ms: float, accepted: bool = True) -> Trial:
+    profile = {100 * place: Latency(value, value, value) for place, value in enumerate(p50_ms, 1)}
+    return Trial(engine, profile, 0.0, 0.0, accepted, "" if accepted else "off")
+
+
+def test_the_faster_engine_serves() -> None:
+    assert fastest([trial("onnx", 1.0, 4.0), trial("onnx_rows", 0.5, 2.0)]).engine == "onnx_rows"
+
+
+def test_where_speeds_are_equal_the_more_exact_one_serves() -> None:
+    assert fastest([trial("openvino_bf16", 0.98, 3.9), trial("onnx", 1.0, 4.0)]).engine == "onnx"
+
+
+def test_an_engine_that_is_not_exact_enough_does_not_serve_however_fast() -> None:
+    assert fastest([trial("onnx", 1.0), trial("onnx_int8", 0.1, accepted=False)]).engine == "onnx"
+
+
+def test_small_requests_do_not_decide() -> None:
+    small = {1: Latency(9.0, 9.0, 9.0), 200: Latency(1.0, 1.0, 1.0)}
+    assert fastest([trial("onnx", 2.0), Trial("onnx_rows", small, 0.0, 0.0, True, "")]).engine == "onnx_rows"
+
+
+def test_none_accepted_is_refused_with_every_reason() -> None:
+    with pytest.raises(ExportRefusedError, match="none may serve: onnx_int8: off"):
+        fastest([trial("onnx_int8", 1.0, accepted=False)])
+
+
+def test_only_the_winners_files_are_left(checkpoint: Checkpoint, served: ServedStudent, tmp_path: Path) -> None:
+    said: list[str] = []
+    choice = choose_engine(checkpoint, served, tmp_path, engines=TWO, buckets=(1, 100), report=said.append)
+    files = {"onnx": {"model.onnx"}, "onnx_rows": {"dense.onnx", "rows.npy"}}[choice.engine]
+    assert {path.name for path in tmp_path.iterdir()} == files | RUNNER
+    assert json.loads((tmp_path / "engine.json").read_text())["engine"] == choice.engine
+    assert [each.engine for each in choice.trials] == list(TWO)
+    assert all(set(each.profile) == {1, 100} for each in choice.trials)
+    assert said == ["building onnx", "building onnx_rows", "timing onnx, onnx_rows"]
+
+
+def test_the_manifests_table_is_plain(stage: Callable[[str], tuple[Path, Any]]) -> None:
+    choice = stage("onnx")[1]
+    plain = choice.to_dict()
+    assert json.loads(json.dumps(plain)) == plain
+    assert plain["engine"] == plain["profile"]["engine"] == "onnx"
+    assert set(plain["profile"]["buckets"]["1"]) == {"p50_ms", "p99_ms", "mean_ms"}
+    assert plain["parity"]["max_abs"] <= plain["parity"]["bound"] == 1e-5
+    assert [each["accepted"] for each in plain["trials"]] == [True]
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_every_engine_is_within_its_bounds(stage: Callable[[str], tuple[Path, Any]], name: str) -> None:
+    choice = stage(name)[1]
+    assert choice.parity <= choice.bound == RECIPES[name].bound
+    assert choice.chosen.ne_loss < 2e-4
+
+
+def test_an_unknown_engine_is_refused(checkpoint: Checkpoint, served: ServedStudent, tmp_path: Path) -> None:
+    with pytest.raises(ExportRefusedError, match="engine: 'onyx' is none of onnx, "):
+        choose_engine(checkpoint, served, tmp_path, engines=("onyx",))
+
+
+def test_an_engine_that_the_server_lacks_is_refused(
+    checkpoint: Checkpoint, served: ServedStudent, tmp_path: Path
+) -> None:
+    with pytest.raises(ExportRefusedError, match="torch: torch is not installed in the server's environment"):
+        choose_engine(checkpoint, served, tmp_path, engines=("torch",))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_processor_without_bfloat16_is_said(
+    checkpoint: Checkpoint, served: ServedStudent, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(table, "processor_flags", frozenset)
+    with pytest.raises(ExportRefusedError, match="openvino_bf16: this processor has none of avx512_bf16, amx_bf16"):
+        choose_engine(checkpoint, served, tmp_path, engines=("openvino_bf16",))
+
+
+def test_an_engine_asked_for_that_fails_its_bound_is_refused(
+    checkpoint: Checkpoint, served: ServedStudent, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dataclasses import replace
+
+    monkeypatch.setitem(RECIPES, "onnx_rows", replace(RECIPES["onnx_rows"], bound=1e-9))
+    with pytest.raises(ExportRefusedError, match=r"onnx_rows: parity: off by .*; the bound is 1e-09"):
+        choose_engine(checkpoint, served, tmp_path, engines=("onnx_rows",), buckets=(1,))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_weight_beyond_float16_rules_out_such_rows(
+    checkpoint: Checkpoint, served: ServedStudent, tmp_path: Path
+) -> None:
+    with torch.no_grad():
+        kept = served.student.table.weight[3, 0].clone()
+        served.student.table.weight[3, 0] = 1e6
+    try:
+        choice = choose_engine(checkpoint, served, tmp_path, engines=TWO, buckets=(1,))
+    finally:
+        with torch.no_grad():
+            served.student.table.weight[3, 0] = kept
+    assert choice.engine == "onnx"
+    assert choice.trials[1].reason == "OverflowError: table.weight holds a value beyond float16"
+
+
+def test_an_engine_that_breaks_is_left_out(
+    checkpoint: Checkpoint, served: ServedStudent, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any) -> None:
+        raise RuntimeError("no kernel for this\nand much more")
+
+    monkeypatch.setattr("exporter.engines.workshop.quantize_dynamic", broken)
+    choice = choose_engine(checkpoint, served, tmp_path, engines=("onnx_int8", "onnx"), buckets=(1,))
+    assert choice.engine == "onnx"
+    assert choice.trials[0].reason == "RuntimeError: no kernel for this"
+
+
+def test_a_graph_with_a_foreign_weight_is_refused_whatever_else_would_run(
+    checkpoint: Checkpoint, served: ServedStudent, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def corrupt(*args: Any) -> Any:
+        graph = write_graph(*args)
+        graph.graph.initializer.append(numpy_helper.from_array(np.zeros(3, np.float32), "auxiliary.weight"))
+        return graph
+
+    monkeypatch.setattr("exporter.engines.workshop.write_graph", corrupt)
+    with pytest.raises(ExportRefusedError, match=r"auxiliary\.weight"):
+        choose_engine(checkpoint, served, tmp_path, engines=TWO, buckets=(1,))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_model_of_another_make_is_served_by_its_whole_graph(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    class Foreign(torch.nn.Module):
+        """Scores rows by sums, and has no table that could be taken out."""
+
+        def __init__(self, rows: int) -> None:
+            super().__init__()
+            self.weights = torch.nn.Embedding(rows, 2)
+
+        def forward(self, request: torch.Tensor, candidate: torch.Tensor, owner: torch.Tensor) -> torch.Tensor:
+            mine = torch.index_select(self.weights(request).sum(1), 0, owner)
+            return torch.sigmoid(mine + self.weights(candidate).sum(1))
+
+    model: Any = Foreign(checkpoint.schema.rows).eval()
+    choice = choose_engine(checkpoint, model, tmp_path, engines=TWO, buckets=(1,))
+    assert choice.engine == "onnx"
+    assert choice.trials[1].reason == "the model does not take gathered rows"

@@ -1,0 +1,98 @@
+import errno
+import json
+import os
+import stat
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from exporter import publish as module
+from exporter.errors import ExportRefusedError
+from exporter.home import CONFIG, OWN_CONFIG, served_version, versions_in
+from exporter.inventory import verify_repository
+from exporter.signing import load_trusted, make_key, trust
+
+Put = Callable[..., Path]
+VERTICAL = "feed_click"
+
+
+def test_versions_count_up_over_gaps(put: Put, tmp_path: Path) -> None:
+    for version in ("2", "10", "notes"):
+        (tmp_path / VERTICAL / version).mkdir(parents=True)
+    assert put(tmp_path).name == "11"
+    assert versions_in(tmp_path / VERTICAL) == [2, 10, 11]
+    assert (tmp_path / VERTICAL / ".last_version").read_text() == "11\n"
+
+
+def test_the_configuration_names_the_new_version_and_lies_beside_it_too(put: Put, tmp_path: Path) -> None:
+    put(tmp_path)
+    folder = put(tmp_path)
+    assert served_version(tmp_path / VERTICAL) == 2
+    assert (folder / OWN_CONFIG).read_bytes() == (tmp_path / VERTICAL / CONFIG).read_bytes()
+    assert json.loads((folder / "manifest.json").read_text())["version"] == 2
+
+
+def test_published_files_are_read_only(put: Put, tmp_path: Path) -> None:
+    files = [path for path in put(tmp_path).rglob("*") if path.is_file()]
+    assert len(files) == 5
+    assert {stat.S_IMODE(path.stat().st_mode) for path in files} == {0o444}
+
+
+@pytest.mark.parametrize("step", ["rename", "replace"])
+def test_a_failure_takes_back_what_was_put_in_place(
+    put: Put, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    put(tmp_path)
+    original: Callable[[Path, Path], Path] = getattr(Path, step)
+    hits: list[Path] = []
+
+    def fail(path: Path, target: Path) -> Path:
+        if Path(target).name in ("2", CONFIG) and not hits:
+            hits.append(target)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return original(path, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, step, fail)
+        with pytest.raises(OSError, match="No space left"):
+            put(tmp_path)
+    assert hits
+    assert (served_version(tmp_path / VERTICAL), versions_in(tmp_path / VERTICAL)) == (1, [1])
+    assert {path.name for path in tmp_path.iterdir()} == {VERTICAL}
+    assert {path.name for path in (tmp_path / VERTICAL).iterdir()} == {"1", CONFIG, ".last_version"}
+    assert put(tmp_path).name == "3"
+
+
+def test_a_first_publication_that_fails_leaves_nothing(
+    put: Put, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "write_aside", fail)
+        with pytest.raises(OSError, match="Read-only"):
+            put(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_repository_that_trusts_keys_takes_no_other_signer(put: Put, tmp_path: Path) -> None:
+    put(tmp_path)
+    key = make_key(tmp_path / "elsewhere.pem").key.public_key()
+    trust(tmp_path, key)
+    with pytest.raises(ExportRefusedError, match="no signing key was given"):
+        put(tmp_path)
+    make_key(tmp_path / ".keys" / "signing.pem")
+    with pytest.raises(ExportRefusedError, match=r"trusts .*, not the signing key"):
+        put(tmp_path)
+    assert versions_in(tmp_path / VERTICAL) == [1]
+
+
+def test_two_publishers_get_two_numbers(put: Put, tmp_path: Path) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        made = list(pool.map(lambda _: put(tmp_path).name, range(8)))
+    assert sorted(map(int, made)) == list(range(1, 9))
+    assert all(not verdict.problem for verdict in verify_repository(tmp_path, load_trusted(tmp_path)))

@@ -1,0 +1,45 @@
+from typing import Any
+
+import pytest
+from google.protobuf import text_format
+from tritonclient.grpc import model_config_pb2
+
+from exfm.features.schema import Schema
+from exporter.vendor import Backend, tensorrt_command, vendor_config
+
+
+def parsed(text: str) -> Any:
+    return text_format.Parse(text, model_config_pb2.ModelConfig())
+
+
+@pytest.mark.parametrize("backend", ["onnxruntime", "tensorrt"])
+def test_it_is_a_configuration_with_the_graphs_tensors(backend: Backend, own: Schema) -> None:
+    config = parsed(vendor_config(own, 4, backend))
+    assert (config.name, config.backend, config.max_batch_size) == ("feed_click_graph", backend, 0)
+    assert [(entry.name, list(entry.dims)) for entry in config.input] == [
+        ("request_rows", [1, 6]),
+        ("candidate_rows", [-1, 3]),
+        ("owner", [-1]),
+    ]
+    assert list(config.version_policy.specific.versions) == [4]
+    assert config.parameters["schema_hash"].string_value == own.digest
+    assert config.dynamic_batching.default_queue_policy.default_timeout_microseconds == 250_000
+
+
+def test_latency_is_counted_around_the_budget(own: Schema) -> None:
+    (control,) = parsed(vendor_config(own, 1, "onnxruntime")).model_metrics.metric_control
+    assert 250.0 in control.histogram_options.buckets
+
+
+def test_sizes_are_warmed_up_and_recorded(own: Schema) -> None:
+    config = parsed(vendor_config(own, 1, "tensorrt", buckets=(1, 50)))
+    assert [sample.name for sample in config.model_warmup] == ["1 candidates", "50 candidates"]
+    assert config.optimization.cuda.graphs
+    assert [list(spec.input["candidate_rows"].dim) for spec in config.optimization.cuda.graph_spec] == [[1, 3], [50, 3]]
+
+
+def test_one_profile_of_tensorrt_spans_all_sizes(own: Schema) -> None:
+    command = tensorrt_command(own)
+    assert "--minShapes=request_rows:1x6,candidate_rows:1x3,owner:1" in command
+    assert "--maxShapes=request_rows:1x6,candidate_rows:500x3,owner:500" in command
+    assert "--optShapes=request_rows:1x6,candidate_rows:200x3,owner:200" in command
