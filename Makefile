@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 export EXFM_TRITON_ENV := $(TRITON_ENV)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test bench-overload bench-async lint format stubs install clean
+.PHONY: help demo test bench-overload bench-export bench-async lint format stubs install clean
 
 help: ## say what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -20,6 +20,9 @@ test: install lint ## lint, then every test
 
 bench-overload: install ## 2, 5 and 10 times the rated load, and a Triton that hangs or dies; takes ten minutes
 	$(BIN)/python -m bench.overload
+
+bench-export: install ## the engines, the student against a naive one, parity, publishing under kill -9 and under load
+	$(BIN)/python -m bench.export
 
 bench-async: install ## kill the asynchronous plane's processes again and again under load; annotation throughput and lag
 	$(BIN)/python -m bench.asynchrony

@@ -1,7 +1,7 @@
 """The catalog: what this server offers."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -41,6 +41,7 @@ class Vertical:
         max_candidates: the most ads in one request.
         prior: the lowest tier.
         golden: for the canary.
+        profile: mean seconds of a call in process by candidates, as the export measured it; may be empty.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Vertical:
     max_candidates: int
     prior: Prior
     golden: Golden
+    profile: Mapping[int, float] = field(default_factory=dict)
 
     @property
     def tasks(self) -> tuple[str, ...]:

@@ -16,9 +16,11 @@ from exfm.features.signature import PROBABILITY, tensors_of
 from serving.catalog import Catalog, Golden, Vertical
 from serving.errors import RepositoryError
 from serving.ladder.prior import Prior
+from serving.signature import MANIFEST, SIGNATURE, check_signature
 
 CONFIG = "config.pbtxt"
-MANIFEST = "manifest.json"
+FP32_BOUND = 1e-5
+"""Parity up to here is that of fp32; what is above it is an engine's own, wider bound."""
 _READ_HERE = ("schema.json", "prior.npz", "golden.npz")
 
 
@@ -87,6 +89,7 @@ def _manifest(version: Path) -> dict[str, Any]:
 
 
 def _load_version(folder: Path) -> Vertical:
+    check_signature(folder.parent.parent, folder)
     manifest = _manifest(folder)
     _verify(folder, manifest["files"])
     try:
@@ -99,6 +102,7 @@ def _load_version(folder: Path) -> Vertical:
             max_candidates=int(manifest["max_candidates"]),
             prior=Prior(*_arrays(folder / "prior.npz", "ad", "probability", "default")),
             golden=_golden(folder, schema, manifest),
+            profile=_profile(manifest),
         )
     except (SchemaError, ValueError, KeyError, TypeError) as error:
         raise RepositoryError(f"{folder}: {error}") from error
@@ -117,14 +121,26 @@ def _verify(folder: Path, hashes: Mapping[str, str]) -> None:
             found = hashlib.file_digest(file, "sha256").hexdigest()
         if found != hashes[name]:
             raise RepositoryError(f"{path}: sha256 is {found[:12]}…, the manifest says {hashes[name][:12]}…")
+    # A file that the manifest doesn't know may still be imported by the runner.
+    listed = {*hashes, MANIFEST, SIGNATURE}
+    for path in folder.rglob("*"):
+        if path.is_file() and str(path.relative_to(folder)) not in listed:
+            raise RepositoryError(f"{path}: {MANIFEST} doesn't list it")
 
 
 def _golden(folder: Path, schema: Schema, manifest: Mapping[str, Any]) -> Golden:
     names = [tensor.name for tensor in tensors_of(schema)]
     *inputs, probability = _arrays(folder / "golden.npz", *names, PROBABILITY)
     # The bound was held on the machine that exported; another processor may round a little differently.
-    tolerance = 10 * float(manifest["parity"]["bound"])
+    bound = float(manifest["parity"]["bound"])
+    tolerance = (10 if bound <= FP32_BOUND else 2) * bound
     return Golden(dict(zip(names, inputs, strict=True)), probability, tolerance)
+
+
+def _profile(manifest: Mapping[str, Any]) -> dict[int, float]:
+    """Mean seconds of a call by candidates; empty for a version that was published without."""
+    buckets = manifest.get("profile", {}).get("buckets", {})
+    return {int(candidates): float(entry["mean_ms"]) / 1e3 for candidates, entry in buckets.items()}
 
 
 def _arrays(path: Path, *names: str) -> list[NDArray[Any]]:

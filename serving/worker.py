@@ -73,7 +73,7 @@ class Worker:
         self._catalog = catalog
         self.watchdog = Watchdog()
         self.guards = {name: GuardedScorer(scorers[name], Canary(catalog[name])) for name in catalog}
-        self.estimates = {name: Estimates() for name in catalog}
+        self.estimates = {name: Estimates(profile=vertical.profile) for name, vertical in catalog.items()}
         self.gate = _gate(catalog, options)
         self.ladders = {name: self._ladder(vertical) for name, vertical in catalog.items()}
         budget_s = min(vertical.budget_s for vertical in catalog.values())

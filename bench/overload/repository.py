@@ -5,7 +5,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from serving.repository import MANIFEST
+from serving.signature import MANIFEST
 
 DEMO = Path("build/demo/model_repository")
 ROWS = 20_000

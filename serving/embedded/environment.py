@@ -26,7 +26,7 @@ from serving.embedded.errors import EnvironmentUnusableError
 
 VARIABLE = "EXFM_TRITON_ENV"
 DEFAULT_NAME = ".venv-triton"
-REQUIREMENTS = ("nvidia-pytriton==0.7.0", "numpy==1.26.4", "onnxruntime==1.31.1")
+REQUIREMENTS = ("nvidia-pytriton==0.7.0", "numpy==1.26.4", "onnxruntime==1.31.1", "openvino==2026.4.1")
 STAMP = "exfm-stamp.json"
 _PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 

@@ -73,7 +73,7 @@ def test_a_restarted_triton_serves_what_the_frontend_is_pinned_to(
     triton_environment: "TritonEnvironment", published_repository: Path, tmp_path: Path
 ) -> None:
     env = {"EXFM_TRITON_ENV": str(triton_environment.path)}
-    shutil.copytree(published_repository / "feed_click", tmp_path / "feed_click")
+    shutil.copytree(published_repository / "feed_click", tmp_path / "feed_click", copy_function=shutil.copyfile)
     with _serving("--model-repository", str(tmp_path), "--json", env=env) as (process, line):
         (guardian,) = _children(process.pid)
         (triton,) = _children(guardian)
@@ -89,7 +89,9 @@ def test_a_restarted_triton_serves_what_the_frontend_is_pinned_to(
 
 
 def _publish_version_2(folder: Path) -> None:
-    shutil.copytree(folder / "1", folder / "2", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(
+        folder / "1", folder / "2", ignore=shutil.ignore_patterns("__pycache__"), copy_function=shutil.copyfile
+    )
     text = (folder / "config.pbtxt").read_text()
     assert "versions: 1" in text
     (folder / "config.pbtxt").write_text(text.replace("versions: 1", "versions: 2"))
@@ -102,7 +104,7 @@ def test_only_the_vertical_that_is_missing_is_blamed(
     capsys: pytest.CaptureFixture[str],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    shutil.copytree(published_repository, tmp_path / "repository")
+    shutil.copytree(published_repository, tmp_path / "repository", copy_function=shutil.copyfile)
     folder = tmp_path / "repository/feed_long_view"
     _publish_version_2(folder)
     manifest = json.loads((folder / "2/manifest.json").read_text())

@@ -19,7 +19,7 @@ Edit = Callable[[dict[str, Any]], Any]
 @pytest.fixture
 def repository(published_repository: Path, tmp_path: Path) -> Path:
     """A copy that may be changed, of feed_click only."""
-    shutil.copytree(published_repository / "feed_click", tmp_path / "feed_click")
+    shutil.copytree(published_repository / "feed_click", tmp_path / "feed_click", copy_function=shutil.copyfile)
     return tmp_path
 
 
@@ -64,7 +64,7 @@ def _pin(repository: Path, versions: str) -> None:
 def test_the_version_that_the_configuration_names_counts(repository: Path) -> None:
     folder = repository / "feed_click"
     for version in (2, 10):
-        shutil.copytree(folder / "1", folder / str(version))
+        shutil.copytree(folder / "1", folder / str(version), copy_function=shutil.copyfile)
         _edit(repository, partial(_renumber, version=version), version)
     (folder / "notes").mkdir()
     assert load_catalog(repository)["feed_click"].version == 1
@@ -74,7 +74,7 @@ def test_the_version_that_the_configuration_names_counts(repository: Path) -> No
 
 @pytest.mark.parametrize("name", ["manifest.json", "model.onnx", "prior.npz"])
 def test_a_named_version_that_is_incomplete_is_refused(repository: Path, name: str) -> None:
-    shutil.copytree(repository / "feed_click/1", repository / "feed_click/2")
+    shutil.copytree(repository / "feed_click/1", repository / "feed_click/2", copy_function=shutil.copyfile)
     _edit(repository, partial(_renumber, version=2), 2)
     (repository / "feed_click/1" / name).unlink()
     with pytest.raises(RepositoryError, match=f"feed_click/1: incomplete, no {name}; config.pbtxt names this version"):
