@@ -123,7 +123,7 @@ def _bids(bids: Sequence[float], count: int) -> NDArray[np.float64]:
 
 def encode(query: RankQuery, answer: Answer, order: Order) -> pb.RankResponse:
     """The response, still without its ledger."""
-    probability = answer.probability[order.index]
+    probability, model = answer.probability[order.index], answer.model or query.vertical
     return pb.RankResponse(
         request_id=query.request_id,
         ad_ids=query.ads[order.index].tolist(),
@@ -134,7 +134,7 @@ def encode(query: RankQuery, answer: Answer, order: Order) -> pb.RankResponse:
         ],
         tier=answer.tier.wire_name,
         tier_reason=answer.reason,
-        model=pb.ModelVersion(name=query.vertical.name, version=query.vertical.version),
+        model=pb.ModelVersion(name=model.name, version=model.version),
         unknown_values=answer.unknown,
     )
 
