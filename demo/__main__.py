@@ -104,8 +104,9 @@ def _learn(source: Source, asked: argparse.Namespace) -> TrainingReport:
 def _publish(source: Source, out: Path) -> Path:
     repository = out / "model_repository"
     shutil.rmtree(repository, ignore_errors=True)
-    for vertical in tqdm(source.schema.verticals, desc="export", unit="student", file=sys.stderr):
-        export(out / "run" / "students" / f"{vertical.name}.pt", repository)
+    names = [f"{vertical.name}{end}" for vertical in source.schema.verticals for end in (".pt", ".lite.pt")]
+    for name in tqdm(names, desc="export", unit="student", file=sys.stderr):
+        export(out / "run" / "students" / name, repository)
     return repository
 
 

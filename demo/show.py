@@ -16,8 +16,8 @@ SHOWN_BEYOND = 12
 def learning_table(report: TrainingReport) -> str:
     """Each vertical's student on the last day, beside the one without a teacher and the teacher itself."""
     bayes = any(each.bayes_ne is not None for tasks in report.verticals.values() for each in tasks.values())
-    head = f"{'vertical':<16}{'task':<12}{'AUC':>8}{'no distill':>12}{'teacher':>9}"
-    head += f"{'NE':>9}{'no distill':>12}{'teacher':>9}{'calibration':>13}"
+    head = f"{'vertical':<16}{'task':<12}{'AUC':>8}{'no distill':>12}{'teacher':>9}{'lite':>8}"
+    head += f"{'NE':>9}{'no distill':>12}{'teacher':>9}{'lite':>8}{'calibration':>13}"
     lines = [
         "Learning, last day, every row predicted before it was learned:",
         head + (f"{'Bayes NE':>10}" if bayes else ""),
@@ -25,7 +25,9 @@ def learning_table(report: TrainingReport) -> str:
     for name, tasks in report.verticals.items():
         for task, each in tasks.items():
             aucs = f"{_cell(each.auc):>8}{_cell(each.auc_no_distill):>12}{_cell(each.teacher_auc):>9}"
+            aucs += f"{_cell(each.lite_auc):>8}"
             nes = f"{_cell(each.ne):>9}{_cell(each.ne_no_distill):>12}{_cell(each.teacher_ne):>9}"
+            nes += f"{_cell(each.lite_ne):>8}"
             last = f"{_cell(each.bayes_ne):>10}" if bayes else ""
             lines.append(f"{name:<16}{task:<12}{aucs}{nes}{_cell(each.calibration):>13}{last}")
     return "\n".join(lines)

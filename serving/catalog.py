@@ -42,6 +42,9 @@ class Vertical:
         prior: the lowest tier.
         golden: for the canary.
         profile: mean seconds of a call in process by candidates, as the export measured it; may be empty.
+        learned_until_ms: the last impression that prior and model have learned, milliseconds since the epoch.
+        written_s: when the version was published, seconds since the epoch.
+        lite: the smaller model of tier `lite`, for the same tensors and tasks; None: there is none.
     """
 
     name: str
@@ -52,6 +55,9 @@ class Vertical:
     prior: Prior
     golden: Golden
     profile: Mapping[int, float] = field(default_factory=dict)
+    learned_until_ms: int = 0
+    written_s: float = 0.0
+    lite: "Vertical | None" = None
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -81,6 +87,12 @@ class Catalog(Mapping[str, Vertical]):
         if vertical is None:
             raise UnknownVerticalError(f"no vertical {name[:64]!r} here; served: {', '.join(sorted(self._verticals))}")
         return vertical
+
+    @property
+    def models(self) -> Mapping[str, Vertical]:
+        """All models that are asked, by their name in Triton: the verticals' own and the lite ones."""
+        lite = [vertical.lite for vertical in self._verticals.values() if vertical.lite]
+        return {**self._verticals, **{model.name: model for model in lite}}
 
     def __getitem__(self, name: str) -> Vertical:
         return self._verticals[name]

@@ -80,6 +80,7 @@ def _serve_options(options: argparse.Namespace, catalog: Catalog) -> ServeOption
         fewest=options.min_candidates,
         law=options.law,
         parallelism=options.parallelism,
+        repository=options.model_repository,
     )
     return ServeOptions(
         repository=options.model_repository,
@@ -112,7 +113,8 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         type=_tiers_of,
         metavar="[VERTICAL=]TIER,...",
-        help="which tiers answer, for one vertical or for all others; prior always does (full,trimmed,prior)",
+        help="which tiers answer, for one vertical or for all others; prior always does, lite where it is published "
+        "(full,trimmed,lite,prior)",
     )
     add("--min-candidates", type=_count, default=FEWEST, metavar="K", help="fewest that trimmed scores (16)")
     add("--law", default=DEFAULT_LAW, choices=LAWS, help=f"what moves the limit of work in flight ({DEFAULT_LAW})")

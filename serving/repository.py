@@ -2,7 +2,10 @@
 
 import hashlib
 import json
+import logging
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +20,8 @@ from serving.catalog import Catalog, Golden, Vertical
 from serving.errors import RepositoryError
 from serving.ladder.prior import Prior
 from serving.signature import MANIFEST, SIGNATURE, check_signature
+
+log = logging.getLogger(__name__)
 
 CONFIG = "config.pbtxt"
 FP32_BOUND = 1e-5
@@ -35,14 +40,37 @@ def load_catalog(repository: Path) -> Catalog:
     if not repository.is_dir():
         raise RepositoryError(f"{repository}: no such folder")
     folders = sorted(path.parent for path in repository.glob(f"*/{CONFIG}"))
-    verticals = {folder.name: _load_version(folder / str(_pinned(folder, _config(folder)))) for folder in folders}
+    models = [_load_version(folder / str(_pinned(folder, _config(folder)))) for folder in folders]
+    verticals = {model.vertical.name: model.vertical for model in models if not model.serves}
+    for model in models:
+        if model.serves:
+            _pair(verticals, model)
     if not verticals:
         raise RepositoryError(f"{repository}: no published model; write one with exfm-export")
     return Catalog(verticals)
 
 
+@dataclass(frozen=True)
+class _Model:
+    """A published version; `serves` names the vertical of a lite one and is empty for any other."""
+
+    vertical: Vertical
+    serves: str
+
+
+def _pair(verticals: dict[str, Vertical], model: _Model) -> None:
+    """Give a vertical its lite model. One that doesn't fit its vertical, or the vertical not it, only stays unused."""
+    lite, vertical = model.vertical, verticals.get(model.serves)
+    if vertical is None:
+        log.warning("%s is left out: it is for tier lite of %r, which is not published", lite.name, model.serves)
+    elif vertical.schema.digest != lite.schema.digest:
+        log.warning("%s is left out: version %d of %s has another schema", lite.name, vertical.version, vertical.name)
+    else:
+        verticals[vertical.name] = replace(vertical, lite=lite)
+
+
 def triton_configs(repository: Path, catalog: Catalog) -> dict[str, str]:
-    """Triton's configuration of each version in the catalog, by vertical, as JSON.
+    """Triton's configuration of each version in the catalog, by its model's name, as JSON.
 
     A Triton that gets it with the order to load serves just these versions, whatever is published meanwhile.
 
@@ -50,7 +78,7 @@ def triton_configs(repository: Path, catalog: Catalog) -> dict[str, str]:
         RepositoryError: something was published since the catalog was read; read it again.
     """
     configs = {}
-    for vertical in catalog.values():
+    for vertical in catalog.models.values():
         folder = repository / vertical.name
         config = _config(folder)
         pinned = _pinned(folder, config)
@@ -88,12 +116,12 @@ def _manifest(version: Path) -> dict[str, Any]:
         raise RepositoryError(f"{path}: not a manifest: {error!r}") from error
 
 
-def _load_version(folder: Path) -> Vertical:
+def _load_version(folder: Path) -> _Model:
     check_signature(folder.parent.parent, folder)
     manifest = _manifest(folder)
     _verify(folder, manifest["files"])
     try:
-        schema = Schema.load(folder / "schema.json")
+        schema, lineage = Schema.load(folder / "schema.json"), manifest["lineage"]
         vertical = Vertical(
             name=manifest["vertical"],
             version=int(manifest["version"]),
@@ -103,11 +131,13 @@ def _load_version(folder: Path) -> Vertical:
             prior=Prior(*_arrays(folder / "prior.npz", "ad", "probability", "default")),
             golden=_golden(folder, schema, manifest),
             profile=_profile(manifest),
+            learned_until_ms=int(lineage.get("learned_until_ms", 0)),
+            written_s=datetime.fromisoformat(manifest["created_utc"]).timestamp(),
         )
-    except (SchemaError, ValueError, KeyError, TypeError) as error:
+    except (SchemaError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise RepositoryError(f"{folder}: {error}") from error
     _agree(folder, vertical, manifest)
-    return vertical
+    return _Model(vertical, str(lineage["serves"]) if lineage.get("tier") == "lite" else "")
 
 
 def _verify(folder: Path, hashes: Mapping[str, str]) -> None:

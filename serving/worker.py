@@ -5,6 +5,7 @@ import logging
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from serving.admission.choose import DEFAULT_LAW, law_for
@@ -17,12 +18,15 @@ from serving.budget.watchdog import Watchdog
 from serving.catalog import Catalog, Vertical
 from serving.inference.canary import Canary, Sighting
 from serving.inference.guard import GuardedScorer
+from serving.inference.lite import LiteScorer
 from serving.inference.scorer import Scorer
 from serving.ladder.choice import FEWEST
 from serving.ladder.ladder import Ladder, Rung
+from serving.ladder.live import Edition, LivePrior
 from serving.ladder.tier import DEFAULT_TIERS, Tier
 from serving.ranker import Ranker
 from serving.readiness import Readiness
+from serving.refresh import PriorRefresh
 from serving.rpc.codec import request_limit
 from serving.rpc.probe import DoorProbe
 from serving.rpc.server import RankingServer
@@ -49,6 +53,7 @@ class WorkerOptions:
         fewest: the fewest candidates that tier `trimmed` scores.
         law: what moves the limit of the work in flight; a name of `LAWS`.
         share: of the backend, as one of several workers; its limit follows.
+        repository: where refreshed priors are looked for; None: nowhere.
         reuse_port: whether other workers listen on the same port.
         parallelism: seconds of work that the backend does per second; 0: one per vertical, but no more than cores.
     """
@@ -62,6 +67,7 @@ class WorkerOptions:
     law: str = DEFAULT_LAW
     parallelism: float = 0.0
     share: float = 1.0
+    repository: Path | None = None
     reuse_port: bool = False
 
 
@@ -73,7 +79,13 @@ class Worker:
         self._catalog = catalog
         self.watchdog = Watchdog()
         self.guards = {name: GuardedScorer(scorers[name], Canary(catalog[name])) for name in catalog}
-        self.estimates = {name: Estimates(profile=vertical.profile) for name, vertical in catalog.items()}
+        self.lite_guards = {
+            model.name: GuardedScorer(LiteScorer(scorers[name], model), Canary(model))
+            for name, vertical in catalog.items()
+            if (model := vertical.lite) and Tier.LITE in self._tiers(name)
+        }
+        self.estimates = {name: Estimates(profile=model.profile) for name, model in catalog.models.items()}
+        self.priors = {name: LivePrior(Edition(one.prior, 0, one.written_s)) for name, one in catalog.items()}
         self.gate = _gate(catalog, options)
         self.ladders = {name: self._ladder(vertical) for name, vertical in catalog.items()}
         budget_s = min(vertical.budget_s for vertical in catalog.values())
@@ -86,7 +98,9 @@ class Worker:
         servicer = RankingServicer(ranker, self.reserve, self._waited_s, self.hooks)
         self._server = RankingServer(servicer, self._probe, request_limit(catalog), options.reuse_port)
         self.readiness = Readiness(self.guards, self._server.set_ready, options.canary_s)
-        self._checks: asyncio.Task[None] | None = None
+        # A lite model that isn't trusted costs its tier, and nobody's readiness.
+        self.lite_readiness = Readiness(self.lite_guards, _tell_nobody, options.canary_s, options.canary_s)
+        self._running: list[asyncio.Task[None]] = []
 
     def _waited_s(self, now_s: float) -> float:
         # The probe stands in line where requests do, but isn't sent while the loop stands still.
@@ -94,16 +108,18 @@ class Worker:
 
     def _ladder(self, vertical: Vertical) -> Ladder:
         guard, estimates = self.guards[vertical.name], self.estimates[vertical.name]
-
-        def learn(sighting: Sighting, first: bool) -> None:
-            learn_from = estimates.seed if first else estimates.lower
-            learn_from(len(vertical.golden.probability), sighting.spent_s)
-
-        guard.on_pass = learn
-        # Tier `lite` waits for a second, smaller model; there is no scorer for it here.
-        tiers = self._options.tiers.get(vertical.name, DEFAULT_TIERS)
+        _seed_from_canaries(guard, estimates, vertical)
+        tiers = self._tiers(vertical.name)
         rungs = [Rung(tier, guard, estimates) for tier in sorted(tiers) if tier in (Tier.FULL, Tier.TRIMMED)]
-        return Ladder(rungs, vertical.prior, self.watchdog, self.gate, fewest=self._options.fewest)
+        if (model := vertical.lite) and model.name in self.lite_guards:
+            lite = Rung(Tier.LITE, self.lite_guards[model.name], self.estimates[model.name], model)
+            _seed_from_canaries(self.lite_guards[model.name], lite.estimates, model)
+            rungs.append(lite)
+        prior = self.priors[vertical.name]
+        return Ladder(rungs, prior, self.watchdog, self.gate, fewest=self._options.fewest)
+
+    def _tiers(self, vertical: str) -> tuple[Tier, ...]:
+        return self._options.tiers.get(vertical, DEFAULT_TIERS)
 
     async def start(self) -> int:
         """Listen, and begin to check for readiness; returns the port. Requests before that get the prior.
@@ -113,14 +129,20 @@ class Worker:
         """
         port = await self._server.start(self._options.listen)
         self._lag.start()
-        self._checks = asyncio.create_task(self.readiness.run())
+        works = [self.readiness.run()]
+        if self.lite_guards:
+            works.append(self.lite_readiness.run())
+        if self._options.repository:
+            works.append(PriorRefresh(self._options.repository, self._catalog, self.priors).run())
+        self._running = [asyncio.create_task(work) for work in works]
         return port
 
     async def stop(self) -> None:
         """Take no more requests, let those in flight end, and stop."""
-        if self._checks:
-            self._checks.cancel()
-            await asyncio.wait((self._checks,))
+        for task in self._running:
+            task.cancel()
+        if self._running:
+            await asyncio.wait(self._running)
         await self._server.drain(self._options.drain_s)
         self._lag.stop()
 
@@ -144,8 +166,31 @@ class Worker:
             "tiers": [tier.name.lower() for tier in self.ladders[vertical.name].tiers],
             "trusted": self.guards[vertical.name].trusted,
             "canary": self.readiness.last.get(vertical.name, "not yet flown"),
+            "prior": self.priors[vertical.name].state(),
+            **({"lite": self._state_of_lite(vertical.lite)} if vertical.lite else {}),
             **self._recent.of(vertical.name),
         }
+
+    def _state_of_lite(self, model: Vertical) -> dict[str, Any]:
+        guard = self.lite_guards.get(model.name)
+        return {
+            "name": model.name,
+            "version": model.version,
+            "trusted": guard is not None and guard.trusted,
+            "canary": self.lite_readiness.last.get(model.name, "not yet flown"),
+        }
+
+
+def _seed_from_canaries(guard: GuardedScorer, estimates: Estimates, model: Vertical) -> None:
+    def learn(sighting: Sighting, first: bool) -> None:
+        learn_from = estimates.seed if first else estimates.lower
+        learn_from(len(model.golden.probability), sighting.spent_s)
+
+    guard.on_pass = learn
+
+
+async def _tell_nobody(_: bool) -> None:
+    pass
 
 
 def _gate(catalog: Catalog, options: WorkerOptions) -> Gate:

@@ -1,4 +1,4 @@
-"""`exfm-train`: a teacher over all verticals and a student per vertical, from one pass over a log."""
+"""`exfm-train`: a teacher over all verticals and students per vertical, from one pass over a log."""
 
 import argparse
 import json
@@ -22,13 +22,15 @@ from exfm.models.backbone import ModelError
 
 REFUSED = (DataError, SchemaError, ConfigError, CounterError, ModelError, TrainingError)
 DESCRIPTION = """\
-Train a teacher (the foundation model) and one student per vertical in one pass over a log, in time order.
+Train a teacher (the foundation model) and two students per vertical, one of them for tier lite, in one pass over a
+log, in time order.
 
 Each chunk of impressions is annotated by the teacher, predicted and learned by the students, and only then
 learned by the teacher. So every figure is of rows predicted before they were learned, and no annotation comes
-from a teacher that has seen the row's outcome. A second student per vertical learns without the teacher, to show
+from a teacher that has seen the row's outcome. One more student per vertical learns without the teacher, to show
 what distillation is worth.
 """
+COLUMNS = ("AUC", "alone", "teacher", "lite", "NE", "alone", "teacher", "lite", "calib.", "lite")
 EXAMPLES = """\
 examples:
   exfm-train                                    the simulator, into build/run
@@ -37,7 +39,8 @@ examples:
   exfm-train --config mine.toml --seed 3        over the packaged settings of the source
 
 writes:
-  OUT/teacher.pt  OUT/students/<vertical>.pt  OUT/metrics.json  OUT/learning.png
+  OUT/teacher.pt  OUT/students/<vertical>.pt  OUT/students/<vertical>.lite.pt
+  OUT/metrics.json  OUT/learning.png
 
 Next: exfm-export publishes the students.
 """
@@ -103,13 +106,14 @@ def _shown_on(bar: "tqdm[NoReturn]") -> Callable[[Progress], None]:
 def _table(report: TrainingReport, out: Path) -> str:
     lines = [
         f"{report.data}: {report.rows:,} rows in {report.seconds:.1f} s, last day, predicted before learned",
-        f"{'vertical':<18}{'task':<14}{'AUC':>8}{'alone':>8}{'teacher':>9}{'NE':>9}{'alone':>8}{'teacher':>9}{'calib.':>8}",
+        f"{'vertical':<18}{'task':<14}" + "".join(f"{name:>9}" for name in COLUMNS),
     ]
     for name, tasks in report.verticals.items():
         for task, each in tasks.items():
-            aucs = f"{_cell(each.auc):>8}{_cell(each.auc_no_distill):>8}{_cell(each.teacher_auc):>9}"
-            nes = f"{_cell(each.ne):>9}{_cell(each.ne_no_distill):>8}{_cell(each.teacher_ne):>9}"
-            lines.append(f"{name:<18}{task:<14}{aucs}{nes}{_cell(each.calibration):>8}")
+            aucs = each.auc, each.auc_no_distill, each.teacher_auc, each.lite_auc
+            nes = each.ne, each.ne_no_distill, each.teacher_ne, each.lite_ne
+            figures = "".join(f"{_cell(value):>9}" for value in (*aucs, *nes, each.calibration, each.lite_calibration))
+            lines.append(f"{name:<18}{task:<14}{figures}")
     return "\n".join([*lines, f"written to {out}", ""])
 
 

@@ -78,6 +78,19 @@ class StudentOptions:
 
 
 @dataclass(frozen=True)
+class LiteOptions(StudentOptions):
+    """The smaller students of tier `lite`; with `train` false there are none.
+
+    So few weights bear larger steps than a full student's.
+    """
+
+    backbone: str = "linear"
+    dimension: int = 8
+    rates: Rates = Rates(dense=3e-3, table=0.2)
+    train: bool = True
+
+
+@dataclass(frozen=True)
 class DistillOptions:
     """ExFM's knobs.
 
@@ -107,6 +120,7 @@ class TrainConfig:
     stream: StreamOptions = StreamOptions()
     teacher: TeacherOptions = TeacherOptions()
     student: StudentOptions = StudentOptions()
+    lite: LiteOptions = LiteOptions()
     distill: DistillOptions = DistillOptions()
     counters: CounterOptions = field(default_factory=CounterOptions)
 

@@ -1,6 +1,7 @@
 """Checkpoints out of a finished run: the teacher's, and one per student with all that export needs."""
 
 import hashlib
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -15,21 +16,29 @@ from exfm.distill.scoring import TrainingReport
 from exfm.distill.stream import VerticalStream
 from exfm.distill.trainer import Trainer, VerticalTraining
 from exfm.features.signature import tensors_of
-from exfm.models.checkpoint import Checkpoint
+from exfm.models.checkpoint import Checkpoint, lite_of
 
 GOLDEN_CANDIDATES = 64
 
 
 def publish(trainer: Trainer, report: TrainingReport, out: Path) -> list[Path]:
-    """Write `teacher.pt` and `students/<vertical>.pt` under `out`; each file appears whole or not at all."""
+    """Write `teacher.pt`, `students/<vertical>.pt` and `students/<vertical>.lite.pt` under `out`.
+
+    Each file appears whole or not at all.
+    """
     lineage = lineage_of(trainer)
     teacher = _teacher(trainer, report, lineage)
     paths = [out / "teacher.pt"]
     teacher.save(paths[0])
     lineage = {**lineage, "teacher_snapshot": _snapshot_id(trainer, teacher.state)}
     for vertical in trainer.verticals:
-        paths.append(out / "students" / f"{vertical.stream.name}.pt")
-        _student(trainer, vertical, report, lineage).save(paths[-1])
+        student = _student(trainer, vertical, report, lineage)
+        made = {f"{student.vertical}.pt": student}
+        if vertical.lite:
+            made[f"{student.vertical}.lite.pt"] = _lite(student, trainer, vertical, report)
+        for name, checkpoint in made.items():
+            paths.append(out / "students" / name)
+            checkpoint.save(paths[-1])
     return paths
 
 
@@ -87,23 +96,45 @@ def _teacher(trainer: Trainer, report: TrainingReport, lineage: dict[str, str | 
 def _student(
     trainer: Trainer, vertical: VerticalTraining, report: TrainingReport, lineage: dict[str, str | int | float]
 ) -> Checkpoint:
-    state, prior = vertical.published
-    options, tasks = trainer.config.student, report.verticals[vertical.stream.name]
-    first, *others = tasks.items()
-    further = {"tasks": {name: each.quality() for name, each in others}} if others else {}
+    options, published = trainer.config.student, vertical.published
+    quality = {task: each.quality() for task, each in report.verticals[vertical.stream.name].items()}
     return Checkpoint(
         kind="student",
         schema=vertical.stream.schema,
         tasks=vertical.stream.schema.tasks,
-        state=state,
+        state=published.student,
         vertical=vertical.stream.name,
         backbone=options.backbone,
         options={"dimension": options.dimension, **options.model},
-        quality={**first[1].quality(), **further},
+        quality=_first_and_further(quality),
         lineage=lineage,
-        prior=prior,
+        prior=published.prior,
         golden=golden_request(trainer.source, vertical.stream, trainer.config.seed),
     )
+
+
+def _lite(student: Checkpoint, trainer: Trainer, vertical: VerticalTraining, report: TrainingReport) -> Checkpoint:
+    """The smaller student, beside the full one: all the same but for the model, its figures and the name."""
+    (own,) = student.schema.verticals
+    name, options, state = lite_of(own.name), trainer.config.lite, vertical.published.lite
+    assert state is not None
+    quality = {task: each.lite_quality() for task, each in report.verticals[own.name].items()}
+    return replace(
+        student,
+        schema=replace(student.schema, verticals=(replace(own, name=name),)),
+        vertical=name,
+        state=state,
+        backbone=options.backbone,
+        options={"dimension": options.dimension, **options.model},
+        quality=_first_and_further(quality),
+        lineage={**student.lineage, "tier": "lite", "serves": own.name},
+    )
+
+
+def _first_and_further(quality: dict[str, dict[str, float]]) -> dict[str, Any]:
+    """The first task's figures, those of further tasks under `tasks`."""
+    first, *others = quality.items()
+    return {**first[1], **({"tasks": dict(others)} if others else {})}
 
 
 def _snapshot_id(trainer: Trainer, state: dict[str, torch.Tensor]) -> str:

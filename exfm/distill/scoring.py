@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from exfm.distill.metrics import Figures, measure
 
 Floats = NDArray[np.float32]
-Arm = Literal["student", "plain", "teacher", "prior"]
-ARMS: tuple[Arm, ...] = ("student", "plain", "teacher", "prior")
-"""The distilled student, the same one without a teacher, the teacher, and the prior."""
+Arm = Literal["student", "plain", "teacher", "prior", "lite"]
+ARMS: tuple[Arm, ...] = ("student", "plain", "teacher", "prior", "lite")
+"""The distilled student, the same one without a teacher, the teacher, the prior, and the smaller student."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Predictions:
         time_ms: int64 [n].
         labels: float32 [n, T].
         truth: float32 [n, T], or of width 0 where it is not known.
-        arms: float32 [n, T] per arm.
+        arms: float32 [n, T] per arm; NaN where it was not there.
         chunks: the rows of each chunk of the stream.
         last_day: the rows of the last day.
     """
@@ -39,8 +39,9 @@ class Predictions:
     last_day: slice
 
     def figures(self, arm: Arm, task: int, rows: slice) -> Figures:
-        """One arm's figures for one task over some rows."""
-        return measure(self.labels[rows, task], self.arms[arm][rows, task])
+        """One arm's figures for one task over some rows; those it said nothing of don't count."""
+        made = self.arms[arm][rows, task]
+        return measure(np.where(np.isnan(made), np.nan, self.labels[rows, task]), made)
 
 
 @dataclass(frozen=True)
@@ -62,13 +63,16 @@ class TaskReport:
     teacher_ne: float | None
     prior_auc: float | None
     prior_ne: float | None
+    lite_auc: float | None
+    lite_ne: float | None
+    lite_calibration: float | None
     bayes_ne: float | None
     chunks: list[dict[str, Any]]
 
     @classmethod
     def of(cls, made: Predictions, task: int) -> "TaskReport":
         """Measure one task."""
-        student, plain, teacher, prior = (made.figures(arm, task, made.last_day) for arm in ARMS)
+        student, plain, teacher, prior, lite = (made.figures(arm, task, made.last_day) for arm in ARMS)
         labels = made.labels[made.last_day, task]
         bayes = measure(labels, made.truth[made.last_day, task]).ne if made.truth.shape[1] else math.nan
         return cls(
@@ -83,6 +87,9 @@ class TaskReport:
             teacher_ne=_number(teacher.ne),
             prior_auc=_number(prior.auc),
             prior_ne=_number(prior.ne),
+            lite_auc=_number(lite.auc),
+            lite_ne=_number(lite.ne),
+            lite_calibration=_number(lite.calibration),
             bayes_ne=_number(bayes),
             chunks=list(_course(made, task)),
         )
@@ -90,6 +97,13 @@ class TaskReport:
     def quality(self) -> dict[str, float]:
         """The defined figures of the last day."""
         return {key: value for key, value in vars(self).items() if key != "chunks" and value is not None}
+
+    def lite_quality(self) -> dict[str, float]:
+        """The same of the smaller student; the larger one's figures stand under `full_...`."""
+        own = {"auc": self.lite_auc, "ne": self.lite_ne, "calibration": self.lite_calibration}
+        full = {"full_auc": self.auc, "full_ne": self.ne}
+        others = {key: getattr(self, key) for key in ("teacher_auc", "teacher_ne", "prior_auc", "prior_ne", "bayes_ne")}
+        return {key: value for key, value in {"rows": self.rows, **own, **full, **others}.items() if value is not None}
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -17,7 +18,7 @@ from exfm.distill.metrics import entropy, log_loss
 from exfm.distill.prior import PriorLearner
 from exfm.distill.scoring import ARMS, Floats, Predictions
 from exfm.distill.stream import TeacherStream, VerticalStream, stack_labels
-from exfm.models.checkpoint import Prior
+from exfm.models.checkpoint import Prior, lite_of
 
 
 class TrainingError(ValueError):
@@ -34,6 +35,15 @@ class Annotated:
 
 
 @dataclass(frozen=True)
+class Frozen:
+    """What is published of a vertical: weights of both students, and the prior; `lite` is None where there is none."""
+
+    student: dict[str, Tensor]
+    lite: dict[str, Tensor] | None
+    prior: Prior
+
+
+@dataclass(frozen=True)
 class Progress:
     """How far a run is: rows done of total, and each vertical's normalized entropy so far (its first task)."""
 
@@ -43,18 +53,23 @@ class Progress:
 
 
 class VerticalTraining:
-    """A vertical's students, with and without a teacher, its prior, and what they all predicted."""
+    """A vertical's students, one of them smaller and one without a teacher, its prior, and what they all predicted."""
 
     def __init__(self, stream: VerticalStream, ads: NDArray[np.int64], config: TrainConfig) -> None:
         self.stream = stream
         made = {"seed": config.seed, "batch": config.stream.batch}
         self.student = StudentLearner(stream.schema, config.student, config.distill, **made)
         self.plain = StudentLearner(stream.schema, config.student, None, **made)
+        self.lite: StudentLearner | None = None
+        if config.lite.train:
+            # What the teacher drops out at random shall not depend on whether there is a lite student.
+            with torch.random.fork_rng(devices=[]):
+                self.lite = StudentLearner(stream.schema, config.lite, config.distill, **made)
         self.prior = PriorLearner(ads, len(stream.schema.tasks), config.prior_strength)
         self.arms = {arm: np.full(stream.labels.shape, np.nan, np.float32) for arm in ARMS}
         self.chunks: list[slice] = []
         self._loss, self._positives, self._rows = 0.0, 0.0, 0
-        self._frozen: tuple[dict[str, Tensor], Prior] | None = None
+        self._frozen: Frozen | None = None
 
     def walk(self, start: int, stop: int, annotations: Floats) -> None:
         """Predict and learn the vertical's rows among the stream's [start, stop)."""
@@ -65,6 +80,8 @@ class VerticalTraining:
         self.arms["prior"][rows] = self.prior.predict(stream.ads[rows])
         self.arms["student"][rows] = self.student.stream(request, candidate, labels, teacher)
         self.arms["plain"][rows] = self.plain.stream(request, candidate, labels, np.full_like(teacher, np.nan))
+        if self.lite:
+            self.arms["lite"][rows] = self.lite.stream(request, candidate, labels, teacher)
         self.prior.learn(stream.ads[rows], labels)
         self.chunks.append(rows)
         self._count(rows)
@@ -78,14 +95,15 @@ class VerticalTraining:
             self._rows += int(known.sum())
 
     def freeze(self) -> None:
-        """Keep the student and the prior as they are now for publishing, whatever they learn later."""
+        """Keep students and prior as they are now for publishing, whatever they learn later."""
         if self._frozen is None:
-            self._frozen = self.student.state(), self.prior.prior()
+            self._frozen = self.published
 
     @property
-    def published(self) -> tuple[dict[str, Tensor], Prior]:
-        """The student's weights and the prior to publish: as frozen, else as they stand."""
-        return self._frozen or (self.student.state(), self.prior.prior())
+    def published(self) -> Frozen:
+        """What to publish: as frozen, else as it stands."""
+        lite = self.lite.state() if self.lite else None
+        return self._frozen or Frozen(self.student.state(), lite, self.prior.prior())
 
     def running_ne(self) -> float:
         """Normalized entropy of the first task over everything predicted so far; NaN while undefined."""
@@ -116,6 +134,9 @@ class Trainer:
         self.teacher = TeacherLearner(
             source.schema, self.rows.tasks, self.rows.counters.shape[1], config.teacher, **sizes
         )
+        names = {vertical.name for vertical in source.schema.verticals}
+        if config.lite.train and (taken := names & {lite_of(name) for name in names}):
+            raise TrainingError(f"{source.name}: vertical {min(taken)!r} has the name of another one's lite student")
         streams = [VerticalStream.of(source, vertical.name, self.rows.tasks) for vertical in source.schema.verticals]
         for stream in streams:
             if not len(stream.index):
@@ -184,6 +205,6 @@ class Trainer:
 
     def _refuse_unknown_features(self) -> None:
         known = {feature.name for feature in self.source.schema.features}
-        for part in ("teacher", "student"):
+        for part in ("teacher", "student", "lite"):
             if unknown := set(getattr(self.config, part).rates.multipliers) - known:
                 raise ConfigError(f"{part}.rates.multipliers: {sorted(unknown)[0]!r} is no feature of the schema")

@@ -173,9 +173,35 @@ class DcnBackbone(Backbone):
         return functional.relu(self.deep(value))
 
 
+class LinearBackbone(Backbone):
+    """The least that still knows the user: a small vector of the ad, and its product with one of the request.
+
+    All but the ad's vector, `product` numbers, and one layer over it happens once per request. For tier `lite`.
+    """
+
+    def __init__(self, shape: Shape, *, user_hidden: int = 32, product: int = 8, width: int = 16) -> None:
+        super().__init__()
+        self.width = width
+        self.user = mlp(shape.request * shape.dimension, user_hidden, product)
+        self.from_request = nn.Linear(product, width)
+        self.ad = nn.Linear(shape.candidate * shape.dimension, product)
+        self.from_ad = nn.Linear(product, width, bias=False)
+        self.from_product = nn.Linear(product, width, bias=False)
+
+    def request(self, embeddings: Tensor) -> tuple[Tensor, ...]:
+        user = self.user(embeddings.flatten(1))
+        return user, self.from_request(user)
+
+    def candidate(self, embeddings: Tensor, state: tuple[Tensor, ...]) -> Tensor:
+        user, from_request = state
+        ad = self.ad(embeddings.flatten(1))
+        return functional.relu(from_request + self.from_ad(ad) + self.from_product(ad * user))
+
+
 BACKBONES: dict[str, Callable[..., Backbone]] = {
     "dcn": DcnBackbone,
     "dot": DotBackbone,
+    "linear": LinearBackbone,
     "wukong": WukongBackbone,
 }
 

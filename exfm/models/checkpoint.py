@@ -19,6 +19,11 @@ FORMAT = 1
 KEYS = {"format", "kind", "schema", "vertical", "tasks", "model", "state", "quality", "lineage", "prior", "golden"}
 
 
+def lite_of(vertical: str) -> str:
+    """The name under which a vertical's lite student is published, as if it were a vertical's own."""
+    return f"{vertical}_lite"
+
+
 class CheckpointError(ValueError):
     """The file is no checkpoint of this format, or contradicts itself; the message names the file."""
 
@@ -51,7 +56,8 @@ class Checkpoint:
         backbone: name of a student's backbone; "wukong" for the teacher.
         options: the remaining arguments of the model's constructor.
         quality: figures over the last day, each row predicted before it was learned.
-        lineage: what it was made from: strings and numbers.
+        lineage: what it was made from: strings and numbers. A lite student's also has `tier`, "lite", and under
+            `serves` the name of its vertical, for its schema and `vertical` bear the name that it is published under.
         prior: a student's estimates without a model.
         golden: one request by name of tensor (`exfm.features.signature.tensors_of`), for parity checks and canaries.
     """

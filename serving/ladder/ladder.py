@@ -15,10 +15,11 @@ from serving.budget.clock import MONOTONIC, Clock
 from serving.budget.deadline import Deadline
 from serving.budget.estimates import Estimates
 from serving.budget.watchdog import Watchdog
+from serving.catalog import Vertical
 from serving.errors import BackendError, BusyError, LateError
 from serving.inference.scorer import Scorer, Scores
 from serving.ladder.choice import FEWEST, Ask, Choice, choose
-from serving.ladder.prior import Prior
+from serving.ladder.prior import PriorSource
 from serving.ladder.tier import REASON_OF, Reason, Tier
 from serving.ladder.trimmed import trim, widen
 from serving.query import RankQuery
@@ -28,11 +29,15 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Rung:
-    """A tier, the scorer that makes its answers, and how long that takes. Rungs of one model share its estimates."""
+    """A tier, the scorer that makes its answers, and how long that takes. Rungs of one model share its estimates.
+
+    `model` is the one that scores, where it isn't the vertical's own.
+    """
 
     tier: Tier
     scorer: Scorer
     estimates: Estimates
+    model: Vertical | None = None
 
 
 @dataclass(frozen=True)
@@ -44,12 +49,14 @@ class Answer:
         tier: which rung they come from.
         reason: why from no better one.
         unknown: category values that stand in no vocabulary, where a model scored.
+        model: which one scored, where it isn't the vertical's own.
     """
 
     probability: NDArray[np.float32]
     tier: Tier
     reason: Reason = Reason.NONE
     unknown: int = 0
+    model: Vertical | None = None
 
 
 class Ladder:
@@ -58,7 +65,7 @@ class Ladder:
     def __init__(
         self,
         rungs: Sequence[Rung],
-        prior: Prior,
+        prior: PriorSource,
         watchdog: Watchdog,
         gate: Gate,
         *,
@@ -118,11 +125,12 @@ class Ladder:
         with call:
             if call.choice.candidates == len(query):
                 scores = await self._ask(rung, query, until, call)
-                return Answer(scores.probability, rung.tier, why, scores.unknown)
+                return Answer(scores.probability, rung.tier, why, scores.unknown, rung.model)
             prior = self._prior.lookup(query.ads)
             trimmed = trim(query, prior, call.choice.candidates)
             scores = await self._ask(rung, trimmed.query, until, call)
-        return Answer(widen(trimmed, scores.probability, prior, query.bids), rung.tier, why, scores.unknown)
+        probability = widen(trimmed, scores.probability, prior, query.bids)
+        return Answer(probability, rung.tier, why, scores.unknown, rung.model)
 
     async def _ask(self, rung: Rung, query: RankQuery, until: Deadline, call: "_Call") -> Scores:
         scores = await self._watchdog.within(rung.scorer.score(query, until), until)

@@ -1,9 +1,20 @@
 """Tier `prior`: a calibrated probability per ad, held in process and ready at any time."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+from serving.ladder.index import AdIndex, index_of
+
+
+class PriorSource(Protocol):
+    """What the ladder asks for the prior, whichever is the latest."""
+
+    def lookup(self, ads: NDArray[np.int64]) -> NDArray[np.float32]:
+        """float32 [N, T] for int64 [N] ad keys."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -19,9 +30,11 @@ class Prior:
     ads: NDArray[np.int64]
     probability: NDArray[np.float32]
     default: NDArray[np.float32]
+    _index: AdIndex = field(init=False, repr=False, compare=False)
+    _rows: NDArray[np.float32] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        """Check shapes and values; `ValueError` says what is wrong."""
+        """Check shapes and values (`ValueError` says what is wrong), and make ready for quick look-ups."""
         if self.probability.shape != (len(self.ads), len(self.default)):
             raise ValueError(f"probability is {self.probability.shape}, not {(len(self.ads), len(self.default))}")
         if np.any(np.diff(self.ads) <= 0):
@@ -30,10 +43,9 @@ class Prior:
             if not np.all((values >= 0) & (values <= 1)):
                 raise ValueError("probabilities must lie in [0, 1]")
 
+        object.__setattr__(self, "_index", index_of(self.ads))
+        object.__setattr__(self, "_rows", np.concatenate([self.probability, self.default[None]]))
+
     def lookup(self, ads: NDArray[np.int64]) -> NDArray[np.float32]:
         """float32 [N, T] for int64 [N] ad keys."""
-        if not len(self.ads):
-            return np.tile(self.default, (len(ads), 1))
-        place = np.minimum(np.searchsorted(self.ads, ads), len(self.ads) - 1)
-        known = self.ads[place] == ads
-        return np.where(known[:, None], self.probability[place], self.default)
+        return self._rows.take(self._index.places(ads), 0)

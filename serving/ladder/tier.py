@@ -42,8 +42,8 @@ REASON_OF: dict[type[BackendError], Reason] = {
 }
 """What each failure of a backend is called in an answer."""
 
-DEFAULT_TIERS = (Tier.FULL, Tier.TRIMMED, Tier.PRIOR)
-"""What a vertical answers with, unless configured otherwise."""
+DEFAULT_TIERS = (Tier.FULL, Tier.TRIMMED, Tier.LITE, Tier.PRIOR)
+"""What a vertical answers with, unless configured otherwise; lite only where a lite model is published."""
 
 FORESEEN = frozenset({Reason.TOO_SLOW, Reason.WORK_AHEAD, Reason.NO_ROOM})
 """What keeps a request from a tier before the backend was asked; a lesser tier may still fit."""

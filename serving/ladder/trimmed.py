@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from serving.ladder.order import descending
 from serving.query import RankQuery
 
 # A product in float32 may round up by less than this share.
@@ -32,7 +33,7 @@ def trim(query: RankQuery, prior: NDArray[np.float32], keep: int) -> Trimmed:
         prior: float32 [N, T], what the prior says of them.
         keep: 1 to N.
     """
-    promising = np.argsort(-(query.bids * prior[:, 0]), kind="stable")[:keep]
+    promising = descending(query.bids * prior[:, 0] + 0.0)[:keep]
     index = np.sort(promising)
     inputs = {name: values[index] if name.startswith("candidate_") else values for name, values in query.inputs.items()}
     return Trimmed(replace(query, inputs=inputs, ads=query.ads[index], bids=query.bids[index]), index)

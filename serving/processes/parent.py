@@ -56,7 +56,7 @@ async def serve_with_workers(
             )
             fleet = Fleet(settings)
             versions = {name: catalog[name].version for name in catalog}
-            plane = Plane(fleet, backend, versions, metrics)
+            plane = Plane(fleet, backend, {name: model.version for name, model in catalog.models.items()}, metrics)
             async with _ops(parent.ops, plane) as ops:
                 fleet.start()
                 try:

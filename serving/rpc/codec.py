@@ -140,6 +140,7 @@ def _bids(pieces: Sequence[bytes], count: int) -> NDArray[np.float64]:
 
 def encode(query: RankQuery, answer: Answer, order: Order) -> Any:
     """The response, still without its ledger; the twin of `pb.RankResponse` whose numbers are packed already."""
+    model = answer.model or query.vertical
     probability = answer.probability[order.index].astype("<f4", copy=False)
     return packed.RankResponse(
         request_id=query.request_id,
@@ -151,7 +152,7 @@ def encode(query: RankQuery, answer: Answer, order: Order) -> Any:
         ],
         tier=answer.tier.value,
         tier_reason=answer.reason,
-        model={"name": query.vertical.name, "version": query.vertical.version},
+        model={"name": model.name, "version": model.version},
         unknown_values=answer.unknown,
     )
 

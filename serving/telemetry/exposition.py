@@ -14,6 +14,10 @@ from serving.telemetry.metrics import (
     IN_FLIGHT,
     LIMIT,
     MODEL,
+    PRIOR_AGE,
+    PRIOR_REFRESHES,
+    PRIOR_REFUSALS,
+    PRIOR_VERSION,
     READY,
     TRITON_RESTARTS,
     WORKER_READY,
@@ -24,6 +28,12 @@ from serving.telemetry.metrics import (
 
 Sample = tuple[Metric, tuple[str, ...], float]
 _HEADER_BYTES = 8
+_OF_PRIOR = {
+    PRIOR_VERSION: "version",
+    PRIOR_AGE: "age_s",
+    PRIOR_REFRESHES: "refreshes",
+    PRIOR_REFUSALS: "refusals",
+}
 
 
 def exposition(folder: Path, state: Mapping[str, Any]) -> bytes:
@@ -73,3 +83,7 @@ def _of_worker(worker: Mapping[str, Any]) -> Iterable[Sample]:
         yield LIMIT, (*number, name), float(value)
     for vertical, facts in said["verticals"].items():
         yield CANARY_TRUSTED, (*number, vertical), float(facts["trusted"])
+        if lite := facts.get("lite"):
+            yield CANARY_TRUSTED, (*number, lite["name"]), float(lite["trusted"])
+        for metric, fact in _OF_PRIOR.items():
+            yield metric, (*number, vertical), float(facts["prior"][fact])

@@ -70,8 +70,36 @@ WORKER_RESTARTS = Metric(
 )
 IN_FLIGHT = Metric("exfm_in_flight", "gauge", "Requests that are being worked on.", ("worker",))
 LIMIT = Metric("exfm_limit", "gauge", "The worker's limits, by name.", ("worker", "limit"))
-CANARY_TRUSTED = Metric("exfm_canary_trusted", "gauge", "1 while the canary is trusted.", ("worker", "vertical"))
-MODEL = Metric("exfm_model_info", "gauge", "Always 1; the label says which version is served.", ("vertical", "version"))
+CANARY_TRUSTED = Metric(
+    "exfm_canary_trusted",
+    "gauge",
+    "1 while the canary is trusted; a lite model stands under its own name.",
+    ("worker", "vertical"),
+)
+MODEL = Metric(
+    "exfm_model_info",
+    "gauge",
+    "Always 1; the label says which version is served, a lite model's under its own name.",
+    ("vertical", "version"),
+)
+PRIOR_VERSION = Metric(
+    "exfm_prior_version",
+    "gauge",
+    "Which refresh of the prior is in use; 0: the one published with the model.",
+    ("worker", "vertical"),
+)
+PRIOR_AGE = Metric(
+    "exfm_prior_age_seconds", "gauge", "Time since the prior in use was written.", ("worker", "vertical"), "seconds"
+)
+PRIOR_REFRESHES = Metric(
+    "exfm_prior_refreshes_total", "counter", "Refreshed priors that were taken up.", ("worker", "vertical")
+)
+PRIOR_REFUSALS = Metric(
+    "exfm_prior_refusals_total",
+    "counter",
+    "Refreshed priors that were refused: torn, of another shape, not probabilities, or older than the model's own.",
+    ("worker", "vertical"),
+)
 TRITON_RESTARTS = Metric("exfm_triton_restarts_total", "counter", "How often the embedded Triton was started again.")
 
 REQUEST_METRICS = (REQUESTS, CANDIDATES, BUDGET_RATIO, DURATION, STAGE_SECONDS)
@@ -85,6 +113,10 @@ PROCESS_METRICS = (
     LIMIT,
     CANARY_TRUSTED,
     MODEL,
+    PRIOR_VERSION,
+    PRIOR_AGE,
+    PRIOR_REFRESHES,
+    PRIOR_REFUSALS,
     TRITON_RESTARTS,
 )
 """Known to the parent, read from the workers' reports at each scrape."""

@@ -164,7 +164,7 @@ def test_an_unknown_tier_is_told(value: str, capsys: pytest.CaptureFixture[str])
     with pytest.raises(SystemExit) as caught:
         main(["--model-repository", "x", "--tiers", value])
     assert caught.value.code == 2
-    assert "there are full, trimmed, prior" in capsys.readouterr().err
+    assert "there are full, trimmed, lite, prior" in capsys.readouterr().err
 
 
 def test_tiers_of_a_vertical_that_is_not_served_are_told(

@@ -2,7 +2,7 @@
 
 import pytest
 
-from exfm.distill.config import StreamOptions, StudentOptions, TeacherOptions, TrainConfig
+from exfm.distill.config import LiteOptions, StreamOptions, StudentOptions, TeacherOptions, TrainConfig
 from exfm.distill.counters import CounterOptions
 
 
@@ -12,5 +12,6 @@ def config() -> TrainConfig:
         stream=StreamOptions(chunk=100, batch=50),
         teacher=TeacherOptions(model={"layers": 1, "hidden": 16, "fmb": 2, "lcb": 2, "rank": 3, "counter_hidden": 8}),
         student=StudentOptions(dimension=8, model={"compressed": 2, "user_hidden": 8, "hidden": 16, "width": 8}),
+        lite=LiteOptions(model={"user_hidden": 8, "product": 4, "width": 4}, dimension=4),
         counters=CounterOptions(keys=("user", "ad", "user*topic")),
     )

@@ -1,6 +1,7 @@
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +18,8 @@ CHUNK = {
     "ne_no_distill": None,
     "teacher_ne": None,
 }
-EMPTY = TaskReport(0, None, None, None, None, None, None, None, None, None, None, None, [CHUNK])
+UNKNOWN: dict[str, Any] = dict.fromkeys(TaskReport.__dataclass_fields__)
+EMPTY = TaskReport(**{**UNKNOWN, "rows": 0, "chunks": [CHUNK]})
 
 
 def test_smoothing_is_the_mean_weighted_by_rows_over_the_latest_ones() -> None:

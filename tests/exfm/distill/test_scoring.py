@@ -18,7 +18,7 @@ def made() -> Predictions:
         time_ms=np.arange(300),
         labels=labels,
         truth=truth,
-        arms={"student": truth, "plain": vague, "teacher": truth, "prior": vague},
+        arms={"student": truth, "plain": vague, "teacher": truth, "prior": vague, "lite": truth},
         chunks=[slice(0, 10), slice(10, 10), slice(10, 300)],
         last_day=slice(100, 300),
     )
@@ -34,6 +34,16 @@ def test_figures_are_of_the_last_day(made: Predictions) -> None:
     assert report.ne is not None
     assert report.ne_no_distill is not None
     assert report.ne < 1 <= report.ne_no_distill
+
+
+def test_the_lite_students_figures_stand_beside_the_full_ones(made: Predictions) -> None:
+    report = TaskReport.of(made, 0)
+    assert (report.lite_auc, report.lite_ne) == (report.auc, report.ne)
+    quality = report.lite_quality()
+    assert quality["ne"] == quality["full_ne"] == report.ne
+    without = Predictions(**{**vars(made), "arms": {**made.arms, "lite": np.full_like(made.truth, np.nan)}})
+    report = TaskReport.of(without, 0)
+    assert (report.lite_auc, report.lite_ne, report.lite_calibration) == (None, None, None)
 
 
 def test_the_course_leaves_out_empty_chunks_and_undefined_figures(made: Predictions) -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from exfm.data.source import Source
-from exfm.distill.config import ConfigError, Rates, TrainConfig
+from exfm.distill.config import ConfigError, LiteOptions, Rates, TrainConfig
 from exfm.distill.scoring import ARMS
 from exfm.distill.trainer import Trainer, TrainingError
 
@@ -53,7 +53,7 @@ def test_an_outcome_changes_nothing_that_was_said_before_its_chunk_ended(
         matured = np.searchsorted(source.examples.time_ms, source.examples.time_ms[row] + 3_600_000)
         assert changed["teacher"] >= min(300, matured) > row
         assert changed["prior"] >= 300
-        assert min(changed["student"], changed["plain"]) > row
+        assert min(changed["student"], changed["plain"], changed["lite"]) > row
 
 
 def test_verticals_read_only_their_own_rows(tiny: Make, config: TrainConfig) -> None:
@@ -69,7 +69,7 @@ def test_verticals_read_only_their_own_rows(tiny: Make, config: TrainConfig) -> 
 def test_a_seed_repeats_to_the_bit_and_another_does_not(tiny: Make, config: TrainConfig) -> None:
     source = tiny(300)
     runs = [finished(source, replace(config, seed=seed)).verticals[0].arms for seed in (1, 1, 2)]
-    for arm in ("student", "plain", "teacher"):
+    for arm in ("student", "plain", "teacher", "lite"):
         np.testing.assert_array_equal(runs[0][arm], runs[1][arm])
         assert (runs[0][arm] != runs[2][arm]).any()
 
@@ -89,10 +89,14 @@ def test_held_out_rows_are_predicted_but_not_in_what_is_published(tiny: Make, co
     assert 0 < trainer.learned_until_ms < times[-1] - 6 * 3_600_000
     other = finished(with_labels_flipped_from(source, trainer.held_out), held)
     for mine, theirs in zip(trainer.verticals, other.verticals, strict=True):
-        assert all(torch.equal(value, theirs.published[0][name]) for name, value in mine.published[0].items())
-        np.testing.assert_array_equal(mine.published[1].probability, theirs.published[1].probability)
+        kept, same = mine.published, theirs.published
+        assert kept.lite
+        assert same.lite
+        for weights, expected in ((kept.student, same.student), (kept.lite, same.lite)):
+            assert all(torch.equal(value, expected[name]) for name, value in weights.items())
+        np.testing.assert_array_equal(kept.prior.probability, same.prior.probability)
         assert np.isfinite(mine.arms["student"]).all()
-        assert not torch.equal(mine.student.state()["table.weight"], mine.published[0]["table.weight"])
+        assert not torch.equal(mine.student.state()["table.weight"], kept.student["table.weight"])
     (snapshot, teacher), (_, theirs_too) = trainer.published_teacher, other.published_teacher
     assert snapshot < trainer.teacher.snapshots
     assert all(torch.equal(value, theirs_too[name]) for name, value in teacher.items())
@@ -119,6 +123,24 @@ def test_a_multiplier_for_no_feature_is_refused(tiny: Make, config: TrainConfig)
     student = replace(config.student, rates=Rates(multipliers={"usr": 3.0}))
     with pytest.raises(ConfigError, match=r"student\.rates\.multipliers: 'usr' is no feature"):
         Trainer(tiny(100), replace(config, student=student))
+
+
+def test_a_lite_student_changes_nothing_for_the_others_and_may_be_left_out(tiny: Make, config: TrainConfig) -> None:
+    source = tiny(300)
+    one, other = finished(source, config), finished(source, replace(config, lite=LiteOptions(train=False)))
+    for mine, theirs in zip(one.verticals, other.verticals, strict=True):
+        for arm in ("student", "plain", "teacher", "prior"):
+            np.testing.assert_array_equal(mine.arms[arm], theirs.arms[arm])
+        assert np.isnan(theirs.arms["lite"]).all()
+        assert theirs.published.lite is None
+
+
+def test_a_vertical_named_like_a_lite_student_is_refused(tiny: Make, config: TrainConfig) -> None:
+    source = tiny(100)
+    clicks, buys = source.schema.verticals
+    schema = replace(source.schema, verticals=(clicks, replace(buys, name="clicks_lite")))
+    with pytest.raises(TrainingError, match="'clicks_lite' has the name of another one's lite student"):
+        Trainer(replace(source, schema=schema), config)
 
 
 def test_an_unknown_further_outcome_is_refused(tiny: Make, config: TrainConfig) -> None:

@@ -27,7 +27,8 @@ def run(tiny: Make, config: TrainConfig, tmp_path: Path) -> tuple[Source, Traini
 def test_everything_is_written(run: tuple[Source, TrainingReport, Path]) -> None:
     _, report, out = run
     names = {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()}
-    assert names == {"teacher.pt", "students/clicks.pt", "students/buys.pt", "metrics.json", "learning.png"}
+    students = {f"students/{name}.pt" for name in ("clicks", "clicks.lite", "buys", "buys.lite")}
+    assert names == {"teacher.pt", *students, "metrics.json", "learning.png"}
     assert json.loads((out / "metrics.json").read_text()) == report.to_dict()
     assert (out / "learning.png").read_bytes().startswith(b"\x89PNG")
 
@@ -46,6 +47,24 @@ def test_a_students_checkpoint_has_all_that_export_needs(run: tuple[Source, Trai
     assert made.lineage["last_ms"] == source.examples.time_ms[-1]
     assert teacher.tasks == ("click", "buy")
     teacher.build()
+
+
+def test_a_lite_students_checkpoint_differs_in_the_model_and_the_name_alone(
+    run: tuple[Source, TrainingReport, Path],
+) -> None:
+    _, report, out = run
+    full, lite = (load_checkpoint(out / "students" / f"buys{end}") for end in (".pt", ".lite.pt"))
+    assert lite.vertical == "buys_lite"
+    assert (lite.lineage["tier"], lite.lineage["serves"]) == ("lite", "buys")
+    assert "tier" not in full.lineage
+    assert [vertical.name for vertical in lite.schema.verticals] == ["buys_lite"]
+    assert lite.schema.digest == full.schema.digest
+    for name, tensor in full.golden.items():
+        np.testing.assert_array_equal(lite.golden[name], tensor)
+    count, most = (sum(weight.numel() for weight in made.build().state_dict().values()) for made in (lite, full))
+    assert count < most
+    assert lite.quality["ne"] == report.verticals["buys"]["buy"].lite_ne
+    assert lite.quality["full_ne"] == full.quality["ne"]
 
 
 def test_the_golden_request_is_a_real_one_that_the_student_can_score(

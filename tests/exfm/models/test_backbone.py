@@ -31,7 +31,7 @@ def test_request_tokens_keep_the_context_untouched() -> None:
 
 
 def test_unknown_backbone_is_named() -> None:
-    with pytest.raises(ModelError, match=r"'dcm' is none of dcn, dot, wukong"):
+    with pytest.raises(ModelError, match=r"'dcm' is none of dcn, dot, linear, wukong"):
         make_backbone("dcm", SHAPE, {})
 
 

@@ -49,6 +49,11 @@ for _ in range(3000):
     costs.append(time.perf_counter() - began_s)
 sys.stdout.write(str(1e6 * sorted(costs)[len(costs) // 2]))
 """
+FEED = {
+    "trusted": True,
+    "lite": {"name": "feed_lite", "trusted": False},
+    "prior": {"version": 7, "age_s": 1.5, "refreshes": 3, "refusals": 2},
+}
 STATE = {
     "ready": True,
     "triton": {"restarts": 2},
@@ -59,7 +64,7 @@ STATE = {
             "up": True,
             "ready": True,
             "restarts": 1,
-            "state": {"in_flight": 3, "limits": {"work_s": 0.5}, "verticals": {"feed": {"trusted": True}}},
+            "state": {"in_flight": 3, "limits": {"work_s": 0.5}, "verticals": {"feed": FEED}},
         },
         {"worker": 1, "up": False, "ready": False, "restarts": 0, "state": {}},
     ],
@@ -108,6 +113,11 @@ def test_process_metrics_come_from_the_state(scraped: str) -> None:
     assert _value(scraped, 'exfm_limit{limit="work_s",worker="0"}') == 0.5
     assert _value(scraped, 'exfm_model_info{version="4",vertical="feed"}') == 1
     assert 'exfm_in_flight{worker="1"}' not in scraped
+    assert _value(scraped, 'exfm_canary_trusted{vertical="feed",worker="0"}') == 1
+    assert _value(scraped, 'exfm_canary_trusted{vertical="feed_lite",worker="0"}') == 0
+    of_prior = '{vertical="feed",worker="0"}'
+    for name, value in {"version": 7, "age_seconds": 1.5, "refreshes_total": 3, "refusals_total": 2}.items():
+        assert _value(scraped, f"exfm_prior_{name}{of_prior}") == value
 
 
 def test_the_list_is_what_is_exposed(scraped: str) -> None:
