@@ -89,9 +89,7 @@ def test_a_restarted_triton_serves_what_the_frontend_is_pinned_to(
 
 
 def _publish_version_2(folder: Path) -> None:
-    shutil.copytree(
-        folder / "1", folder / "2", ignore=shutil.ignore_patterns("__pycache__"), copy_function=shutil.copyfile
-    )
+    shutil.copytree(folder / "1", folder / "2", copy_function=shutil.copyfile)
     text = (folder / "config.pbtxt").read_text()
     assert "versions: 1" in text
     (folder / "config.pbtxt").write_text(text.replace("versions: 1", "versions: 2"))

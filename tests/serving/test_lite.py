@@ -26,7 +26,7 @@ from serving.inference.scorer import Scores
 from serving.ladder.tier import Tier as Rung
 from serving.query import RankQuery
 from serving.repository import load_catalog, triton_configs
-from serving.rpc.codec import decode
+from serving.rpc.codec import decode, parse
 from serving.rpc.pb import ranking_pb2 as pb
 
 if TYPE_CHECKING:
@@ -137,7 +137,7 @@ async def test_a_query_is_put_to_the_lite_model(paired: Catalog, make_message: C
             asked.append(query.vertical)
             return Scores(np.zeros((len(query), 2), np.float32))
 
-    query = decode(make_message(3), vertical)
+    query = decode(parse(make_message(3).SerializeToString()), vertical)
     await LiteScorer(Noting(), vertical.lite).score(query, Deadline.after(1))
     assert asked == [vertical.lite]
 

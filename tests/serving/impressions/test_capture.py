@@ -17,14 +17,14 @@ from serving.ladder.ladder import Answer
 from serving.ladder.order import order
 from serving.ladder.tier import Reason, Tier
 from serving.query import RankQuery
-from serving.rpc.codec import decode
+from serving.rpc.codec import decode, parse
 from serving.rpc.pb import ranking_pb2 as pb
 
 Make = Callable[..., pb.RankRequest]
 
 
 def answered(catalog: Catalog, message: pb.RankRequest) -> tuple[RankQuery, Answer, Any]:
-    query = decode(message, catalog[message.vertical])
+    query = decode(parse(message.SerializeToString()), catalog[message.vertical])
     probability = np.random.default_rng(1).random((len(query), len(query.vertical.tasks))).astype(np.float32)
     return query, Answer(probability, Tier.TRIMMED, Reason.WORK_AHEAD), order(query.bids, probability)
 
