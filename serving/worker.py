@@ -9,16 +9,17 @@ from typing import Any
 
 from serving.admission.choose import DEFAULT_LAW, law_for
 from serving.admission.gate import Gate
-from serving.budget.estimates import Estimates
+from serving.balance.tokens import HedgeTokens
 from serving.budget.lag import LoopLag
 from serving.budget.reserve import ReplyReserve
 from serving.budget.watchdog import Watchdog
 from serving.catalog import Catalog, Vertical
-from serving.inference.canary import Canary, Sighting
-from serving.inference.guard import GuardedScorer
 from serving.inference.scorer import Scorer
+from serving.inference.site import Site, Vet, no_vet
 from serving.ladder.choice import FEWEST
-from serving.ladder.ladder import Ladder, Rung
+from serving.ladder.hedge import Hedging
+from serving.ladder.ladder import Ladder
+from serving.ladder.lane import Lane, Rung
 from serving.ladder.tier import DEFAULT_TIERS, Tier
 from serving.ranker import Ranker
 from serving.readiness import Readiness
@@ -45,7 +46,7 @@ class WorkerOptions:
         law: what moves the limit of the work in flight; a name of `LAWS`.
         share: of the backend, as one of several workers; its limit follows.
         reuse_port: whether other workers listen on the same port.
-        parallelism: seconds of work that the backend does per second; 0: one per vertical, but no more than cores.
+        parallelism: seconds of work that a backend does per second; 0: one per vertical, but no more than cores.
     """
 
     listen: str = "127.0.0.1:8500"
@@ -61,15 +62,23 @@ class WorkerOptions:
 
 
 class Worker:
-    """Serves a catalog with one scorer per vertical; made on the event loop that runs it."""
+    """Serves a catalog with a scorer per vertical on each of its backends; made on the event loop that runs it."""
 
-    def __init__(self, catalog: Catalog, scorers: Mapping[str, Scorer], options: WorkerOptions) -> None:
+    def __init__(
+        self,
+        catalog: Catalog,
+        scorers: Mapping[str, Mapping[str, Scorer]],
+        options: WorkerOptions,
+        vet: Vet = no_vet,
+    ) -> None:
+        """Scorers: by backend, then by vertical."""
         self._options = options
         self._catalog = catalog
         self.watchdog = Watchdog()
-        self.guards = {name: GuardedScorer(scorers[name], Canary(catalog[name])) for name in catalog}
-        self.estimates = {name: Estimates() for name in catalog}
-        self.gate = _gate(catalog, options)
+        self.sites = [Site(name, catalog, own, _gate(catalog, options), vet=vet) for name, own in scorers.items()]
+        self.guards = {name: tuple(site.guards[name] for site in self.sites) for name in catalog}
+        self.tokens = HedgeTokens()
+        self._hedging = Hedging(self.watchdog, self.tokens if len(self.sites) > 1 else None)
         self.ladders = {name: self._ladder(vertical) for name, vertical in catalog.items()}
         self._lag = LoopLag()
         self.reserve = ReplyReserve(options.reply_reserve_s)
@@ -81,17 +90,16 @@ class Worker:
         self._checks: asyncio.Task[None] | None = None
 
     def _ladder(self, vertical: Vertical) -> Ladder:
-        guard, estimates = self.guards[vertical.name], self.estimates[vertical.name]
+        lanes = [self._lane(site, vertical.name) for site in self.sites]
+        return Ladder(lanes, vertical.prior, self._hedging, fewest=self._options.fewest)
 
-        def learn(sighting: Sighting, first: bool) -> None:
-            learn_from = estimates.seed if first else estimates.lower
-            learn_from(len(vertical.golden.probability), sighting.spent_s)
-
-        guard.on_pass = learn
+    def _lane(self, site: Site, name: str) -> Lane:
+        guard, estimates = site.guards[name], site.estimates[name]
         # Tier `lite` waits for a second, smaller model; there is no scorer for it here.
-        tiers = self._options.tiers.get(vertical.name, DEFAULT_TIERS)
-        rungs = [Rung(tier, guard, estimates) for tier in sorted(tiers) if tier in (Tier.FULL, Tier.TRIMMED)]
-        return Ladder(rungs, vertical.prior, self.watchdog, self.gate, fewest=self._options.fewest)
+        tiers = self._options.tiers.get(name, DEFAULT_TIERS)
+        offered = [tier for tier in sorted(tiers) if tier in (Tier.FULL, Tier.TRIMMED)]
+        rungs = [Rung(tier, guard, estimates, lambda: guard.trusted) for tier in offered]
+        return Lane(site.backend, tuple(rungs), site.gate)
 
     async def start(self) -> int:
         """Listen, and begin to check for readiness; returns the port. Requests before that get the prior.
@@ -120,7 +128,12 @@ class Worker:
             "backend_calls": self.watchdog.running,
             "reply_reserve_ms": round(1e3 * self.reserve.of(float("inf")), 3),
             "share": self._options.share,
-            "limits": {"work_s": self.gate.limit_s, "work_in_flight_s": self.gate.in_flight_s},
+            "limits": {
+                "work_s": sum(site.gate.limit_s for site in self.sites),
+                "work_in_flight_s": sum(site.gate.in_flight_s for site in self.sites),
+            },
+            "backends": {site.backend: site.state() for site in self.sites},
+            "hedges": {"begun": self.tokens.taken, "won": self.tokens.won, "tokens": round(self.tokens.left, 2)},
             "verticals": {name: self._state_of(vertical) for name, vertical in self._catalog.items()},
         }
 
@@ -129,14 +142,14 @@ class Worker:
             "version": vertical.version,
             "budget_ms": 1e3 * vertical.budget_s,
             "tiers": [tier.name.lower() for tier in self.ladders[vertical.name].tiers],
-            "trusted": self.guards[vertical.name].trusted,
-            "canary": self.readiness.last.get(vertical.name, "not yet flown"),
+            "trusted": any(guard.trusted for guard in self.guards[vertical.name]),
+            "canary": self.readiness.last[vertical.name],
             **self._recent.of(vertical.name),
         }
 
 
 def _gate(catalog: Catalog, options: WorkerOptions) -> Gate:
-    """The gate of the one backend that all verticals share; its limit is made for the tightest budget."""
+    """The gate of a backend, which all verticals share; its limit is made for the tightest budget."""
     parallelism = options.share * (options.parallelism or min(len(catalog), len(os.sched_getaffinity(0))))
     budget_s = min(vertical.budget_s for vertical in catalog.values())
     return Gate(law_for(options.law, budget_s, parallelism), parallelism=parallelism)

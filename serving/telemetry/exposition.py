@@ -10,7 +10,13 @@ from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from serving.telemetry.metrics import (
+    BACKEND_BREAKER,
+    BACKEND_CALLS,
+    BACKEND_EJECTIONS,
+    BACKEND_IN_FLIGHT,
     CANARY_TRUSTED,
+    HEDGES,
+    HEDGES_WON,
     IN_FLIGHT,
     LIMIT,
     MODEL,
@@ -24,6 +30,7 @@ from serving.telemetry.metrics import (
 
 Sample = tuple[Metric, tuple[str, ...], float]
 _HEADER_BYTES = 8
+_BREAKER = ("closed", "half_open", "open")
 
 
 def exposition(folder: Path, state: Mapping[str, Any]) -> bytes:
@@ -73,3 +80,16 @@ def _of_worker(worker: Mapping[str, Any]) -> Iterable[Sample]:
         yield LIMIT, (*number, name), float(value)
     for vertical, facts in said["verticals"].items():
         yield CANARY_TRUSTED, (*number, vertical), float(facts["trusted"])
+    yield HEDGES, number, float(said["hedges"]["begun"])
+    yield HEDGES_WON, number, float(said["hedges"]["won"])
+    for backend, facts in said["backends"].items():
+        yield from _of_backend((*number, backend), facts)
+
+
+def _of_backend(labels: tuple[str, ...], said: Mapping[str, Any]) -> Iterable[Sample]:
+    yield BACKEND_IN_FLIGHT, labels, float(said["in_flight_s"])
+    yield BACKEND_CALLS, labels, float(said["calls"])
+    for vertical, facts in said["verticals"].items():
+        yield BACKEND_BREAKER, (*labels, vertical), float(_BREAKER.index(facts["breaker"]))
+        for cause, count in facts["ejections"].items():
+            yield BACKEND_EJECTIONS, (*labels, vertical, cause), float(count)

@@ -70,7 +70,27 @@ WORKER_RESTARTS = Metric(
 )
 IN_FLIGHT = Metric("exfm_in_flight", "gauge", "Requests that are being worked on.", ("worker",))
 LIMIT = Metric("exfm_limit", "gauge", "The worker's limits, by name.", ("worker", "limit"))
-CANARY_TRUSTED = Metric("exfm_canary_trusted", "gauge", "1 while the canary is trusted.", ("worker", "vertical"))
+CANARY_TRUSTED = Metric(
+    "exfm_canary_trusted", "gauge", "1 while a backend's canary is trusted.", ("worker", "vertical")
+)
+BACKEND_BREAKER = Metric(
+    "exfm_backend_breaker",
+    "gauge",
+    "0: closed, requests pass; 1: half-open, a canary is on its way; 2: open.",
+    ("worker", "backend", "vertical"),
+)
+BACKEND_EJECTIONS = Metric(
+    "exfm_backend_ejections_total",
+    "counter",
+    "How often the breaker has opened on a trusted backend; cause is wrong, gone or silent.",
+    ("worker", "backend", "vertical", "cause"),
+)
+BACKEND_IN_FLIGHT = Metric(
+    "exfm_backend_in_flight_seconds", "gauge", "Work in flight on the backend.", ("worker", "backend"), "seconds"
+)
+BACKEND_CALLS = Metric("exfm_backend_calls", "gauge", "Calls in flight on the backend.", ("worker", "backend"))
+HEDGES = Metric("exfm_hedges_total", "counter", "Second calls made for late first ones.", ("worker",))
+HEDGES_WON = Metric("exfm_hedges_won_total", "counter", "Second calls that answered first.", ("worker",))
 MODEL = Metric("exfm_model_info", "gauge", "Always 1; the label says which version is served.", ("vertical", "version"))
 TRITON_RESTARTS = Metric("exfm_triton_restarts_total", "counter", "How often the embedded Triton was started again.")
 
@@ -84,6 +104,12 @@ PROCESS_METRICS = (
     IN_FLIGHT,
     LIMIT,
     CANARY_TRUSTED,
+    BACKEND_BREAKER,
+    BACKEND_EJECTIONS,
+    BACKEND_IN_FLIGHT,
+    BACKEND_CALLS,
+    HEDGES,
+    HEDGES_WON,
     MODEL,
     TRITON_RESTARTS,
 )

@@ -15,7 +15,9 @@ from serving.budget.watchdog import Watchdog
 from serving.catalog import Catalog
 from serving.errors import DeadlinePassedError, InvalidRequestError, OverloadedError, UnknownVerticalError
 from serving.inference.scorer import Scores
-from serving.ladder.ladder import Ladder, Rung
+from serving.ladder.hedge import Hedging
+from serving.ladder.ladder import Ladder
+from serving.ladder.lane import Lane, Rung
 from serving.ladder.tier import Tier
 from serving.query import RankQuery
 from serving.ranker import Ranker
@@ -29,8 +31,8 @@ def _ranker(
 ) -> Ranker:
     watchdog, reserve = watchdog or Watchdog(), ReplyReserve(0.01)
     gate, estimates = gate or Gate(FixedLaw(10.0)), Estimates()
-    rungs = (Rung(Tier.FULL, scorer, estimates),)
-    ladders = {name: Ladder(rungs, catalog[name].prior, watchdog, gate) for name in catalog}
+    lane = Lane("here", (Rung(Tier.FULL, scorer, estimates),), gate)
+    ladders = {name: Ladder([lane], catalog[name].prior, Hedging(watchdog)) for name in catalog}
     return Ranker(catalog, ladders, reserve, clock) if clock else Ranker(catalog, ladders, reserve)
 
 

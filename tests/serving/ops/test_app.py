@@ -22,7 +22,8 @@ class Shown:
 
     def state(self) -> dict[str, Any]:
         vertical = {"canary": "passed: off by 0 after 1 ms", "trusted": True}
-        said = {"in_flight": 0, "limits": {}, "verticals": {"feed": vertical}}
+        said = {"in_flight": 0, "limits": {}, "verticals": {"feed": vertical}, "backends": {}}
+        said["hedges"] = {"begun": 0, "won": 0}
         worker = {"worker": 0, "up": True, "ready": self.ready, "restarts": 0, "state": said}
         return {"ready": self.ready, "versions": {"feed": 1}, "triton": {"restarts": 0}, "workers": [worker]}
 

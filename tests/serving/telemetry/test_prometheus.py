@@ -49,6 +49,16 @@ for _ in range(3000):
     costs.append(time.perf_counter() - began_s)
 sys.stdout.write(str(1e6 * sorted(costs)[len(costs) // 2]))
 """
+BACKENDS = {
+    "hedges": {"begun": 5, "won": 4},
+    "backends": {
+        "gpu1:8001": {
+            "in_flight_s": 0.25,
+            "calls": 2,
+            "verticals": {"feed": {"breaker": "half_open", "ejections": {"gone": 1, "silent": 3}}},
+        }
+    },
+}
 STATE = {
     "ready": True,
     "triton": {"restarts": 2},
@@ -59,7 +69,7 @@ STATE = {
             "up": True,
             "ready": True,
             "restarts": 1,
-            "state": {"in_flight": 3, "limits": {"work_s": 0.5}, "verticals": {"feed": {"trusted": True}}},
+            "state": {"in_flight": 3, "limits": {"work_s": 0.5}, "verticals": {"feed": {"trusted": True}}, **BACKENDS},
         },
         {"worker": 1, "up": False, "ready": False, "restarts": 0, "state": {}},
     ],
@@ -108,6 +118,17 @@ def test_process_metrics_come_from_the_state(scraped: str) -> None:
     assert _value(scraped, 'exfm_limit{limit="work_s",worker="0"}') == 0.5
     assert _value(scraped, 'exfm_model_info{version="4",vertical="feed"}') == 1
     assert 'exfm_in_flight{worker="1"}' not in scraped
+
+
+def test_each_backend_is_told_of_apart(scraped: str) -> None:
+    where = 'backend="gpu1:8001"'
+    silent = f'{{{where},cause="silent",vertical="feed",worker="0"}}'
+    assert _value(scraped, f'exfm_backend_in_flight_seconds{{{where},worker="0"}}') == 0.25
+    assert _value(scraped, f'exfm_backend_calls{{{where},worker="0"}}') == 2
+    assert _value(scraped, f'exfm_backend_breaker{{{where},vertical="feed",worker="0"}}') == 1
+    assert _value(scraped, f"exfm_backend_ejections_total{silent}") == 3
+    assert _value(scraped, 'exfm_hedges_total{worker="0"}') == 5
+    assert _value(scraped, 'exfm_hedges_won_total{worker="0"}') == 4
 
 
 def test_the_list_is_what_is_exposed(scraped: str) -> None:
