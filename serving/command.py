@@ -27,6 +27,8 @@ examples:
       start a Triton server of its own and rank with it on 127.0.0.1:8500
   exfm-serve --model-repository model_repository --triton triton.internal:8001 --listen 0.0.0.0:8500
       rank with a Triton server that runs elsewhere and has the same models loaded
+  exfm-serve --model-repository model_repository --triton gpu1:8001 --triton gpu2:8001
+      spread requests over two of them, and do without one that hangs or dies
 
   exfm-serve --model-repository model_repository --workers 4 --ops 127.0.0.1:9500
       four processes on one port, and /live, /ready, /metrics and /state beside them
@@ -85,7 +87,7 @@ def _serve_options(options: argparse.Namespace, catalog: Catalog) -> ServeOption
     return ServeOptions(
         repository=options.model_repository,
         worker=worker,
-        triton=options.triton,
+        tritons=tuple(dict.fromkeys(address for addresses in options.triton for address in addresses)),
         triton_log=options.triton_log,
         ready_s=options.ready_within_s,
     )
@@ -100,7 +102,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--model-repository", type=Path, required=True, metavar="DIR", help="what exfm-export writes")
-    add("--triton", default="", metavar="HOST:PORT", help="gRPC address of a Triton server; without it, one is started")
+    add(
+        "--triton",
+        action="append",
+        default=[],
+        type=_addresses,
+        metavar="HOST:PORT,...",
+        help="gRPC address of a Triton server, or of several; without it, one is started",
+    )
     add("--listen", default="127.0.0.1:8500", metavar="HOST:PORT", help="where to serve; port 0 takes a free one")
     add("--workers", type=_count, default=1, metavar="N", help="worker processes that share the port (1)")
     add("--ops", default="", metavar="HOST:PORT", help="serve /live, /ready, /metrics and /state there, over HTTP")
@@ -139,6 +148,15 @@ def _tiers(given: Sequence[tuple[str, tuple[Tier, ...]]], catalog: Catalog) -> d
     for name in own.keys() - {""}:
         catalog.find(name)
     return {name: own.get(name, own.get("", DEFAULT_TIERS)) for name in catalog}
+
+
+def _addresses(text: str) -> tuple[str, ...]:
+    addresses = tuple(part.strip() for part in text.split(","))
+    for address in addresses:
+        host, _, port = address.rpartition(":")
+        if not (host and port.isdecimal() and 0 < int(port) < 65536):
+            raise argparse.ArgumentTypeError(f"{address!r} is not HOST:PORT")
+    return addresses
 
 
 def _count(text: str) -> int:

@@ -3,11 +3,9 @@
 import asyncio
 import contextlib
 import logging
-import math
 import signal
 import tempfile
-import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,18 +13,15 @@ from typing import Any
 from serving.catalog import Catalog, Vertical
 from serving.embedded.environment import ensure
 from serving.embedded.process import EmbeddedTriton
-from serving.errors import StartError, UnavailableError
+from serving.errors import StartError
 from serving.inference.endpoint import TritonEndpoint
+from serving.inference.models import ASK_S, check_schemas
 from serving.inference.triton import TritonScorer
 from serving.repository import triton_configs
 from serving.supervisor import Supervisor
 from serving.worker import Worker, WorkerOptions
 
 log = logging.getLogger(__name__)
-
-_ASK_S = 1.0
-_AGAIN_S = 0.1
-_TELL_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -36,14 +31,14 @@ class ServeOptions:
     Attributes:
         repository: the model repository, for a Triton of our own.
         worker: the worker's options.
-        triton: host:port of a running Triton; empty: start one.
+        tritons: host:port of each running Triton; empty: start one.
         triton_log: file for the output of our own Triton; None: a temporary one.
         ready_s: the longest it may take to become ready, seconds.
     """
 
     repository: Path
     worker: WorkerOptions
-    triton: str = ""
+    tritons: tuple[str, ...] = ()
     triton_log: Path | None = None
     ready_s: float = 60.0
 
@@ -72,15 +67,15 @@ class Ready:
 
 @dataclass(frozen=True)
 class Backend:
-    """The Triton that scores, and who keeps it alive if it is our own."""
+    """The Tritons that score, and who keeps the one alive that is our own."""
 
-    address: str
+    addresses: tuple[str, ...]
     supervisor: Supervisor | None = None
 
     def state(self) -> dict[str, object]:
         """For `/state`."""
-        own = self.supervisor
-        return {"address": self.address, "embedded": own is not None, "restarts": own.restarts if own else 0}
+        own, addresses = self.supervisor, ",".join(self.addresses)
+        return {"address": addresses, "embedded": own is not None, "restarts": own.restarts if own else 0}
 
 
 async def serve(
@@ -100,16 +95,22 @@ async def serve(
     """
     stop = stop_signals()
     async with triton_for(catalog, options) as backend:
-        endpoint = TritonEndpoint(backend.address)
-        worker = Worker(catalog, {name: TritonScorer(endpoint) for name in catalog}, options.worker)
+        endpoints = {address: TritonEndpoint(address) for address in backend.addresses}
+        scorers = {address: dict.fromkeys(catalog, TritonScorer(each)) for address, each in endpoints.items()}
+
+        async def vet(address: str, vertical: Vertical) -> None:
+            await endpoints[address].check_schema(vertical, ASK_S)
+
+        worker = Worker(catalog, scorers, options.worker, vet)
         watch(worker)
         try:
-            if await unless(stop, _start(catalog, endpoint, worker, options, announce)):
+            if await unless(stop, _start(catalog, tuple(endpoints.values()), worker, options, announce)):
                 await stop.wait()
             log.info("stopping")
         finally:
             await worker.stop()
-            await endpoint.close()
+            for endpoint in endpoints.values():
+                await endpoint.close()
 
 
 def stop_signals() -> asyncio.Event:
@@ -122,7 +123,7 @@ def stop_signals() -> asyncio.Event:
 
 async def _start(
     catalog: Catalog,
-    endpoint: TritonEndpoint,
+    endpoints: Sequence[TritonEndpoint],
     worker: Worker,
     options: ServeOptions,
     announce: Callable[[Ready], None],
@@ -130,36 +131,15 @@ async def _start(
     waiting: dict[str, str] = {}
     try:
         async with asyncio.timeout(options.ready_s):
-            await _check_schemas(catalog, endpoint, waiting)
+            await check_schemas(catalog, endpoints, waiting)
             port = await worker.start()
             await worker.readiness.wait()
     except TimeoutError:
         last = "; ".join(f"{name}: {text}" for name, text in (waiting or worker.readiness.last).items())
         raise StartError(f"not ready within {options.ready_s:g} s: {last}") from None
     host = options.worker.listen.rpartition(":")[0]
-    announce(Ready(f"{host}:{port}", endpoint.address, {name: catalog[name].version for name in catalog}))
-
-
-async def _check_schemas(catalog: Catalog, endpoint: TritonEndpoint, waiting: dict[str, str]) -> None:
-    """Return once Triton has every vertical's model; `waiting` says meanwhile which ones it lacks, and why."""
-    waiting.update(dict.fromkeys(catalog, f"Triton at {endpoint.address} has not answered"))
-    told_s = -math.inf
-    while waiting:
-        await asyncio.gather(*(_check_schema(catalog[name], endpoint, waiting) for name in tuple(waiting)))
-        if waiting and time.monotonic() - told_s >= _TELL_S:
-            told_s = time.monotonic()
-            log.info("waiting: %s", "; ".join(f"{name}: {why}" for name, why in waiting.items()))
-        if waiting:
-            await asyncio.sleep(_AGAIN_S)
-
-
-async def _check_schema(vertical: Vertical, endpoint: TritonEndpoint, waiting: dict[str, str]) -> None:
-    try:
-        await endpoint.check_schema(vertical, _ASK_S)
-    except UnavailableError as error:
-        waiting[vertical.name] = str(error)
-    else:
-        del waiting[vertical.name]
+    tritons = ",".join(endpoint.address for endpoint in endpoints)
+    announce(Ready(f"{host}:{port}", tritons, {name: catalog[name].version for name in catalog}))
 
 
 async def unless(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> bool:
@@ -179,8 +159,8 @@ async def unless(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> bool:
 @contextlib.asynccontextmanager
 async def triton_for(catalog: Catalog, options: ServeOptions) -> AsyncIterator[Backend]:
     """A Triton that has the catalog's models: the one we were told of, or one of our own."""
-    if options.triton:
-        yield Backend(options.triton)
+    if options.tritons:
+        yield Backend(options.tritons)
         return
     with contextlib.ExitStack() as stack:
         path = options.triton_log or Path(stack.enter_context(tempfile.TemporaryDirectory())) / "triton.log"
@@ -192,7 +172,7 @@ async def triton_for(catalog: Catalog, options: ServeOptions) -> AsyncIterator[B
         supervisor = Supervisor(triton)
         watching = asyncio.create_task(supervisor.run())
         try:
-            yield Backend(triton.address, supervisor)
+            yield Backend((triton.address,), supervisor)
         finally:
             watching.cancel()
             await asyncio.wait((watching,))

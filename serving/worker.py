@@ -11,17 +11,18 @@ from typing import Any
 from serving.admission.choose import DEFAULT_LAW, law_for
 from serving.admission.door import Door
 from serving.admission.gate import Gate
-from serving.budget.estimates import Estimates
+from serving.balance.tokens import HedgeTokens
 from serving.budget.lag import LoopLag
 from serving.budget.reserve import ReplyReserve
 from serving.budget.watchdog import Watchdog
 from serving.catalog import Catalog, Vertical
-from serving.inference.canary import Canary, Sighting
-from serving.inference.guard import GuardedScorer
 from serving.inference.lite import LiteScorer
 from serving.inference.scorer import Scorer
+from serving.inference.site import Site, Vet, no_vet
 from serving.ladder.choice import FEWEST
-from serving.ladder.ladder import Ladder, Rung
+from serving.ladder.hedge import Hedging
+from serving.ladder.ladder import Ladder
+from serving.ladder.lane import Lane, Rung
 from serving.ladder.live import Edition, LivePrior
 from serving.ladder.tier import DEFAULT_TIERS, Tier
 from serving.ranker import Ranker
@@ -55,7 +56,7 @@ class WorkerOptions:
         share: of the backend, as one of several workers; its limit follows.
         repository: where refreshed priors are looked for; None: nowhere.
         reuse_port: whether other workers listen on the same port.
-        parallelism: seconds of work that the backend does per second; 0: one per vertical, but no more than cores.
+        parallelism: seconds of work that a backend does per second; 0: one per vertical, but no more than cores.
     """
 
     listen: str = "127.0.0.1:8500"
@@ -72,21 +73,31 @@ class WorkerOptions:
 
 
 class Worker:
-    """Serves a catalog with one scorer per vertical; made on the event loop that runs it."""
+    """Serves a catalog with a scorer per vertical on each of its backends; made on the event loop that runs it."""
 
-    def __init__(self, catalog: Catalog, scorers: Mapping[str, Scorer], options: WorkerOptions) -> None:
+    def __init__(
+        self,
+        catalog: Catalog,
+        scorers: Mapping[str, Mapping[str, Scorer]],
+        options: WorkerOptions,
+        vet: Vet = no_vet,
+    ) -> None:
+        """Scorers: by backend, then by vertical."""
         self._options = options
         self._catalog = catalog
         self.watchdog = Watchdog()
-        self.guards = {name: GuardedScorer(scorers[name], Canary(catalog[name])) for name in catalog}
-        self.lite_guards = {
-            model.name: GuardedScorer(LiteScorer(scorers[name], model), Canary(model))
+        self._lites = {
+            name: model
             for name, vertical in catalog.items()
             if (model := vertical.lite) and Tier.LITE in self._tiers(name)
         }
-        self.estimates = {name: Estimates(profile=model.profile) for name, model in catalog.models.items()}
+        self.sites = [self._site(name, own, vet) for name, own in scorers.items()]
+        self.guards = {name: tuple(site.guards[name] for site in self.sites) for name in catalog}
+        lites = [model.name for model in self._lites.values()]
+        self.lite_guards = {name: tuple(site.guards[name] for site in self.sites) for name in lites}
         self.priors = {name: LivePrior(Edition(one.prior, 0, one.written_s)) for name, one in catalog.items()}
-        self.gate = _gate(catalog, options)
+        self.tokens = HedgeTokens()
+        self._hedging = Hedging(self.watchdog, self.tokens if len(self.sites) > 1 else None)
         self.ladders = {name: self._ladder(vertical) for name, vertical in catalog.items()}
         budget_s = min(vertical.budget_s for vertical in catalog.values())
         self.door = Door(DOOR_SHARE * budget_s)
@@ -107,16 +118,21 @@ class Worker:
         return max(self._lag.charge_s(now_s), self._probe.charge_s(now_s))
 
     def _ladder(self, vertical: Vertical) -> Ladder:
-        guard, estimates = self.guards[vertical.name], self.estimates[vertical.name]
-        _seed_from_canaries(guard, estimates, vertical)
-        tiers = self._tiers(vertical.name)
-        rungs = [Rung(tier, guard, estimates) for tier in sorted(tiers) if tier in (Tier.FULL, Tier.TRIMMED)]
-        if (model := vertical.lite) and model.name in self.lite_guards:
-            lite = Rung(Tier.LITE, self.lite_guards[model.name], self.estimates[model.name], model)
-            _seed_from_canaries(self.lite_guards[model.name], lite.estimates, model)
-            rungs.append(lite)
-        prior = self.priors[vertical.name]
-        return Ladder(rungs, prior, self.watchdog, self.gate, fewest=self._options.fewest)
+        lanes = [self._lane(site, vertical.name) for site in self.sites]
+        return Ladder(lanes, self.priors[vertical.name], self._hedging, fewest=self._options.fewest)
+
+    def _site(self, backend: str, scorers: Mapping[str, Scorer], vet: Vet) -> Site:
+        lites = {model.name: model for model in self._lites.values()}
+        models = {**self._catalog, **lites}
+        own = {model.name: LiteScorer(scorers[name], model) for name, model in self._lites.items()}
+        return Site(backend, models, {**scorers, **own}, _gate(self._catalog, self._options), vet=vet)
+
+    def _lane(self, site: Site, name: str) -> Lane:
+        offered = [tier for tier in sorted(self._tiers(name)) if tier in (Tier.FULL, Tier.TRIMMED)]
+        rungs = [_rung(tier, site, name) for tier in offered]
+        if model := self._lites.get(name):
+            rungs.append(_rung(Tier.LITE, site, model.name, model))
+        return Lane(site.backend, tuple(rungs), site.gate)
 
     def _tiers(self, vertical: str) -> tuple[Tier, ...]:
         return self._options.tiers.get(vertical, DEFAULT_TIERS)
@@ -154,8 +170,13 @@ class Worker:
             "backend_calls": self.watchdog.running,
             "reply_reserve_ms": round(1e3 * self.reserve.of(float("inf")), 3),
             "share": self._options.share,
-            "door": {"shed_share": round(self.door.share, 4), "wait_ms": round(1e3 * self.door.wait_s, 3)},
-            "limits": {"work_s": self.gate.limit_s, "work_in_flight_s": self.gate.in_flight_s},
+            "door": {"shed_share": round(self.door.share, 4), "wait_s": round(self.door.wait_s, 6)},
+            "limits": {
+                "work_s": sum(site.gate.limit_s for site in self.sites),
+                "work_in_flight_s": sum(site.gate.in_flight_s for site in self.sites),
+            },
+            "backends": {site.backend: site.state() for site in self.sites},
+            "hedges": {"begun": self.tokens.taken, "won": self.tokens.won, "tokens": round(self.tokens.left, 2)},
             "verticals": {name: self._state_of(vertical) for name, vertical in self._catalog.items()},
         }
 
@@ -164,29 +185,26 @@ class Worker:
             "version": vertical.version,
             "budget_ms": 1e3 * vertical.budget_s,
             "tiers": [tier.name.lower() for tier in self.ladders[vertical.name].tiers],
-            "trusted": self.guards[vertical.name].trusted,
-            "canary": self.readiness.last.get(vertical.name, "not yet flown"),
+            "trusted": any(guard.trusted for guard in self.guards[vertical.name]),
+            "canary": self.readiness.last[vertical.name],
             "prior": self.priors[vertical.name].state(),
             **({"lite": self._state_of_lite(vertical.lite)} if vertical.lite else {}),
             **self._recent.of(vertical.name),
         }
 
     def _state_of_lite(self, model: Vertical) -> dict[str, Any]:
-        guard = self.lite_guards.get(model.name)
+        guards = self.lite_guards.get(model.name, ())
         return {
             "name": model.name,
             "version": model.version,
-            "trusted": guard is not None and guard.trusted,
+            "trusted": any(guard.trusted for guard in guards),
             "canary": self.lite_readiness.last.get(model.name, "not yet flown"),
         }
 
 
-def _seed_from_canaries(guard: GuardedScorer, estimates: Estimates, model: Vertical) -> None:
-    def learn(sighting: Sighting, first: bool) -> None:
-        learn_from = estimates.seed if first else estimates.lower
-        learn_from(len(model.golden.probability), sighting.spent_s)
-
-    guard.on_pass = learn
+def _rung(tier: Tier, site: Site, name: str, model: Vertical | None = None) -> Rung:
+    guard = site.guards[name]
+    return Rung(tier, guard, site.estimates[name], lambda: guard.trusted, model)
 
 
 async def _tell_nobody(_: bool) -> None:
@@ -194,7 +212,7 @@ async def _tell_nobody(_: bool) -> None:
 
 
 def _gate(catalog: Catalog, options: WorkerOptions) -> Gate:
-    """The gate of the one backend that all verticals share; its limit is made for the tightest budget."""
+    """The gate of a backend, which all verticals share; its limit is made for the tightest budget."""
     parallelism = options.share * (options.parallelism or min(len(catalog), len(os.sched_getaffinity(0))))
     budget_s = min(vertical.budget_s for vertical in catalog.values())
     return Gate(law_for(options.law, budget_s, parallelism), parallelism=parallelism)

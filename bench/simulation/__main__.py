@@ -1,11 +1,13 @@
 """Run many seeded worlds, or one again."""
 
 import argparse
+import contextlib
 import json
+import logging
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from tqdm import tqdm
@@ -13,8 +15,9 @@ from tqdm import tqdm
 from bench.simulation.world import ViolationError, simulate
 
 DESCRIPTION = """\
-Play the real admission gate, control laws, ladder and watchdog on virtual time, against a simulated backend that is
-slow, hangs and dies. Each seed is a world of its own; a failing one can be played again by its number.
+Play the real admission gates, control laws, breakers, ladder, hedging and watchdog on virtual time, against one to
+three simulated backends that are slow, hang and die. Each seed is a world of its own; a failing one can be played
+again by its number.
 """
 EXAMPLES = """\
 examples:
@@ -40,11 +43,12 @@ def run_seeds(first: int, count: int, quiet: bool = False) -> dict[str, Any]:
     ends: Counter[str] = Counter()
     wrong: list[str] = []
     began_s = time.monotonic()
-    for seed in tqdm(range(first, first + count), desc="simulate", unit="seed", file=sys.stderr, disable=quiet):
-        try:
-            ends.update(simulate(seed).ends)
-        except ViolationError as error:
-            wrong.append(str(error))
+    with _hushed():
+        for seed in tqdm(range(first, first + count), desc="simulate", unit="seed", file=sys.stderr, disable=quiet):
+            try:
+                ends.update(simulate(seed).ends)
+            except ViolationError as error:
+                wrong.append(str(error))
     took_s = time.monotonic() - began_s
     return {
         "seeds": count,
@@ -54,6 +58,18 @@ def run_seeds(first: int, count: int, quiet: bool = False) -> dict[str, Any]:
         "ends": dict(sorted(ends.items())),
         "examples": wrong[:10],
     }
+
+
+@contextlib.contextmanager
+def _hushed() -> Iterator[None]:
+    """Worlds are full of faults, and the server's own words about each would bury the report."""
+    logger = logging.getLogger("serving")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _text(report: dict[str, Any]) -> str:

@@ -1,86 +1,58 @@
-"""One seeded world: the real gate, law, estimates, ladder and watchdog against a simulated backend, on virtual time.
+"""One seeded world: the real gates, laws, estimates, breakers, ladder, hedging and watchdog against simulated backends.
 
-Every step is held to the invariants that the server promises:
+Time is virtual, and every step is held to the invariants that the server promises:
 
 - each request is answered exactly once: with a ranking, a shed, or its caller's own cancellation;
 - no answer comes later than its deadline and a millisecond;
-- what is in flight stays within the gate's limit when a request is let in, unless it is alone;
-- the gate's counters add up, and when all is over nothing is in flight and no work is left running.
+- what is in flight stays within a gate's limit when a request is let in, unless it is alone;
+- the gates' counters add up, hedges stay within their tokens, and when all is over nothing is in flight and no work is
+  left running;
+- a backend that is well again is trusted again.
 """
 
 import asyncio
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from random import Random
 
 import numpy as np
 
-from bench.simulation.backend import Health, SimulatedBackend, Speed
+from bench.simulation.backend import Health, SimulatedBackend
+from bench.simulation.plan import SIZES, Life, Plan
 from bench.simulation.virtual import VirtualLoop, run
 from exfm.features.schema import Feature, Schema
 from exfm.features.schema import Vertical as Task
-from serving.admission.choose import LAWS, law_for
+from serving.admission.choose import law_for
 from serving.admission.gate import Gate
 from serving.admission.permit import Outcome, Permit
 from serving.admission.priority import Priority
+from serving.balance.tokens import HedgeTokens
 from serving.budget.deadline import Deadline
-from serving.budget.estimates import Estimates
 from serving.budget.watchdog import Watchdog
-from serving.catalog import Golden, Vertical
+from serving.catalog import Catalog, Golden, Vertical
 from serving.errors import OverloadedError
-from serving.ladder.ladder import Ladder, Rung
+from serving.inference.site import Site
+from serving.ladder.hedge import Hedging
+from serving.ladder.ladder import Ladder
+from serving.ladder.lane import Lane, Rung
 from serving.ladder.prior import Prior
 from serving.ladder.tier import Tier
 from serving.query import RankQuery
+from serving.readiness import Readiness
 
 EPSILON_S = 0.001
 SETTLE_S = 30.0
+TRUSTED_S = 1.0
+TRUSTED_AFTER_SLOW_S = 10.0
 RESERVE_S = 0.002
-SIZES = (20, 100, 200, 500, 2000)
 DRIFT = 1e-9
+FEED = "feed"
 
 
 class ViolationError(AssertionError):
     """An invariant doesn't hold; the message says which, when, and in which seed."""
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What happens in a world, all of it drawn from its seed.
-
-    Attributes:
-        speed: of the backend.
-        law: name of the admission law.
-        seconds: how long requests arrive.
-        load: offered candidate cost over what the backend can do, outside bursts.
-        faults: when the backend becomes what.
-    """
-
-    speed: Speed
-    law: str
-    seconds: float
-    load: float
-    faults: list[tuple[float, Health]]
-
-    @classmethod
-    def draw(cls, random: Random) -> "Plan":
-        """Draw one."""
-        speed = Speed(
-            base_s=random.uniform(2e-4, 3e-3),
-            per_candidate_s=random.uniform(1e-6, 2e-5),
-            sigma=random.uniform(0.05, 0.6),
-            instances=random.randint(1, 3),
-            queue=random.choice((4, 32, 128)),
-        )
-        seconds = random.uniform(0.05, 0.25)
-        faults, at_s = [], random.uniform(0.0, seconds)
-        while at_s < seconds:
-            faults += [(at_s, random.choice((Health.SLOW, Health.HUNG, Health.DEAD)))]
-            at_s += random.uniform(0.01, 0.15)
-            faults += [(at_s, Health.WELL)]
-            at_s += random.uniform(0.03, 0.2)
-        return cls(speed, random.choice(LAWS), seconds, random.choice((0.3, 0.9, 2.0, 5.0, 10.0)), faults)
 
 
 @dataclass
@@ -116,7 +88,7 @@ class _WatchedGate(Gate):
 
 
 class World:
-    """A ladder with its gate, a backend, callers, and the eyes on them."""
+    """A ladder with its backends, callers, and the eyes on them."""
 
     def __init__(self, seed: int, loop: VirtualLoop) -> None:
         self.seed = seed
@@ -124,38 +96,48 @@ class World:
         self._random = Random(seed)
         self._clock: Callable[[], float] = loop.time
         self._plan = plan = Plan.draw(self._random)
-        self._backend = SimulatedBackend(plan.speed, self._random)
         self._budget_s = self._random.choice((0.015, 0.025, 0.060))
-        law = law_for(plan.law, self._budget_s, plan.speed.instances)
-        self._gate = _WatchedGate(law, parallelism=plan.speed.instances, clock=self._clock)
-        self._watchdog = Watchdog()
         self._vertical = _vertical(self._budget_s)
-        estimates = Estimates(clock=self._clock)
-        rungs = [Rung(tier, self._backend, estimates) for tier in (Tier.FULL, Tier.TRIMMED)]
-        prior = self._vertical.prior
-        self._ladder = Ladder(rungs, prior, self._watchdog, self._gate, clock=self._clock)
+        self._backends = [SimulatedBackend(life.speed, self._random) for life in plan.lives]
+        self._gates = [self._gate(life) for life in plan.lives]
+        self._sites = [self._site(number) for number in range(len(plan.lives))]
+        self._watchdog = Watchdog()
+        self.tokens = HedgeTokens()
+        hedging = Hedging(self._watchdog, self.tokens if len(self._sites) > 1 else None, self._clock)
+        lanes = [_lane(site) for site in self._sites]
+        self._ladder = Ladder(lanes, self._vertical.prior, hedging, clock=self._clock)
+        self._readiness = Readiness({FEED: [site.guards[FEED] for site in self._sites]}, _tell)
+
+    def _gate(self, life: Life) -> "_WatchedGate":
+        instances = life.speed.instances
+        law = law_for(self._plan.law, self._budget_s, instances)
+        return _WatchedGate(law, parallelism=instances, clock=self._clock)
+
+    def _site(self, number: int) -> Site:
+        scorers, catalog = {FEED: self._backends[number]}, Catalog({FEED: self._vertical})
+        return Site(str(number), catalog, scorers, self._gates[number], clock=self._clock)
 
     async def play(self) -> Tally:
         """Let requests arrive and faults happen, wait for the end, and check what must hold then."""
-        loop, plan = asyncio.get_running_loop(), self._plan
-        for at_s, health in plan.faults:
-            loop.call_at(at_s, self._backend.become, health)
+        canaries = asyncio.create_task(self._readiness.run())
+        await self._readiness.wait()
+        loop, began_s = asyncio.get_running_loop(), self._clock()
+        for life, backend in zip(self._plan.lives, self._backends, strict=True):
+            for at_s, health in life.faults:
+                loop.call_at(began_s + at_s, backend.become, health)
         callers = []
-        while self._clock() < plan.seconds:
+        while self._clock() < began_s + self._plan.seconds:
             callers.append(asyncio.create_task(self._call(self._random.choice(SIZES))))
             self._check_counters()
-            await asyncio.sleep(self._gap_s())
-        self._backend.become(Health.WELL)
+            await asyncio.sleep(self._plan.gap_s(self._random))
+        for backend in self._backends:
+            backend.become(Health.WELL)
+        await self._check_trust()
         await asyncio.gather(*callers)
+        canaries.cancel()
         await asyncio.sleep(SETTLE_S)
         self._check_end()
         return self.tally
-
-    def _gap_s(self) -> float:
-        speed = self._plan.speed
-        mean_s = speed.base_s + sum(SIZES) / len(SIZES) * speed.per_candidate_s
-        burst = 4.0 if self._random.random() < 0.05 else 1.0
-        return self._random.expovariate(self._plan.load * burst * speed.instances / mean_s)
 
     async def _call(self, candidates: int) -> None:
         """One caller: some have less time than the budget or none any more, some give up on the way."""
@@ -188,20 +170,33 @@ class World:
         return self._random.choice((Priority.LIVE, Priority.LIVE, Priority.NORMAL, Priority.SHADOW))
 
     def _check_counters(self) -> None:
-        counts = self._gate.counts()
-        for priority in Priority:
-            ended = sum(counts[priority, end] for end in (Outcome.SUCCEEDED, Outcome.IGNORED, Outcome.DROPPED))
-            inside = counts[priority, Outcome.ENTERED] - ended
-            self._hold(inside == self._gate.in_flight(priority) >= 0, f"{priority.name}: the counters don't add up")
-        self._hold(not self._gate.overruns, f"{self._gate.overruns} let in beyond the limit")
-        self._hold(self._backend.busy <= self._plan.speed.instances, "the backend serves more than it can")
+        for gate, backend, life in zip(self._gates, self._backends, self._plan.lives, strict=True):
+            counts, calls = gate.counts(), 0
+            for priority in Priority:
+                ended = sum(counts[priority, end] for end in (Outcome.SUCCEEDED, Outcome.IGNORED, Outcome.DROPPED))
+                inside = counts[priority, Outcome.ENTERED] - ended
+                self._hold(inside == gate.in_flight(priority) >= 0, f"{priority.name}: the counters don't add up")
+                calls += inside
+            self._hold(calls == gate.calls, "the gate miscounts its open permits")
+            self._hold(not gate.overruns, f"{gate.overruns} let in beyond the limit")
+            self._hold(backend.busy <= life.speed.instances, "a backend serves more than it can")
+        self._hold(self.tokens.left >= 0, "hedges beyond their tokens")
+
+    async def _check_trust(self) -> None:
+        slow = any(life.was_slow for life in self._plan.lives)
+        within_s, guards = TRUSTED_AFTER_SLOW_S if slow else TRUSTED_S, [site.guards[FEED] for site in self._sites]
+        with suppress(TimeoutError):
+            async with asyncio.timeout(within_s):
+                while not all(guard.trusted for guard in guards):  # noqa: ASYNC110 virtual time costs nothing
+                    await asyncio.sleep(0.01)
+        self._hold(all(guard.trusted for guard in guards), f"a backend is well and not trusted for {within_s} s")
 
     def _check_end(self) -> None:
         self._check_counters()
-        counts = self._gate.counts()
-        leaked = sum(count for (_, outcome), count in counts.items() if outcome is Outcome.LEAKED)
-        self._hold(leaked == 0, f"{leaked} permits leaked")
-        self._hold(abs(self._gate.in_flight_s) < DRIFT, f"{self._gate.in_flight_s} s in flight when all is over")
+        for gate in self._gates:
+            leaked = sum(count for (_, outcome), count in gate.counts().items() if outcome is Outcome.LEAKED)
+            self._hold(leaked == 0, f"{leaked} permits leaked")
+            self._hold(abs(gate.in_flight_s) < DRIFT, f"{gate.in_flight_s} s in flight when all is over")
         self._hold(self._watchdog.running == 0, f"{self._watchdog.running} pieces of work still run")
         answered = sum(self.tally.ends.values())
         self._hold(answered == self.tally.offered, f"{self.tally.offered} offered, {answered} answered")
@@ -211,7 +206,18 @@ class World:
             raise ViolationError(f"seed {self.seed} at {self._clock():.6f} s: {what}")
 
 
+def _lane(site: Site) -> Lane:
+    guard, estimates = site.guards[FEED], site.estimates[FEED]
+    rungs = [Rung(tier, guard, estimates, lambda: guard.trusted) for tier in (Tier.FULL, Tier.TRIMMED)]
+    return Lane(site.backend, tuple(rungs), site.gate)
+
+
+async def _tell(_: bool) -> None:
+    pass
+
+
 def _vertical(budget_s: float) -> Vertical:
-    schema = Schema("s", (Feature("ad", "ad", "id", buckets=2),), (Task("feed", ("click",)),))
+    schema = Schema("s", (Feature("ad", "ad", "id", buckets=2),), (Task(FEED, ("click",)),))
     prior = Prior(np.arange(1), np.full((1, 1), 0.1, np.float32), np.full(1, 0.1, np.float32))
-    return Vertical("feed", 1, schema, budget_s, max(SIZES), prior, Golden({}, np.empty((0, 1), np.float32), 0.0))
+    golden = Golden({}, np.full((64, 1), 0.5, np.float32), 1e-4)
+    return Vertical(FEED, 1, schema, budget_s, max(SIZES), prior, golden)

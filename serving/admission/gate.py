@@ -40,6 +40,7 @@ class Gate:
         self._shares = Shares(shares)
         self._clock = clock
         self._counts: Counter[tuple[Priority, Outcome]] = Counter()
+        self._calls = 0
         self._lost: deque[Grant] = deque()
         self._warned = False
         self.parallelism = parallelism
@@ -70,6 +71,12 @@ class Gate:
     def ahead_s(self) -> float:
         """How long a request that entered now would wait for what is in flight, in seconds."""
         return self.in_flight_s / self._parallelism
+
+    @property
+    def calls(self) -> int:
+        """How many permits are open."""
+        self._reap()
+        return self._calls
 
     def used_s(self, priority: Priority) -> float:
         """Seconds of cost in flight of that priority."""
@@ -107,6 +114,7 @@ class Gate:
             return None
         self._shares.take(priority, cost_ns)
         self._counts[priority, Outcome.ENTERED] += 1
+        self._calls += 1
         return Permit(Grant(priority, cost_ns, now_s, self._shares.total_ns / 1e9), self)
 
     def now_s(self) -> float:
@@ -116,6 +124,7 @@ class Gate:
     def end(self, grant: Grant, outcome: Outcome, sample: Sample) -> None:
         """Take a grant back; for `Permit` alone."""
         self._shares.give_back(grant.priority, grant.cost_ns)
+        self._calls -= 1
         self._counts[grant.priority, outcome] += 1
         if outcome is not Outcome.IGNORED:
             self._law.update(sample)
@@ -129,6 +138,7 @@ class Gate:
         while self._lost:
             grant = self._lost.popleft()
             self._shares.give_back(grant.priority, grant.cost_ns)
+            self._calls -= 1
             self._counts[grant.priority, Outcome.IGNORED] += 1
             self._counts[grant.priority, Outcome.LEAKED] += 1
             if not self._warned:

@@ -24,7 +24,8 @@ class Finding(Enum):
     """What a canary found."""
 
     PASSED = "passed"
-    SLOW = "slow"  # the right answer, but outside its share of the budget, or a sign of life from a full queue
+    SLOW = "slow"  # the right answer, but outside its share of the budget
+    BUSY = "busy"  # no room: a sign of life from a full queue
     WRONG = "wrong"  # another answer, or none that is one
     SILENT = "silent"  # no answer
     GONE = "gone"  # nobody there
@@ -32,7 +33,7 @@ class Finding(Enum):
 
 FINDING_OF: dict[type[BackendError], Finding] = {
     LateError: Finding.SILENT,
-    BusyError: Finding.SLOW,
+    BusyError: Finding.BUSY,
     UnavailableError: Finding.GONE,
     BadScoresError: Finding.WRONG,
 }

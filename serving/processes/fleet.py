@@ -67,9 +67,9 @@ class Fleet:
 
 
 def settings_for(
-    options: ServeOptions, workers: int, address: str, triton: str, *, metrics: Path | None, log_level: str
+    options: ServeOptions, workers: int, address: str, tritons: tuple[str, ...], *, metrics: Path | None, log_level: str
 ) -> list[WorkerSettings]:
     """The orders of each worker: all listen on `address`, and have the same share."""
     worker = replace(options.worker, listen=address, reuse_port=True, share=options.worker.share / workers)
-    serve = replace(options, worker=worker, triton=triton)
+    serve = replace(options, worker=worker, tritons=tritons)
     return [WorkerSettings(number, serve, metrics, log_level) for number in range(workers)]

@@ -50,7 +50,7 @@ async def serve_with_workers(
                 options,
                 parent.workers,
                 port.address,
-                backend.address,
+                backend.addresses,
                 metrics=metrics if parent.ops else None,
                 log_level=parent.log_level,
             )
@@ -61,7 +61,7 @@ async def serve_with_workers(
                 fleet.start()
                 try:
                     if await unless(stop, _ready(fleet, options.ready_s)):
-                        announce(Ready(port.address, backend.address, versions, ops))
+                        announce(Ready(port.address, ",".join(backend.addresses), versions, ops))
                         await stop.wait()
                     log.info("stopping")
                 finally:

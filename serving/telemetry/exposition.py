@@ -10,7 +10,16 @@ from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from serving.telemetry.metrics import (
+    BACKEND_BREAKER,
+    BACKEND_CALLS,
+    BACKEND_EJECTIONS,
+    BACKEND_IN_FLIGHT,
     CANARY_TRUSTED,
+    DOOR_SHED,
+    DOOR_WAIT,
+    ESTIMATE_COVERAGE,
+    HEDGES,
+    HEDGES_WON,
     IN_FLIGHT,
     LIMIT,
     MODEL,
@@ -34,6 +43,7 @@ _OF_PRIOR = {
     PRIOR_REFRESHES: "refreshes",
     PRIOR_REFUSALS: "refusals",
 }
+_BREAKER = ("closed", "half_open", "open")
 
 
 def exposition(folder: Path, state: Mapping[str, Any]) -> bytes:
@@ -87,3 +97,19 @@ def _of_worker(worker: Mapping[str, Any]) -> Iterable[Sample]:
             yield CANARY_TRUSTED, (*number, lite["name"]), float(lite["trusted"])
         for metric, fact in _OF_PRIOR.items():
             yield metric, (*number, vertical), float(facts["prior"][fact])
+    yield DOOR_SHED, number, float(said["door"]["shed_share"])
+    yield DOOR_WAIT, number, float(said["door"]["wait_s"])
+    yield HEDGES, number, float(said["hedges"]["begun"])
+    yield HEDGES_WON, number, float(said["hedges"]["won"])
+    for backend, facts in said["backends"].items():
+        yield from _of_backend((*number, backend), facts)
+
+
+def _of_backend(labels: tuple[str, ...], said: Mapping[str, Any]) -> Iterable[Sample]:
+    yield BACKEND_IN_FLIGHT, labels, float(said["in_flight_s"])
+    yield BACKEND_CALLS, labels, float(said["calls"])
+    for vertical, facts in said["verticals"].items():
+        yield BACKEND_BREAKER, (*labels, vertical), float(_BREAKER.index(facts["breaker"]))
+        yield ESTIMATE_COVERAGE, (*labels, vertical), float(facts["coverage"])
+        for cause, count in facts["ejections"].items():
+            yield BACKEND_EJECTIONS, (*labels, vertical, cause), float(count)

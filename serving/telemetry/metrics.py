@@ -76,6 +76,37 @@ CANARY_TRUSTED = Metric(
     "1 while the canary is trusted; a lite model stands under its own name.",
     ("worker", "vertical"),
 )
+BACKEND_BREAKER = Metric(
+    "exfm_backend_breaker",
+    "gauge",
+    "0: closed, requests pass; 1: half-open, a canary is on its way; 2: open.",
+    ("worker", "backend", "vertical"),
+)
+BACKEND_EJECTIONS = Metric(
+    "exfm_backend_ejections_total",
+    "counter",
+    "How often the breaker has opened on a trusted backend; cause is wrong, gone or silent.",
+    ("worker", "backend", "vertical", "cause"),
+)
+BACKEND_IN_FLIGHT = Metric(
+    "exfm_backend_in_flight_seconds", "gauge", "Work in flight on the backend.", ("worker", "backend"), "seconds"
+)
+BACKEND_CALLS = Metric("exfm_backend_calls", "gauge", "Calls in flight on the backend.", ("worker", "backend"))
+ESTIMATE_COVERAGE = Metric(
+    "exfm_estimate_coverage_ratio",
+    "gauge",
+    "Share of the latest calls, about a thousand, that took no longer than their predicted p99.",
+    ("worker", "backend", "vertical"),
+    "ratio",
+)
+DOOR_SHED = Metric(
+    "exfm_door_shed_ratio", "gauge", "Share of requests that the door refuses now.", ("worker",), "ratio"
+)
+DOOR_WAIT = Metric(
+    "exfm_door_wait_seconds", "gauge", "How long the way in takes, from socket to code.", ("worker",), "seconds"
+)
+HEDGES = Metric("exfm_hedges_total", "counter", "Second calls made for late first ones.", ("worker",))
+HEDGES_WON = Metric("exfm_hedges_won_total", "counter", "Second calls that answered first.", ("worker",))
 MODEL = Metric(
     "exfm_model_info",
     "gauge",
@@ -112,6 +143,15 @@ PROCESS_METRICS = (
     IN_FLIGHT,
     LIMIT,
     CANARY_TRUSTED,
+    BACKEND_BREAKER,
+    BACKEND_EJECTIONS,
+    BACKEND_IN_FLIGHT,
+    BACKEND_CALLS,
+    ESTIMATE_COVERAGE,
+    DOOR_SHED,
+    DOOR_WAIT,
+    HEDGES,
+    HEDGES_WON,
     MODEL,
     PRIOR_VERSION,
     PRIOR_AGE,

@@ -34,6 +34,7 @@ FORBIDDEN = {
     "serving.budget": ("grpc", "tritonclient", "fastapi", "prometheus_client", "torch"),
     "serving.admission": ("grpc", "tritonclient", "fastapi", "prometheus_client", "torch"),
     "serving.ladder": ("grpc", "tritonclient", "fastapi", "prometheus_client", "torch"),
+    "serving.balance": ("grpc", "tritonclient", "fastapi", "prometheus_client", "torch"),
     "loadtest": ("torch",),
 }
 

@@ -141,7 +141,7 @@ def running(catalog: Catalog) -> Running:
     @asynccontextmanager
     async def run(scorer: Scorer, served: Catalog = catalog, **options: Any) -> AsyncIterator[tuple[str, Worker]]:
         chosen = WorkerOptions(**{"listen": "127.0.0.1:0", "drain_s": 1.0, "reply_reserve_s": 0.02, **options})
-        worker = Worker(served, dict.fromkeys(served, scorer), chosen)
+        worker = Worker(served, {"here": dict.fromkeys(served, scorer)}, chosen)
         address = f"127.0.0.1:{await worker.start()}"
         try:
             async with asyncio.timeout(10):

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.request import urlopen
 
 import pytest
 
@@ -126,6 +127,34 @@ def test_it_ranks_with_a_triton_that_runs_elsewhere(
         process.send_signal(signal.SIGINT)
         assert process.wait(20) == 0
     assert embedded_triton.running
+
+
+def test_it_does_without_a_triton_that_is_not_there(
+    embedded_triton: "EmbeddedTriton", published_repository: Path
+) -> None:
+    given = ("--model-repository", str(published_repository), "--triton", f"127.0.0.1:1, {embedded_triton.address}")
+    with _serving(*given, "--ops", "127.0.0.1:0", "--json") as (process, line):
+        ready = json.loads(line)
+        assert ready["triton"] == f"127.0.0.1:1,{embedded_triton.address}"
+        with BlockingRankingClient(ready["address"]) as client:
+            _poll(lambda: client.rank(CALL, timeout_s=5), Tier.FULL, 5)
+        with urlopen(f"http://{ready['ops']}/state") as response:
+            backends = json.load(response)["workers"][0]["state"]["backends"]
+        trusted = {name: said["verticals"]["feed_click"]["trusted"] for name, said in backends.items()}
+        assert trusted == {"127.0.0.1:1": False, embedded_triton.address: True}
+        with urlopen(f"http://{ready['ops']}/metrics") as response:
+            scraped = response.read().decode()
+        assert 'exfm_backend_breaker{backend="127.0.0.1:1",vertical="feed_click",worker="0"}' in scraped
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 0
+
+
+@pytest.mark.parametrize("value", ["", "localhost", "a:1,,b:2", "a:0", "a:b", ":8001"])
+def test_an_address_that_is_none_is_told(value: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["--model-repository", "x", "--triton", value])
+    assert caught.value.code == 2
+    assert "is not HOST:PORT" in capsys.readouterr().err
 
 
 def test_without_a_model_it_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,7 +17,9 @@ from serving.budget.watchdog import Watchdog
 from serving.catalog import Catalog
 from serving.errors import DeadlinePassedError, InvalidRequestError, OverloadedError, UnknownVerticalError
 from serving.inference.scorer import Scores
-from serving.ladder.ladder import Ladder, Rung
+from serving.ladder.hedge import Hedging
+from serving.ladder.ladder import Ladder
+from serving.ladder.lane import Lane, Rung
 from serving.ladder.tier import Tier
 from serving.query import RankQuery
 from serving.ranker import DOOR_PUSHBACK_MS, Ranker
@@ -31,8 +33,8 @@ def _ranker(
 ) -> Ranker:
     watchdog, reserve = watchdog or Watchdog(), ReplyReserve(0.01)
     gate, estimates = gate or Gate(FixedLaw(10.0)), Estimates()
-    rungs = (Rung(Tier.FULL, scorer, estimates),)
-    ladders = {name: Ladder(rungs, catalog[name].prior, watchdog, gate) for name in catalog}
+    lane = Lane("here", (Rung(Tier.FULL, scorer, estimates),), gate)
+    ladders = {name: Ladder([lane], catalog[name].prior, Hedging(watchdog)) for name in catalog}
     door = Door(0.01)
     return Ranker(catalog, ladders, reserve, door, clock) if clock else Ranker(catalog, ladders, reserve, door)
 
@@ -164,7 +166,7 @@ async def test_cancellation_at_any_step_leaves_nothing_behind(
 
 
 async def test_the_door_refuses_before_any_work_is_done(catalog: Catalog, make_message: Make) -> None:
-    ladders = {name: Ladder((), catalog[name].prior, Watchdog(), Gate(FixedLaw(10.0))) for name in catalog}
+    ladders = {name: Ladder((), catalog[name].prior, Hedging(Watchdog())) for name in catalog}
     door = Door(0.001)
     ranker = Ranker(catalog, ladders, ReplyReserve(0.01), door)
     for _ in range(100):

@@ -41,7 +41,7 @@ async def test_ready_needs_every_vertical_and_changes_are_told_once(catalog: Cat
     switches = {name: Switch() for name in catalog}
     guards = {name: GuardedScorer(switches[name], Canary(catalog[name])) for name in catalog}
     told = Told()
-    readiness = Readiness(guards, told)
+    readiness = Readiness({name: [guard] for name, guard in guards.items()}, told)
     switches["feed_click"].there = False
     await readiness.round()
     assert not readiness.ready
@@ -57,7 +57,7 @@ async def test_ready_needs_every_vertical_and_changes_are_told_once(catalog: Cat
 async def test_doubt_brings_the_next_canary_forward(catalog: Catalog, eventually: Callable[..., Any]) -> None:
     switch, told = Switch(), Told()
     guard = GuardedScorer(switch, Canary(catalog["feed_click"]))
-    readiness = Readiness({"feed_click": guard}, told, interval_s=3600.0, eager_s=0.01)
+    readiness = Readiness({"feed_click": [guard]}, told, interval_s=3600.0, eager_s=0.01)
     running = asyncio.create_task(readiness.run())
     await asyncio.wait_for(readiness.wait(), 5)
     switch.there = False

@@ -13,6 +13,8 @@ from bench.simulation.world import ViolationError, simulate
 from serving.admission.shares import Shares
 from serving.budget.deadline import Deadline
 from serving.budget.watchdog import Watchdog
+from serving.inference.breaker import Breaker, Cause
+from serving.ladder.call import Call
 
 SEEDS = 2000
 
@@ -46,6 +48,17 @@ def test_a_watchdog_that_sleeps_is_caught(monkeypatch: pytest.MonkeyPatch) -> No
 def test_a_gate_that_lets_everybody_in_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Shares, "admits", lambda *_: True)
     assert violations(40)
+
+
+def test_a_breaker_that_never_closes_again_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    close = Breaker._close
+    monkeypatch.setattr(Breaker, "_close", lambda self: close(self) if self.cause is Cause.NEW else None)
+    assert violations(20)
+
+
+def test_hedges_that_keep_their_permits_are_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Call, "end", lambda *_: None)
+    assert violations(20)
 
 
 def test_a_failing_seed_is_named_in_the_violation(monkeypatch: pytest.MonkeyPatch) -> None:

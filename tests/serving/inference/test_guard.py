@@ -8,7 +8,8 @@ import pytest
 
 from serving.budget.deadline import Deadline
 from serving.catalog import Catalog
-from serving.errors import BadScoresError, BusyError, LateError, UnavailableError
+from serving.errors import BadScoresError, BusyError, LateError, SchemaMismatchError, UnavailableError
+from serving.inference.breaker import Cause
 from serving.inference.canary import Canary, Finding
 from serving.inference.guard import GuardedScorer
 from serving.inference.scorer import Scores
@@ -54,7 +55,7 @@ def guard(catalog: Catalog, puppet: Puppet) -> GuardedScorer:
         ("slow", Finding.SLOW),
         ("hang", Finding.SILENT),
         (LateError("queue"), Finding.SILENT),
-        (BusyError("full"), Finding.SLOW),
+        (BusyError("full"), Finding.BUSY),
         (UnavailableError("gone"), Finding.GONE),
     ],
 )
@@ -136,3 +137,92 @@ async def test_a_lost_connection_ends_the_trust_before_the_next_canary(
 def make_query(catalog: Catalog) -> Callable[[], RankQuery]:
     vertical = catalog["feed_click"]
     return lambda: RankQuery("r", vertical, vertical.golden.inputs, np.arange(8), np.ones(8))
+
+
+async def _give_up_after(guard: GuardedScorer, query: RankQuery, seconds: float, within_s: float) -> None:
+    task = asyncio.create_task(guard.score(query, Deadline.after(within_s)))
+    await asyncio.wait((task,), timeout=seconds)
+    task.cancel()
+    await asyncio.wait((task,))
+
+
+async def _ask_in_vain(guard: GuardedScorer, query: RankQuery) -> None:
+    """For two budgets of 20 ms, and a little."""
+    tight = replace(query, vertical=replace(query.vertical, budget_s=0.02))
+    for _ in range(5):
+        await _give_up_after(guard, tight, 0.012, 0.012)
+
+
+async def test_unanswered_requests_end_the_trust_long_before_canaries_would(
+    guard: GuardedScorer, puppet: Puppet, make_query: Any
+) -> None:
+    doubts = []
+    guard.on_doubt = lambda: doubts.append(guard.breaker.cause)
+    await guard.check()
+    puppet.does = "hang"
+    await _ask_in_vain(guard, make_query())
+    assert not guard.trusted
+    assert doubts == [Cause.SILENT]
+    with pytest.raises(UnavailableError, match="canary"):
+        await guard.score(make_query(), Deadline.after(1))
+
+
+async def test_callers_that_give_up_early_end_no_trust(catalog: Catalog, puppet: Puppet, make_query: Any) -> None:
+    guard = GuardedScorer(puppet, Canary(catalog["feed_click"]), p99_s=lambda _: 0.05)
+    await guard.check()
+    puppet.does = "hang"
+    for _ in range(5):
+        await _give_up_after(guard, make_query(), 0.001, 1.0)
+    assert guard.trusted
+
+
+async def test_a_slow_answer_ends_silence_but_not_an_absence(
+    guard: GuardedScorer, puppet: Puppet, make_query: Any
+) -> None:
+    for does, back in (("hang", True), (UnavailableError("gone"), False)):
+        puppet.does = None
+        await guard.check()
+        puppet.does = does
+        await _ask_in_vain(guard, make_query())
+        assert not guard.trusted
+        puppet.does = "slow"
+        await guard.check()
+        assert guard.trusted is back
+
+
+async def test_who_is_new_or_was_gone_is_vetted_before_the_canary(
+    catalog: Catalog, puppet: Puppet, make_query: Any
+) -> None:
+    vetted: list[str] = []
+    answers: list[Exception | None] = [UnavailableError("no model"), SchemaMismatchError("another schema"), None, None]
+
+    async def vet() -> None:
+        vetted.append("")
+        if error := answers[len(vetted) - 1]:
+            raise error
+
+    passed: list[bool] = []
+    guard = GuardedScorer(puppet, Canary(catalog["feed_click"]), "gpu1", vet=vet)
+    guard.on_pass = lambda _, fresh: passed.append(fresh)
+    assert (await guard.check()).finding is Finding.GONE
+    assert (await guard.check()).finding is Finding.WRONG
+    assert guard.last == "wrong: another schema"
+    assert (await guard.check()).finding is Finding.PASSED
+    await guard.check()
+    assert (len(vetted), passed) == (3, [True, False])
+    puppet.does = UnavailableError("reset")
+    with pytest.raises(UnavailableError):
+        await guard.score(make_query(), Deadline.after(1))
+    puppet.does = None
+    await guard.check()
+    assert (len(vetted), passed) == (4, [True, False, True])
+
+
+async def test_a_cancelled_canary_leaves_no_breaker_half_open(guard: GuardedScorer, puppet: Puppet) -> None:
+    puppet.does = "hang"
+    checking = asyncio.create_task(guard.check())
+    await asyncio.sleep(0.01)
+    assert guard.breaker.state.value == "half_open"
+    checking.cancel()
+    await asyncio.wait((checking,))
+    assert guard.breaker.state.value == "open"

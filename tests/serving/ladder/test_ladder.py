@@ -14,7 +14,9 @@ from serving.budget.watchdog import Watchdog
 from serving.catalog import Catalog
 from serving.errors import BackendError, BadScoresError, BusyError, LateError, OverloadedError, UnavailableError
 from serving.inference.scorer import Scorer, Scores
-from serving.ladder.ladder import Answer, Ladder, Rung
+from serving.ladder.hedge import Hedging
+from serving.ladder.ladder import Answer, Ladder
+from serving.ladder.lane import Lane, Rung
 from serving.ladder.tier import REASON_OF, Reason, Tier
 from serving.query import RankQuery
 from serving.rpc.codec import decode, parse
@@ -38,7 +40,7 @@ def _rung(tier: Tier, scorer: Scorer, service_s: float = 0.002) -> Rung:
 
 
 def _ladder(query: RankQuery, gate: Gate, *rungs: Rung, fewest: int = 16) -> Ladder:
-    return Ladder(rungs, query.vertical.prior, Watchdog(), gate, fewest=fewest)
+    return Ladder([Lane("here", rungs, gate)], query.vertical.prior, Hedging(Watchdog()), fewest=fewest)
 
 
 async def _answer(ladder: Ladder, query: RankQuery, within_s: float) -> Answer:

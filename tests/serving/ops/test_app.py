@@ -23,7 +23,8 @@ class Shown:
     def state(self) -> dict[str, Any]:
         prior = {"version": 0, "age_s": 9.0, "refreshes": 0, "refusals": 0}
         vertical = {"canary": "passed: off by 0 after 1 ms", "trusted": True, "prior": prior}
-        said = {"in_flight": 0, "limits": {}, "verticals": {"feed": vertical}}
+        said = {"in_flight": 0, "limits": {}, "verticals": {"feed": vertical}, "backends": {}}
+        said["hedges"], said["door"] = {"begun": 0, "won": 0}, {"shed_share": 0.0, "wait_s": 0.0}
         worker = {"worker": 0, "up": True, "ready": self.ready, "restarts": 0, "state": said}
         return {"ready": self.ready, "versions": {"feed": 1}, "triton": {"restarts": 0}, "workers": [worker]}
 

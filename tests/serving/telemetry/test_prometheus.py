@@ -54,6 +54,17 @@ FEED = {
     "lite": {"name": "feed_lite", "trusted": False},
     "prior": {"version": 7, "age_s": 1.5, "refreshes": 3, "refusals": 2},
 }
+BACKENDS = {
+    "hedges": {"begun": 5, "won": 4},
+    "door": {"shed_share": 0.5, "wait_s": 0.004},
+    "backends": {
+        "gpu1:8001": {
+            "in_flight_s": 0.25,
+            "calls": 2,
+            "verticals": {"feed": {"breaker": "half_open", "ejections": {"gone": 1, "silent": 3}, "coverage": 0.985}},
+        }
+    },
+}
 STATE = {
     "ready": True,
     "triton": {"restarts": 2},
@@ -64,7 +75,7 @@ STATE = {
             "up": True,
             "ready": True,
             "restarts": 1,
-            "state": {"in_flight": 3, "limits": {"work_s": 0.5}, "verticals": {"feed": FEED}},
+            "state": {"in_flight": 3, "limits": {"work_s": 0.5}, "verticals": {"feed": FEED}, **BACKENDS},
         },
         {"worker": 1, "up": False, "ready": False, "restarts": 0, "state": {}},
     ],
@@ -111,6 +122,8 @@ def test_process_metrics_come_from_the_state(scraped: str) -> None:
     assert _value(scraped, 'exfm_worker_up{worker="1"}') == 0
     assert _value(scraped, 'exfm_in_flight{worker="0"}') == 3
     assert _value(scraped, 'exfm_limit{limit="work_s",worker="0"}') == 0.5
+    assert _value(scraped, 'exfm_door_shed_ratio{worker="0"}') == 0.5
+    assert _value(scraped, 'exfm_door_wait_seconds{worker="0"}') == 0.004
     assert _value(scraped, 'exfm_model_info{version="4",vertical="feed"}') == 1
     assert 'exfm_in_flight{worker="1"}' not in scraped
     assert _value(scraped, 'exfm_canary_trusted{vertical="feed",worker="0"}') == 1
@@ -118,6 +131,18 @@ def test_process_metrics_come_from_the_state(scraped: str) -> None:
     of_prior = '{vertical="feed",worker="0"}'
     for name, value in {"version": 7, "age_seconds": 1.5, "refreshes_total": 3, "refusals_total": 2}.items():
         assert _value(scraped, f"exfm_prior_{name}{of_prior}") == value
+
+
+def test_each_backend_is_told_of_apart(scraped: str) -> None:
+    where = 'backend="gpu1:8001"'
+    silent = f'{{{where},cause="silent",vertical="feed",worker="0"}}'
+    assert _value(scraped, f'exfm_backend_in_flight_seconds{{{where},worker="0"}}') == 0.25
+    assert _value(scraped, f'exfm_backend_calls{{{where},worker="0"}}') == 2
+    assert _value(scraped, f'exfm_backend_breaker{{{where},vertical="feed",worker="0"}}') == 1
+    assert _value(scraped, f"exfm_backend_ejections_total{silent}") == 3
+    assert _value(scraped, f'exfm_estimate_coverage_ratio{{{where},vertical="feed",worker="0"}}') == 0.985
+    assert _value(scraped, 'exfm_hedges_total{worker="0"}') == 5
+    assert _value(scraped, 'exfm_hedges_won_total{worker="0"}') == 4
 
 
 def test_the_list_is_what_is_exposed(scraped: str) -> None:

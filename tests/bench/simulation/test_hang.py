@@ -1,0 +1,192 @@
+"""Simulated backends under a steady stream: what a hang, a slow phase and an overload do to trust and to answers."""
+
+import asyncio
+from collections import Counter
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bench.simulation.backend import Health, SimulatedBackend, Speed
+from bench.simulation.virtual import VirtualLoop, run
+from exfm.features.schema import Feature, Schema
+from exfm.features.schema import Vertical as Task
+from serving.admission.choose import law_for
+from serving.admission.gate import Gate
+from serving.balance.tokens import HedgeTokens
+from serving.budget.deadline import Deadline
+from serving.budget.watchdog import Watchdog
+from serving.catalog import Catalog, Golden, Vertical
+from serving.inference.breaker import Cause
+from serving.inference.scorer import Scores
+from serving.inference.site import Site
+from serving.ladder.hedge import Hedging
+from serving.ladder.ladder import Ladder
+from serving.ladder.lane import Lane, Rung
+from serving.ladder.prior import Prior
+from serving.ladder.tier import Reason, Tier
+from serving.query import RankQuery
+from serving.readiness import Readiness
+
+BUDGET_S = 0.025
+SPEED = Speed(base_s=0.002, per_candidate_s=1e-5, sigma=0.2, instances=2, queue=64)
+"""About 3 ms for 100 candidates, 650 requests per second and backend."""
+
+
+class Counted:
+    """Notes when requests, not canaries, reach a backend."""
+
+    def __init__(self, backend: SimulatedBackend, clock: Any) -> None:
+        self._backend, self._clock = backend, clock
+        self.reached: list[float] = []
+
+    async def score(self, query: RankQuery, until: Deadline) -> Scores:
+        if query.request_id != "canary":
+            self.reached.append(self._clock())
+        return await self._backend.score(query, until)
+
+
+@dataclass
+class Stage:
+    """Some backends behind a ladder, and what came of the requests."""
+
+    loop: VirtualLoop
+    backends: list[SimulatedBackend]
+    counted: list[Counted]
+    sites: list[Site]
+    ladder: Ladder
+    tokens: HedgeTokens
+    readiness: Readiness
+    tiers: list[tuple[float, Tier]] = field(default_factory=list)
+    reasons: Counter[Reason] = field(default_factory=Counter)
+    late: int = 0
+
+    async def stream(self, query: RankQuery, rate_rps: float, seconds: float, random: Random) -> None:
+        """Poisson arrivals; returns when all are answered."""
+        calls, until_s = [], self.loop.time() + seconds
+        while self.loop.time() < until_s:
+            calls.append(asyncio.create_task(self._one(query)))
+            await asyncio.sleep(random.expovariate(rate_rps))
+        await asyncio.gather(*calls)
+
+    async def _one(self, query: RankQuery) -> None:
+        began_s, deadline = self.loop.time(), Deadline.after(BUDGET_S, self.loop.time)
+        answer = await self.ladder.answer(query, deadline.less(0.002), deadline)
+        self.tiers.append((began_s, answer.tier))
+        self.reasons[answer.reason] += 1
+        self.late += self.loop.time() > deadline.at_s
+
+    def share(self, tier: Tier, since_s: float, until_s: float = float("inf")) -> float:
+        """Of the answers to requests that came in that time."""
+        counts = Counter(each for at_s, each in self.tiers if since_s <= at_s < until_s)
+        return counts[tier] / counts.total()
+
+
+def _vertical() -> Vertical:
+    schema = Schema("s", (Feature("ad", "ad", "id", buckets=2),), (Task("feed", ("click",)),))
+    prior = Prior(np.arange(1), np.full((1, 1), 0.1, np.float32), np.full(1, 0.1, np.float32))
+    return Vertical("feed", 1, schema, BUDGET_S, 2000, prior, Golden({}, np.full((64, 1), 0.5, np.float32), 1e-4))
+
+
+def _stage(loop: VirtualLoop, number: int, random: Random) -> Stage:
+    catalog = Catalog({"feed": _vertical()})
+    backends = [SimulatedBackend(SPEED, random) for _ in range(number)]
+    counted = [Counted(backend, loop.time) for backend in backends]
+    sites, lanes = [], []
+    for at, scorer in enumerate(counted):
+        gate = Gate(law_for("gradient", BUDGET_S, SPEED.instances), parallelism=SPEED.instances, clock=loop.time)
+        sites.append(Site(str(at), catalog, {"feed": scorer}, gate, clock=loop.time))
+        guard, estimates = sites[at].guards["feed"], sites[at].estimates["feed"]
+        rungs = (Rung(Tier.FULL, guard, estimates, lambda guard=guard: guard.trusted),)  # type: ignore[misc]
+        lanes.append(Lane(str(at), rungs, gate))
+    tokens = HedgeTokens()
+    hedging = Hedging(Watchdog(), tokens if number > 1 else None, loop.time)
+    ladder = Ladder(lanes, catalog["feed"].prior, hedging, clock=loop.time)
+
+    async def tell(_: bool) -> None:
+        pass
+
+    return Stage(
+        loop,
+        backends,
+        counted,
+        sites,
+        ladder,
+        tokens,
+        Readiness({"feed": [site.guards["feed"] for site in sites]}, tell),
+    )
+
+
+def _play(number: int, seed: int, rate_rps: float, faults: list[tuple[float, Health]], seconds: float = 2.0) -> Stage:
+    """Faults are the first backend's, seconds after all are trusted, which the stage takes as zero."""
+    loop, random = VirtualLoop(), Random(seed)
+
+    async def play() -> Stage:
+        stage = _stage(loop, number, random)
+        canaries = asyncio.create_task(stage.readiness.run())
+        while not all(site.guards["feed"].trusted for site in stage.sites):  # noqa: ASYNC110 virtual time
+            await asyncio.sleep(0.001)
+        await asyncio.sleep(1.0 - loop.time())
+        for at_s, health in faults:
+            loop.call_at(1.0 + at_s, stage.backends[0].become, health)
+        query = RankQuery("r", _vertical(), {}, np.arange(100), np.ones(100))
+        await stage.stream(query, rate_rps, seconds, random)
+        await asyncio.sleep(1.0)
+        canaries.cancel()
+        return stage
+
+    return run(play(), loop)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_hung_backend_costs_the_calls_in_its_hands_and_a_few_more(seed: int) -> None:
+    stage = _play(2, seed, 400, [(0.5, Health.HUNG), (1.5, Health.WELL)])
+    reached = [at_s for at_s in stage.counted[0].reached if at_s > 1.5]
+    hung = [at_s for at_s in reached if at_s < 2.5]
+    assert stage.late == 0
+    assert stage.sites[0].guards["feed"].breaker.ejections[Cause.SILENT] == 1
+    # Ejected within four budgets; then nobody asks it, and everybody is served in full by the other one.
+    assert not hung or max(hung) < 1.5 + 4 * BUDGET_S
+    assert len(hung) <= 20
+    assert stage.share(Tier.FULL, 1.6, 2.5) > 0.97
+    # Some hedges found an answer for calls that would have been lost.
+    assert stage.tokens.won > 0
+    assert stage.sites[0].guards["feed"].trusted
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_the_only_backend_hangs_and_requests_stop_asking_it_until_it_is_back(seed: int) -> None:
+    stage = _play(1, seed, 400, [(0.5, Health.HUNG), (1.0, Health.WELL)])
+    hung = [at_s for at_s in stage.counted[0].reached if 1.5 < at_s < 2.0]
+    assert stage.late == 0
+    assert max(hung) < 1.5 + 4 * BUDGET_S
+    assert stage.share(Tier.PRIOR, 1.6, 2.0) == 1.0
+    assert stage.share(Tier.FULL, 2.2) > 0.9
+
+
+@pytest.mark.parametrize("rate_rps", [400, 1500, 6000])
+def test_load_ejects_nobody(rate_rps: float) -> None:
+    for seed in range(4):
+        stage = _play(1, seed, rate_rps, [], 1.0)
+        assert stage.late == 0
+        assert stage.sites[0].guards["feed"].breaker.ejections[Cause.SILENT] == 0
+
+
+@pytest.mark.parametrize("rate_rps", [400, 1500, 6000])
+def test_slowness_is_hardly_ever_taken_for_a_hang_and_never_for_long(rate_rps: float) -> None:
+    for seed in range(4):
+        stage = _play(1, seed, rate_rps, [(0.2, Health.SLOW), (0.8, Health.WELL)], 1.0)
+        assert stage.late == 0
+        assert stage.sites[0].guards["feed"].breaker.ejections[Cause.SILENT] <= 1
+        # A canary's time, of a second.
+        assert stage.reasons[Reason.BACKEND_UNAVAILABLE] < 0.06 * stage.reasons.total()
+
+
+def test_one_of_two_that_is_slow_gets_little() -> None:
+    stage = _play(2, 1, 400, [(0.0, Health.SLOW)])
+    slow, well = (len(each.reached) for each in stage.counted)
+    assert slow < 0.25 * well
+    assert stage.late == 0
+    assert stage.share(Tier.FULL, 1.0) > 0.95
