@@ -20,7 +20,7 @@ ALLOWED = {
     "exporter.runner": ("exfm.features",),
     "exporter": ("exfm", "exporter"),
     "serving": ("exfm.features", "serving"),
-    "loadtest": ("exfm.features", "exfm.data", "serving.client", "loadtest"),
+    "loadtest": ("exfm.features", "exfm.data", "serving.client", "serving.caller", "serving.rpc.pb", "loadtest"),
     "demo": ROOMS,
     "bench": ROOMS,
 }
