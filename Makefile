@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 export EXFM_TRITON_ENV := $(TRITON_ENV)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test bench-overload bench-export bench-async lint format stubs install clean
+.PHONY: help demo test bench-overload bench-export bench-peers bench-async lint format stubs install clean
 
 help: ## say what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -23,6 +23,9 @@ bench-overload: install ## 2, 5 and 10 times the rated load, and a Triton that h
 
 bench-export: install ## the engines, the student against a naive one, parity, publishing under kill -9 and under load
 	$(BIN)/python -m bench.export
+
+bench-peers: install ## this server and eight other ways to serve a model, in turns; half an hour
+	$(BIN)/python -m bench.peers
 
 bench-async: install ## kill the asynchronous plane's processes again and again under load; annotation throughput and lag
 	$(BIN)/python -m bench.asynchrony

@@ -7,9 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from exfm.features.schema import Feature
-from exfm.features.signature import Block
-from exfm.features.values import key_of
+from loadtest.making import random_block
 from serving.catalog import Vertical
 from serving.rpc.pb import ranking_pb2 as pb
 
@@ -49,7 +47,7 @@ def load_pools(path: Path) -> dict[int, list[bytes]]:
 def _message(vertical: Vertical, count: int, draw: np.random.Generator, index: int) -> bytes:
     blocks = {side: pb.FeatureBlock() for side in ("user", "context", "ad")}
     for block in vertical.blocks:
-        setattr(blocks[block.side], block.kind, _block(block, count if block.side == "ad" else 1, draw))
+        setattr(blocks[block.side], block.kind, random_block(block, count if block.side == "ad" else 1, draw).tobytes())
     known = draw.permutation(vertical.prior.ads)[:count]
     ads = np.concatenate([known, UNKNOWN_ADS + np.arange(count - len(known))])
     return pb.RankRequest(
@@ -61,19 +59,3 @@ def _message(vertical: Vertical, count: int, draw: np.random.Generator, index: i
         ad_ids=draw.permutation(ads).tolist(),
         bids=draw.lognormal(sigma=0.5, size=count).tolist(),
     ).SerializeToString()
-
-
-def _block(block: Block, rows: int, draw: np.random.Generator) -> bytes:
-    made = np.empty((rows, block.width), block.dtype)
-    for column, feature in enumerate(block.features):
-        made[:, column] = _values(feature, rows, draw)
-    return made.tobytes()
-
-
-def _values(feature: Feature, rows: int, draw: np.random.Generator) -> NDArray[Any]:
-    if feature.kind == "id":
-        return draw.integers(0, 2**40, rows)
-    if feature.kind == "category":
-        return draw.choice(np.array([key_of(value) for value in feature.vocabulary], np.int64), rows)
-    cuts = feature.boundaries or (0.0, 1.0)
-    return draw.uniform(cuts[0] - 1.0, cuts[-1] + 1.0, rows)

@@ -78,12 +78,6 @@ def cpu_s(pids: Sequence[int]) -> dict[int, float]:
     return spent
 
 
-def machine_cpu_s() -> float:
-    """CPU seconds that all processors of the machine have been busy, or taken by its host, so far."""
-    times = psutil.cpu_times()
-    return float(sum(times) - times.idle - times.iowait - times.guest - times.guest_nice)
-
-
 def spent_between(before: dict[int, float], after: dict[int, float]) -> float:
     """CPU seconds between two readings; a process that came in between counts from its beginning."""
     return sum(seconds - before.get(pid, 0.0) for pid, seconds in after.items())

@@ -21,7 +21,7 @@ ALLOWED = {
     "exporter": ("exfm", "exporter"),
     "exfm.events": ("exfm.features", "exfm.events"),
     "serving": ("exfm.features", "exfm.events", "serving"),
-    "loadtest": ("exfm.features", "exfm.data", "serving.client", "loadtest"),
+    "loadtest": ("exfm.features", "exfm.data", "serving.client", "serving.caller", "serving.rpc.pb", "loadtest"),
     "demo": ROOMS,
     "bench": ROOMS,
 }

@@ -24,7 +24,7 @@ from serving.ladder.hedge import Hedging
 from serving.ladder.lane import Lane, Rung, Want, best_offer
 from serving.ladder.tier import Tier
 from serving.query import RankQuery
-from serving.rpc.codec import decode
+from serving.rpc.codec import decode, parse
 
 ERRORS = (LateError, BusyError, UnavailableError, BadScoresError)
 
@@ -109,7 +109,7 @@ class _Watched:
 
 @pytest.fixture
 def query(catalog: Catalog, make_message: Callable[..., Any]) -> RankQuery:
-    return decode(make_message(3), catalog["feed_click"])
+    return decode(parse(make_message(3).SerializeToString()), catalog["feed_click"])
 
 
 async def _hang(*_: Any) -> Scores:

@@ -21,7 +21,7 @@ from serving.ladder.ladder import Answer, Ladder
 from serving.ladder.lane import Lane, Rung
 from serving.ladder.tier import Reason, Tier
 from serving.query import RankQuery
-from serving.rpc.codec import decode
+from serving.rpc.codec import decode, parse
 
 
 class Pair:
@@ -59,7 +59,7 @@ def pair(scripted: Any, make_gate: Any) -> Callable[..., Pair]:
 
 @pytest.fixture
 def query(catalog: Catalog, make_message: Callable[..., Any]) -> RankQuery:
-    return decode(make_message(3), catalog["feed_click"])
+    return decode(parse(make_message(3).SerializeToString()), catalog["feed_click"])
 
 
 async def _hang(*_: Any) -> Scores:

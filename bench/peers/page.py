@@ -1,0 +1,104 @@
+"""`peers.html`: what was compared, in two plots and a table, readable by someone who wasn't there."""
+
+import html
+import io
+from collections.abc import Mapping
+from statistics import median
+from typing import Any
+
+import matplotlib
+
+from loadtest.peers.command import table
+
+matplotlib.use("svg")
+from matplotlib import pyplot
+
+STYLE = "body{font:15px/1.5 system-ui;max-width:62em;margin:2em auto;padding:0 1em}svg{width:100%;height:auto}"
+STYLE += "pre{overflow:auto;background:#f4f4f4;padding:1em}"
+OURS, OTHERS = "#1f6fb4", "#9a9a9a"
+
+
+def page(result: Mapping[str, Any]) -> str:
+    """The whole page for the result that `peers.json` holds."""
+    parts = [
+        f"<!doctype html><html lang=en><meta charset=utf-8><title>Peers</title><style>{STYLE}</style>",
+        "<h1>Peers side by side</h1>",
+        f"<p>{html.escape(_conditions(result))}</p>",
+        "<h2>Capacity</h2><p>The largest Poisson rate with p99 within the budget, of the full model.</p>",
+        _capacity(result["capacity_rps"]),
+        "<h2>Goodput</h2><p>Scored by a model within the budget, at multiples of the best peer's capacity.</p>",
+        _goodput(result),
+        f"<h2>Figures</h2><pre>{html.escape(table(dict(result)))}</pre>",
+        _checks(result),
+        "<h2>Skipped</h2>" + _list(result["skipped"]) if result["skipped"] else "",
+    ]
+    return "\n".join(part for part in parts if part) + "\n</html>\n"
+
+
+def _conditions(result: Mapping[str, Any]) -> str:
+    machine, naive = result["machine"], result["models"]["naive"]
+    return (
+        f"{machine.get('processor', '')}, {machine.get('cores')} cores, shared by the systems and the generator. "
+        f"{result['candidates']} candidates, budget {result['budget_ms']:g} ms, vertical {result['vertical']}, "
+        f"{result['repeats']} repeats in turns, {result['seconds']:g} s a run. The peers' naive model has "
+        f"{naive['weights']} weights; exfm serves the published student, exfm_same_onnx the peers' own file. "
+        "Latency runs from the scheduled instant; bars are medians, marks are the repeats."
+    )
+
+
+def _capacity(capacity_rps: Mapping[str, list[float]]) -> str:
+    names = sorted(capacity_rps, key=lambda name: median(capacity_rps[name]))
+    figure, axes = pyplot.subplots(figsize=(9, 0.45 * len(names) + 1.2))
+    axes.barh(names, [median(capacity_rps[name]) for name in names], color=[_colour(name) for name in names])
+    for name in names:
+        axes.plot(capacity_rps[name], [name] * len(capacity_rps[name]), "k|", markersize=12)
+    axes.set_xlabel("requests per second")
+    return _svg(figure)
+
+
+def _goodput(result: Mapping[str, Any]) -> str:
+    figure, axes = pyplot.subplots(figsize=(9, 5))
+    best = result["best_peer"]["capacity_rps"] if result["best_peer"] else 0.0
+    most = 0.0
+    for name, by in result["goodput_rps"].items():
+        at = sorted(by, key=lambda key: float(key.rstrip("x")))
+        rates = [float(key.rstrip("x")) * best for key in at]
+        most = max(most, *rates)
+        style = "-" if name.startswith("exfm") else "--"
+        axes.plot(rates, [median(by[key]) for key in at], style, marker="o", label=name)
+    axes.plot([0, most], [0, most], ":", color="#cccccc", label="all that is offered")
+    axes.set_xlabel("offered, requests per second")
+    axes.set_ylabel("good, requests per second")
+    axes.legend(fontsize=8)
+    return _svg(figure)
+
+
+def _checks(result: Mapping[str, Any]) -> str:
+    entries: dict[str, str] = {}
+    if ruling := result.get("loadgen"):
+        word = "VALID" if ruling["valid"] else "INVALID"
+        entries["LoadGen"] = (
+            f"{word} at {ruling['qps']:.1f}/s; capacity found here {ruling['capacity_rps']:.1f}/s. {ruling['notice']}."
+        )
+    if test := result.get("generator_selftest"):
+        entries["Generator against known stalls, p99.9"] = (
+            f"truth {test['true_p999_ms']:.1f} ms, this generator {test['open_p999_ms']:.1f} ms, "
+            f"a closed loop {test['closed_p999_ms']:.1f} ms"
+        )
+    return "<h2>Is the measurement sound?</h2>" + _list(entries) if entries else ""
+
+
+def _list(entries: Mapping[str, str]) -> str:
+    return "<ul>" + "".join(f"<li><b>{html.escape(k)}</b>: {html.escape(v)}</li>" for k, v in entries.items()) + "</ul>"
+
+
+def _colour(name: str) -> str:
+    return OURS if name.startswith("exfm") else OTHERS
+
+
+def _svg(figure: Any) -> str:
+    written = io.StringIO()
+    figure.savefig(written, format="svg", bbox_inches="tight")
+    pyplot.close(figure)
+    text = written.getvalue()
+    return text[text.index("<svg") :]

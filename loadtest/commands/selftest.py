@@ -1,0 +1,132 @@
+"""`exfm-loadtest selftest`: the generator held against a server whose stalls are known."""
+
+import argparse
+import asyncio
+import contextlib
+import json
+import select
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+
+from loadtest.arrivals import arrivals
+from loadtest.commands import options
+from loadtest.making import from_schema
+from loadtest.measure import quiet
+from loadtest.progress import showing
+from loadtest.rank_target import RankTarget
+from loadtest.selftest.closed_loop import drive_closed
+from loadtest.selftest.server import SCHEMA
+from loadtest.selftest.stalls import Stalls, percentile_ms
+from loadtest.shapes import steady
+from loadtest.sizes import fixed
+from loadtest.target import LEAD_S, drive
+from loadtest.verdict import FAIL, INVALID, PASS
+
+HELP = "hold the generator against a server whose stalls are known"
+EXAMPLES = """
+examples:
+  exfm-loadtest selftest
+  exfm-loadtest selftest --json
+
+A server without a model stalls 500 ms every 5 s. The truth is computed from the schedule and the server's stalls: who
+was due during a stall waited for its end. The open-loop generator's p99.9 must be within 10 % of it. A closed-loop run
+of the same length beside it shows what the usual tools would say: it has one slow request per stall, because it doesn't
+send while it waits.
+"""
+TOLERANCE = 0.1
+TIMEOUT_S = 10.0
+UP_S = 20.0
+CANDIDATES = 10
+
+
+class NoServerError(OSError):
+    """The stalling server didn't start."""
+
+
+@dataclass(frozen=True)
+class SelfTest:
+    """p99.9 in milliseconds: by the schedule, by the open-loop generator, by a closed loop."""
+
+    true_p999_ms: float
+    open_p999_ms: float
+    closed_p999_ms: float
+    open_requests: int
+    closed_requests: int
+    stalls: int
+
+    @property
+    def error(self) -> float:
+        """How far the open loop is from the truth, relative to it."""
+        return abs(self.open_p999_ms - self.true_p999_ms) / self.true_p999_ms
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """Its options."""
+    add = parser.add_argument
+    add("--rate", type=options.positive, default=200.0, metavar="RPS", help="of the open loop (200)")
+    add("--seconds", type=options.positive, default=20.0, metavar="S", help="of each of the two runs (20)")
+    add("--stall-ms", type=options.positive, default=500.0, metavar="MS", help="length of a stall (500)")
+    add("--every-s", type=options.positive, default=5.0, metavar="S", help="from one stall to the next (5)")
+    add("--seed", type=int, default=0, help="of the arrivals (0)")
+    add("--json", action="store_true", help="print the result as JSON on stdout")
+
+
+def main(asked: argparse.Namespace) -> int:
+    """Run it; the exit code."""
+    with _stalling(asked.stall_ms / 1e3, asked.every_s) as (address, stalls), quiet():
+        made = asyncio.run(_run(asked, address, stalls))
+    if made.true_p999_ms == 0:
+        sys.stderr.write("exfm-loadtest selftest: no request met a stall; take longer runs\n")
+        return INVALID
+    good = made.error <= TOLERANCE
+    plain = {**asdict(made), "error": made.error, "verdict": "pass" if good else "fail"}
+    sys.stdout.write(json.dumps(plain) + "\n" if asked.json else _text(made, good))
+    return PASS if good else FAIL
+
+
+async def _run(asked: argparse.Namespace, address: str, stalls: Stalls) -> SelfTest:
+    schedule_s = arrivals(steady(asked.rate, asked.seconds), asked.seed)
+    workload = from_schema(SCHEMA, SCHEMA.verticals[0].name, fixed(CANDIDATES), seed=asked.seed)
+    async with RankTarget(address, workload) as target:
+        for index in range(8):  # so that connecting isn't part of it
+            await target.send(index, TIMEOUT_S)
+        async with showing("open loop", len(schedule_s)) as done:
+            start_s = time.monotonic() + LEAD_S
+            result = await drive(target, schedule_s, stalls.stall_s, timeout_s=TIMEOUT_S, done=done)
+        true_s = stalls.wait_s(start_s + schedule_s)
+        closed = await drive_closed(target, asked.seconds, TIMEOUT_S)
+    return SelfTest(
+        true_p999_ms=percentile_ms(true_s, 99.9),
+        open_p999_ms=percentile_ms(result.record.latency_s, 99.9),
+        closed_p999_ms=percentile_ms(closed.latency_s, 99.9),
+        open_requests=len(schedule_s),
+        closed_requests=len(closed.latency_s),
+        stalls=round(asked.seconds / asked.every_s),
+    )
+
+
+@contextlib.contextmanager
+def _stalling(stall_s: float, every_s: float) -> Iterator[tuple[str, Stalls]]:
+    command = [sys.executable, "-m", "loadtest.selftest.server", str(stall_s), str(every_s)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            line = process.stdout.readline() if select.select([process.stdout], [], [], UP_S)[0] else ""
+            if not line:
+                raise NoServerError("the stalling server didn't start")
+            ready = json.loads(line)
+            yield ready["address"], Stalls(stall_s, every_s, float(ready["origin_s"]))
+        finally:
+            process.kill()
+
+
+def _text(made: SelfTest, good: bool) -> str:
+    return (
+        f"p99.9 by the schedule {made.true_p999_ms:8.1f} ms\n"
+        f"      open loop       {made.open_p999_ms:8.1f} ms, {made.error:.1%} off, {made.open_requests:,} requests\n"
+        f"      closed loop     {made.closed_p999_ms:8.1f} ms, {made.closed_requests:,} requests\n"
+        f"verdict: {'pass' if good else 'fail'}\n"
+    )

@@ -1,0 +1,164 @@
+"""Open-loop load with locust: `locust -f loadtest/locustfile.py --host 127.0.0.1:8500 --vertical feed_click`.
+
+A locust user is one stream of Poisson arrivals. All streams together have the rate that the shape says, however many
+there are and on whichever process or machine they run; each arrival gets a greenlet of its own and is timed from its
+scheduled instant, so waiting anywhere counts. Every answer is checked; a wrong one is a failure, however fast.
+
+The exit code is the verdict's: 0 every objective met, 1 not, 2 bad usage, 3 the generator was the bottleneck.
+"""
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+from grpc.experimental import gevent as grpc_gevent
+from locust import LoadTestShape, User, constant, task
+from locust import events as locust_events
+from locust.runners import MasterRunner, WorkerRunner
+
+from exfm.features.schema import SchemaError
+from loadtest.locust_engine import LEAD_S, Engine, make_engine
+from loadtest.locust_options import add_options
+from loadtest.objectives import ObjectivesError, load, usual
+from loadtest.rank_target import NotDescribedError
+from loadtest.record import BAD
+from loadtest.sizes import SizesError
+from loadtest.tally import Tally
+from loadtest.target import Reply
+from loadtest.verdict import USAGE, WORDS, Limits, Verdict, faults_of_generator, judge
+from loadtest.workload import WorkloadError
+
+REFUSED = (NotDescribedError, ObjectivesError, SchemaError, SizesError, WorkloadError, ValueError, OSError)
+STREAMS = 4
+"""Per process: each has a connection of its own."""
+GRACE_S = 1.5
+"""After the last deadline, for processes that started later than others."""
+
+log = logging.getLogger("exfm")
+
+
+class State:
+    """This process's part in the run that is under way."""
+
+    engine: Engine | None = None
+    total: Tally | None = None
+    refused: bool = False
+    """The input of this run was; the shape ends it, and the web page stays for another try."""
+
+
+class ChosenShape(LoadTestShape):
+    """Holds the streams for as long as the shape lasts; the rate is the streams' own affair."""
+
+    def tick(self) -> tuple[int, float] | None:
+        """As many users as there are streams, then the end."""
+        assert self.runner is not None
+        options: Any = self.runner.environment.parsed_options
+        if State.refused:
+            State.refused = False
+            return None
+        run_s: float = self.get_run_time()  # type: ignore[no-untyped-call]
+        if run_s > LEAD_S + options.seconds + _timeout_s() + GRACE_S:
+            return None
+        workers = self.runner.worker_count if isinstance(self.runner, MasterRunner) else 1
+        # The workers get it with the rest of the options.
+        options.streams = STREAMS * max(workers, 1)
+        return options.streams, options.streams
+
+
+class Stream(User):
+    """One stream of arrivals."""
+
+    wait_time = constant(3600)
+
+    @task
+    def arrive(self) -> None:
+        """All of its arrivals."""
+        if State.engine is not None:
+            State.engine.stream()
+
+
+def _init(environment: Any, **_: Any) -> None:
+    # After locust has forked and before the first channel.
+    grpc_gevent.init_gevent()
+    if isinstance(environment.runner, WorkerRunner):
+        environment.process_exit_code = 0  # the master has the verdict
+
+
+def _start(environment: Any, **_: Any) -> None:
+    runner, options = environment.runner, environment.parsed_options
+
+    def tell(reply: Reply, latency_s: float, size: int) -> None:
+        environment.events.request.fire(
+            request_type="rank",
+            name=reply.tier,
+            response_time=latency_s * 1e3,
+            response_length=size,
+            exception=RuntimeError(reply.error) if reply.tier in BAD else None,
+            context={},
+        )
+
+    try:
+        environment.process_exit_code = 0 if isinstance(runner, WorkerRunner) else None
+        _objectives(options, 1.0)
+        process = runner.worker_index if isinstance(runner, WorkerRunner) else 0
+        address = str(environment.host or "").removeprefix("http://").removeprefix("grpc://").rstrip("/")
+        State.engine = make_engine(address, options, streams=options.streams, process=process, tell=tell)
+        State.total = Tally(State.engine.budget_s)
+    except REFUSED as error:
+        log.error("%s", error)
+        environment.process_exit_code = USAGE
+        State.engine = State.total = None
+        State.refused = True
+
+
+def _report(data: dict[str, Any], **_: Any) -> None:
+    if State.engine is not None:
+        data["exfm"] = State.engine.fetch().plain()
+
+
+def _collect(data: dict[str, Any], **_: Any) -> None:
+    if State.total is not None and "exfm" in data:
+        State.total.merge(Tally.from_plain(data["exfm"]))
+
+
+def _quit(environment: Any, **_: Any) -> None:
+    if isinstance(environment.runner, WorkerRunner) or environment.process_exit_code == USAGE:
+        return
+    if State.engine is None or State.total is None:
+        return
+    if not isinstance(environment.runner, MasterRunner):
+        State.total.merge(State.engine.fetch())
+    options = environment.parsed_options
+    verdict = _verdict(options, State.total, State.engine.budget_s)
+    for line in (*(check.line() for check in verdict.checks), *verdict.invalid, f"verdict: {WORDS[verdict.code]}"):
+        log.warning("%s", line)
+    if options.verdict_file:
+        document = {**verdict.plain(), "kind": "locust", "tally": State.total.plain()}
+        Path(options.verdict_file).write_text(json.dumps(document) + "\n", encoding="utf-8")
+    environment.process_exit_code = verdict.code
+
+
+def _verdict(options: Any, total: Tally, budget_s: float) -> Verdict:
+    invalid = faults_of_generator(total, Limits(sent_late_share=options.max_sent_late))
+    if not total.offered:
+        return Verdict((), invalid)
+    return judge(total.figures(), _objectives(options, budget_s), invalid)
+
+
+def _objectives(options: Any, budget_s: float) -> Any:
+    return load(Path(options.objectives)) if options.objectives else usual(budget_s)
+
+
+def _timeout_s() -> float:
+    return State.engine.timeout_s if State.engine is not None else 0.0
+
+
+# locust's hooks carry no types.
+hooks: Any = locust_events
+hooks.init_command_line_parser.add_listener(add_options)
+hooks.init.add_listener(_init)
+hooks.test_start.add_listener(_start)
+hooks.report_to_master.add_listener(_report)
+hooks.worker_report.add_listener(_collect)
+hooks.quitting.add_listener(_quit)

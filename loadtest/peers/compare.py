@@ -1,0 +1,145 @@
+"""The comparison: capacity of every system, then goodput at multiples of the best peer's capacity, all in turns."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from loadtest.peers.errors import PeerUnavailableError
+from loadtest.peers.samples import Sample
+from loadtest.peers.systems import System
+from loadtest.peers.trial import Bench, Trial
+from loadtest.peers.turns import Turn, best_of, turns
+from loadtest.search import NoCapacityError
+
+MULTIPLES = (1, 2, 4)
+
+Report = Callable[[str], None]
+Advance = Callable[[], object]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How to compare.
+
+    Attributes:
+        seconds: of a goodput run; the probes of the search take a third, its confirmation two thirds.
+        repeats: of everything.
+        multiples: of the best peer's capacity.
+        seed: of the arrivals.
+        logs: folder for the systems' output.
+    """
+
+    seconds: float
+    repeats: int
+    multiples: tuple[int, ...]
+    seed: int
+    logs: Path
+
+
+class Comparison:
+    """Figures as they come; `result` can be read at any time, so a failure loses nothing that was measured."""
+
+    def __init__(
+        self,
+        systems: Sequence[System],
+        samples: Sequence[Sample],
+        plan: Plan,
+        report: Report,
+        make_bench: Callable[..., Bench] = Bench,
+    ) -> None:
+        self._systems = {system.name: system for system in systems}
+        self._samples, self._plan, self._report = samples, plan, report
+        self._make_bench = make_bench
+        self.result: dict[str, Any] = {
+            "versions": {},
+            "skipped": {},
+            "capacity_rps": {},
+            "goodput_rps": {},
+            "restarts": {},
+            "best_peer": None,
+            "trials": [],
+        }
+
+    @property
+    def _left(self) -> list[str]:
+        return [name for name in self._systems if name not in self.result["skipped"]]
+
+    def prepare(self, advance: Advance = lambda: None) -> None:
+        """Install everything; what can't be installed is skipped, with the reason in the result."""
+        for name, system in self._systems.items():
+            with self._skipping(name):
+                self.result["versions"][name] = system.prepare(self._report)
+            advance()
+
+    def run(self, advance: Advance = lambda: None) -> None:
+        """Capacities, then goodputs. `advance` is called after each of `steps()` turns."""
+        for turn in turns(self._left, self._plan.repeats):
+            self._take(turn, self._capacity)
+            advance()
+        ours = [name for name, system in self._systems.items() if system.ours]
+        best = best_of(self.result["capacity_rps"], ours) or best_of(self.result["capacity_rps"], ())
+        if best is None:
+            self._report("no system has a capacity: nothing to take multiples of")
+            return
+        self.result["best_peer"] = {"name": best[0], "capacity_rps": best[1], "ours": best[0] in ours}
+        for turn in turns(self._left, self._plan.repeats):
+            self._take(turn, lambda turn, bench: self._goodput(turn, bench, best[1]))
+            advance()
+
+    def steps(self) -> int:
+        """How many turns `run` will take if nothing fails."""
+        return 2 * len(self._left) * self._plan.repeats
+
+    def _take(self, turn: Turn, step: Callable[[Turn, Bench], None]) -> None:
+        if turn.system in self.result["skipped"]:
+            return
+        system = self._systems[turn.system]
+        model, log = system.model, self._plan.logs / f"{turn.system}.log"
+        with (
+            self._skipping(turn.system),
+            self._make_bench(
+                lambda: system.running(log), self._samples, model.tasks, model.budget_s, self._plan.seed
+            ) as bench,
+        ):
+            self.result["versions"].setdefault(turn.system, {}).update(bench.versions)
+            step(turn, bench)
+            if bench.restarts:
+                self.result["restarts"][turn.system] = self.result["restarts"].get(turn.system, 0) + bench.restarts
+                self._report(f"{turn.system}: started anew {bench.restarts} times; it did not recover from a load")
+
+    def _capacity(self, turn: Turn, bench: Bench) -> None:
+        seconds = self._plan.seconds
+        capacity_rps = 0.0
+        try:
+            capacity_rps, made = bench.capacity(seconds / 3, seconds * 2 / 3)
+        except NoCapacityError as error:
+            self._report(f"{turn.system}: {error}")
+        else:
+            for trial in made:
+                self._enter(turn, "capacity", None, trial)
+        self.result["capacity_rps"].setdefault(turn.system, []).append(capacity_rps)
+        self._report(f"{turn.system}: {capacity_rps:.0f}/s with p99 within the budget")
+
+    def _goodput(self, turn: Turn, bench: Bench, unit_rps: float) -> None:
+        for multiple in self._plan.multiples:
+            trial = bench.trial(multiple * unit_rps, self._plan.seconds, turn.repeat)
+            self._enter(turn, "goodput", multiple, trial)
+            by_multiple = self.result["goodput_rps"].setdefault(turn.system, {})
+            by_multiple.setdefault(f"{multiple}x", []).append(trial.goodput_rps)
+            self._report(f"{turn.system}: {multiple}x = {trial.rate_rps:.0f}/s, {trial.goodput_rps:.0f}/s good")
+            bench.settle()
+
+    def _enter(self, turn: Turn, kind: str, multiple: int | None, trial: Trial) -> None:
+        where = {"system": turn.system, "repeat": turn.repeat, "kind": kind, "multiple": multiple}
+        self.result["trials"].append({**where, **trial.plain()})
+
+    @contextmanager
+    def _skipping(self, name: str) -> Iterator[None]:
+        """A system that can't be measured leaves the comparison; the others go on."""
+        try:
+            yield
+        except PeerUnavailableError as error:
+            self.result["skipped"][name] = str(error)
+            self._report(f"{name} is skipped: {error}")

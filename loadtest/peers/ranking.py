@@ -1,0 +1,91 @@
+"""Calls our ranking server over gRPC, with messages made before the load."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import grpc
+import numpy as np
+from numpy.typing import NDArray
+
+from exfm.features.signature import tensors_of
+from loadtest.peers.caller import Probability, RefusedError
+from loadtest.peers.model import Model
+from loadtest.peers.samples import Sample
+from serving.rpc.pb import ranking_pb2 as pb
+
+RANK = "/exfm.ranking.v1.RankingService/Rank"
+CONNECTIONS = 4
+CHANNEL: list[tuple[str, Any]] = [
+    ("grpc.enable_retries", 0),
+    # Each channel a connection of its own, so that worker processes on one port all get some.
+    ("grpc.use_local_subchannel_pool", 1),
+]
+
+
+class RankingCaller:
+    """A caller of `exfm-serve`."""
+
+    def __init__(self, address: str, model: Model, samples: Sequence[Sample]) -> None:
+        self._messages = [rank_message(model, sample) for sample in samples]
+        self._orders = [_Order(sample.ads) for sample in samples]
+        self._channels = [grpc.aio.insecure_channel(address, options=CHANNEL) for _ in range(CONNECTIONS)]
+        read = pb.RankResponse.FromString
+        self._calls: list[Any] = [channel.unary_unary(RANK, response_deserializer=read) for channel in self._channels]
+
+    async def ask(self, index: int, timeout_s: float) -> tuple[str, Probability]:
+        """See `Caller.ask`."""
+        call = self._calls[index % len(self._calls)]
+        at = index % len(self._messages)
+        try:
+            answer = await call(self._messages[at], timeout=timeout_s)
+        except grpc.aio.AioRpcError as error:
+            if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
+                raise TimeoutError from error
+            if error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED:
+                raise RefusedError(error.details()) from error
+            raise
+        tier = pb.Tier.Name(answer.tier).removeprefix("TIER_").lower()
+        return tier, self._orders[at].restored(answer)
+
+    async def close(self) -> None:
+        """See `Caller.close`."""
+        for channel in self._channels:
+            await channel.close()
+
+
+class _Order:
+    """Where each candidate stands in the request."""
+
+    def __init__(self, ads: NDArray[np.int64]) -> None:
+        self._place = np.argsort(ads)
+        self._sorted = ads[self._place]
+
+    def restored(self, answer: pb.RankResponse) -> Probability:
+        """Probabilities [N, T] in the request's order; NaN for a candidate that the answer lacks."""
+        made = np.full((len(self._place), len(answer.scores)), np.nan, np.float32)
+        ads = np.array(answer.ad_ids, np.int64)
+        found = np.minimum(np.searchsorted(self._sorted, ads), len(self._sorted) - 1)
+        known = self._sorted[found] == ads
+        for task, scores in enumerate(answer.scores):
+            made[self._place[found[known]], task] = np.array(scores.probabilities, np.float32)[known]
+        return made
+
+
+def rank_message(model: Model, sample: Sample) -> bytes:
+    """The rank request for a sample, serialised."""
+    blocks = {side: pb.FeatureBlock() for side in ("user", "context", "ad")}
+    for tensor in tensors_of(model.schema):
+        start = 0
+        for block in tensor.blocks:
+            values = sample.tensors[tensor.name][:, start : start + block.width]
+            setattr(blocks[block.side], block.kind, np.ascontiguousarray(values).tobytes())
+            start += block.width
+    request = pb.RankRequest(
+        request_id="peers",
+        vertical=model.vertical,
+        user=blocks["user"],
+        context=blocks["context"],
+        ads=blocks["ad"],
+        ad_ids=sample.ads.tolist(),
+    )
+    return request.SerializeToString()

@@ -1,0 +1,204 @@
+"""One system under load: the largest rate that it serves in time, and its goodput at a given rate."""
+
+import asyncio
+import contextlib
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from loadtest.arrivals import arrivals
+from loadtest.measure import quiet
+from loadtest.peers.caller import Caller, CheckedTarget
+from loadtest.peers.samples import Sample
+from loadtest.peers.systems import Running
+from loadtest.record import FULL, LITE, TRIMMED
+from loadtest.search import find_capacity
+from loadtest.shapes import SHAPES
+from loadtest.target import Result, drive
+from loadtest.verdict import CPU_SHARE, SENT_LATE_SHARE
+
+SCORED = (FULL, TRIMMED, LITE)
+"""Tiers that a model has scored."""
+IN_TIME_SHARE = 0.99
+"""At the capacity at least this share is answered by the full model within the budget, so p99 is within it, too."""
+FIRST_RPS = 100.0
+WARM_UP = 24
+WARM_S = 2.0
+SETTLE_S = 10.0
+"""The longest to wait after a run until the system answers in time again."""
+CALM = 20
+"""So many answers in time one after another, and it has settled."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One drive; shares are of the offered requests.
+
+    Attributes:
+        rate_rps: mean of the Poisson arrivals; `offered` is how many came.
+        goodput_rps: scored by a model, within the budget, per second.
+        full_goodput_rps: of those, by the full model.
+        answered_rps: within the budget by any tier, the model-free prior included.
+        in_time_share: answered by the full model within the budget.
+        tiers: share by tier, or by what came instead.
+        errors: the commonest texts and how often they came.
+        sound: whether the generator kept up; if not, the figures are the generator's.
+    """
+
+    rate_rps: float
+    seconds: float
+    offered: int
+    goodput_rps: float
+    full_goodput_rps: float
+    answered_rps: float
+    in_time_share: float
+    p50_ms: float
+    p99_ms: float
+    tiers: dict[str, float]
+    errors: dict[str, int]
+    sent_late_p99_ms: float
+    generator_cpu_share: float
+    sound: bool
+
+    def plain(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
+
+
+Start = Callable[[], contextlib.AbstractContextManager[Running]]
+
+
+class Bench:
+    """Runs one system and drives it with samples and by schedules that all systems get.
+
+    A system that an overload has killed, or left busy for long, is started anew; `restarts` counts how often.
+    """
+
+    def __init__(self, start: Start, samples: Sequence[Sample], tasks: int, budget_s: float, seed: int) -> None:
+        self.restarts = 0
+        self._start = start
+        self._samples = samples
+        self._shapes = [(len(sample), tasks) for sample in samples]
+        self._budget_s = budget_s
+        self._seed = seed
+        self._life = contextlib.ExitStack()
+
+    def __enter__(self) -> Self:
+        self._running = self._life.enter_context(self._start())
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._life.close()
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """What only the running system tells."""
+        return self._running.versions
+
+    def trial(self, rate_rps: float, seconds: float, salt: int = 0) -> Trial:
+        """One drive of Poisson arrivals; the same rate, length and salt give the same arrivals."""
+        seed = self._seed + salt
+        schedule_s = arrivals(SHAPES["steady"](rate_rps, seconds, seed), seed)
+        with quiet(), own_priority_afterwards():
+            result = asyncio.run(self._driven(schedule_s, seconds))
+        return trial_of(result, rate_rps, self._budget_s)
+
+    def capacity(self, probe_s: float, confirm_s: float) -> tuple[float, list[Trial]]:
+        """The largest rate with p99 within the budget, and the trials that found it.
+
+        Raises:
+            loadtest.search.NoCapacityError: there is no such rate.
+        """
+        made: list[Trial] = []
+
+        def holds(rate_rps: float, seconds: float) -> bool:
+            made.append(self.trial(rate_rps, seconds, len(made)))
+            self.settle()
+            return made[-1].in_time_share >= IN_TIME_SHARE
+
+        return find_capacity(holds, FIRST_RPS, probe_s, confirm_s), made
+
+    def settle(self) -> None:
+        """Wait until what a run has left behind is gone; start the system anew if it isn't within `SETTLE_S`."""
+        if not asyncio.run(self._settled()):
+            self.restarts += 1
+            self._life.close()
+            self._running = self._life.enter_context(self._start())
+
+    async def _driven(self, schedule_s: NDArray[np.float64], seconds: float) -> Result:
+        caller = self._running.caller(self._samples)
+        target = CheckedTarget(caller, self._shapes)
+        try:
+            await _warm(target)
+            return await drive(target, schedule_s, self._budget_s, seconds=seconds)
+        finally:
+            await caller.close()
+
+    async def _settled(self) -> bool:
+        caller = self._running.caller(self._samples)
+        try:
+            async with asyncio.timeout(SETTLE_S):
+                calm = 0
+                while calm < CALM:
+                    calm = calm + 1 if await _in_time(caller, calm, self._budget_s) else 0
+        except TimeoutError:
+            return False
+        finally:
+            await caller.close()
+        return True
+
+
+def trial_of(result: Result, rate_rps: float, budget_s: float) -> Trial:
+    """A drive's figures."""
+    record, seconds = result.record, result.seconds
+    good = record.in_time(budget_s)
+    scored, full = good & np.isin(record.tier, SCORED), good & (record.tier == FULL)
+    return Trial(
+        rate_rps=rate_rps,
+        seconds=seconds,
+        offered=result.offered,
+        goodput_rps=float(scored.sum() / seconds),
+        full_goodput_rps=float(full.sum() / seconds),
+        answered_rps=float(good.sum() / seconds),
+        in_time_share=float(full.mean()),
+        p50_ms=result.p50_ms,
+        p99_ms=result.p99_ms,
+        tiers=result.tiers,
+        errors=dict(list(record.errors().items())[:3]),
+        sent_late_p99_ms=result.sent_late_p99_ms,
+        generator_cpu_share=result.cpu_share,
+        sound=result.cpu_share <= CPU_SHARE and result.sent_late_share <= SENT_LATE_SHARE,
+    )
+
+
+@contextlib.contextmanager
+def own_priority_afterwards() -> Iterator[None]:
+    """What is started after a drive must not inherit the generator's priority."""
+    try:
+        yield
+    finally:
+        with contextlib.suppress(PermissionError):
+            os.setpriority(os.PRIO_PROCESS, 0, 0)
+
+
+async def _warm(target: CheckedTarget) -> None:
+    """Connections, and code that has run; what comes of it counts for nothing."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(WARM_S):
+            for _ in range(3):
+                sent = (target.send(index, WARM_S) for index in range(WARM_UP // 3))
+                await asyncio.gather(*sent, return_exceptions=True)
+
+
+async def _in_time(caller: Caller, index: int, budget_s: float) -> bool:
+    try:
+        tier, _ = await caller.ask(index, budget_s)
+    except Exception:  # refused, late or failed: not settled yet
+        tier = ""
+    if tier != FULL:
+        await asyncio.sleep(budget_s)
+    return tier == FULL

@@ -1,0 +1,28 @@
+"""What the referee tells the process that LoadGen runs in."""
+
+from dataclasses import dataclass
+
+RESULT = "replies.json"
+"""How many answers came of which tier, beside LoadGen's own files."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What to run, as `loadtest.referee.measure` writes it.
+
+    Attributes:
+        rate_rps: LoadGen's target for its Poisson arrivals.
+        bound_s: on the 99th percentile.
+        seconds: the least length.
+        out: folder for LoadGen's files.
+    """
+
+    address: str
+    vertical: str
+    candidates: str
+    rate_rps: float
+    bound_s: float
+    seconds: float
+    seed: int
+    connections: int
+    out: str

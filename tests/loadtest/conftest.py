@@ -1,0 +1,96 @@
+"""A ranking server without a model, on a real socket, that can be told to answer wrongly."""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+
+from loadtest.making import from_schema
+from loadtest.selftest.server import SCHEMA, answer, description
+from loadtest.server_process import running
+from loadtest.sizes import fixed
+from loadtest.workload import Workload
+from serving.rpc.pb import ranking_pb2 as pb
+from serving.rpc.pb import ranking_pb2_grpc
+
+Spoil = Callable[[pb.RankResponse], None]
+Scripted = Callable[..., AbstractContextManager[str]]
+BUDGET_MS = 2000.0
+"""Wide enough for machines that have much else to do, and for a server in the generator's own process."""
+
+
+class Servicer(ranking_pb2_grpc.RankingServiceServicer):
+    """Answers soundly, then lets `spoil` change the answer; refuses everything if told so."""
+
+    def __init__(self, spoil: Spoil | None, refuse: grpc.StatusCode | None) -> None:
+        self.spoil = spoil
+        self.refuse = refuse
+
+    def Rank(self, request: pb.RankRequest, context: Any) -> pb.RankResponse:  # noqa: N802
+        if self.refuse is not None:
+            context.abort(self.refuse, "as told")
+        response = answer(request)
+        if self.spoil is not None:
+            self.spoil(response)
+        return response
+
+    def DescribeVertical(self, request: pb.DescribeVerticalRequest, context: Any) -> pb.DescribeVerticalResponse:  # noqa: N802
+        if request.vertical != SCHEMA.verticals[0].name:
+            context.abort(grpc.StatusCode.NOT_FOUND, "no such vertical")
+        described = description()
+        described.budget_ms = BUDGET_MS
+        return described
+
+
+@pytest.fixture(scope="session")
+def scripted() -> Scripted:
+    """`with scripted(spoil=None, refuse=None) as address`:
+
+    vertical `selftest`, budget 2 s, at most 1,000 candidates.
+    """
+
+    @contextmanager
+    def run(spoil: Spoil | None = None, refuse: grpc.StatusCode | None = None) -> Iterator[str]:
+        server = grpc.server(ThreadPoolExecutor(4))
+        ranking_pb2_grpc.add_RankingServiceServicer_to_server(Servicer(spoil, refuse), server)  # type: ignore[no-untyped-call]
+        port = server.add_insecure_port("127.0.0.1:0")
+        server.start()
+        try:
+            yield f"127.0.0.1:{port}"
+        finally:
+            server.stop(None).wait()
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def real(
+    triton_environment: object, published_repository: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
+    """Address of a real server with a real Triton behind it and both verticals of `tiny_schema`."""
+    assert triton_environment
+    with running(published_repository, tmp_path_factory.mktemp("serve") / "serve.log") as server:
+        yield server.address
+
+
+@pytest.fixture(scope="session")
+def workload() -> Workload:
+    """Requests of 20 candidates for the scripted server."""
+    return from_schema(SCHEMA, "selftest", fixed(20), seed=1, each=4)
+
+
+def reverse(response: pb.RankResponse) -> None:
+    """The ads worst first, everything else as it was."""
+    columns: tuple[Any, ...] = (response.ad_ids, response.expected_values, response.scores[0].probabilities)
+    for column in columns:
+        column[:] = list(column)[::-1]
+
+
+@pytest.fixture(scope="session")
+def reversed_order() -> Spoil:
+    """Spoils an answer's order and nothing else."""
+    return reverse

@@ -1,0 +1,37 @@
+import numpy as np
+import pytest
+
+from loadtest.peers.caller import CheckedTarget, Probability, RefusedError
+from loadtest.target import Reply
+
+GOOD = np.full((3, 2), 0.5, np.float32)
+NAN = np.array([[0.5, np.nan]] * 3, np.float32)
+
+
+class Scripted:
+    def __init__(self, answer: Probability | Exception) -> None:
+        self.answer = answer
+
+    async def ask(self, _: int, __: float) -> tuple[str, Probability]:
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return "lite", self.answer
+
+    async def close(self) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        (GOOD, Reply(True, "lite")),
+        (GOOD[:2], Reply(False, "wrong", "scores are [2, 2], not [3, 2]")),
+        (NAN, Reply(False, "wrong", "a score is not a probability")),
+        (GOOD + 1, Reply(False, "wrong", "a score is not a probability")),
+        (RefusedError("full"), Reply(False, "shed", "full")),
+        (TimeoutError(), Reply(False, "unanswered", "no answer in time")),
+    ],
+)
+async def test_only_one_probability_per_candidate_and_task_is_an_answer(
+    answer: Probability | Exception, expected: Reply
+) -> None:
+    assert await CheckedTarget(Scripted(answer), [(3, 2)]).send(5, 1.0) == expected

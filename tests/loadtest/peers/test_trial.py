@@ -1,0 +1,85 @@
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+
+import numpy as np
+import pytest
+
+from loadtest.peers import trial
+from loadtest.peers.caller import Probability
+from loadtest.peers.model import Model
+from loadtest.peers.samples import draw_samples
+from loadtest.peers.systems import Running
+from loadtest.peers.trial import Bench, trial_of
+from loadtest.record import Record
+from loadtest.target import summed_up
+
+
+def test_a_prior_in_time_is_answered_and_no_goodput_and_no_capacity() -> None:
+    tiers = np.array(["full", "full", "prior", "trimmed", "shed"])
+    record = Record(
+        at_s=np.arange(5) / 10,
+        latency_s=np.array([0.01, 0.03, 0.01, 0.01, 0.001]),
+        lateness_s=np.zeros(5),
+        ok=np.array([True, True, True, True, False]),
+        tier=tiers,
+        version=np.ones(5, np.int64),
+        error=("", "", "", "", "full"),
+    )
+    made = trial_of(summed_up(record, 0.025, 0.5, 0.1, 0.5), 10.0, 0.025)
+    assert made.goodput_rps == pytest.approx(4.0)  # one full and one trimmed in half a second
+    assert made.full_goodput_rps == pytest.approx(2.0)
+    assert made.answered_rps == pytest.approx(6.0)
+    assert made.in_time_share == pytest.approx(0.2)
+    assert made.errors == {"full": 1}
+
+
+class Instant:
+    """Answers right at once, for the first `calm_after` questions of its life with a prior."""
+
+    asked = 0
+
+    def __init__(self, shape: tuple[int, int], calm_after: int = 0) -> None:
+        self.shape, self.calm_after = shape, calm_after
+
+    async def ask(self, _: int, __: float) -> tuple[str, Probability]:
+        Instant.asked += 1
+        return "prior" if Instant.asked <= self.calm_after else "full", np.full(self.shape, 0.5, np.float32)
+
+    async def close(self) -> None: ...
+
+
+def test_a_drive_counts_the_schedule_only_and_not_the_warm_up(student: Model) -> None:
+    samples = draw_samples(student, 4, 3, seed=0)
+    running = Running(0, "", lambda _: Instant((4, student.tasks)))
+    with Bench(lambda: nullcontext(running), samples, student.tasks, 1.0, seed=1) as bench:
+        made = bench.trial(100.0, 0.3)
+    assert 10 <= made.offered <= 60
+    assert made.tiers == {"full": 1.0}
+    assert made.goodput_rps == pytest.approx(made.offered / 0.3)
+
+
+def test_it_has_settled_when_answers_in_time_follow_one_another(student: Model) -> None:
+    Instant.asked = 0
+    running = Running(0, "", lambda _: Instant((4, student.tasks), calm_after=3))
+    with Bench(lambda: nullcontext(running), draw_samples(student, 4, 1, seed=0), student.tasks, 0.01, seed=1) as bench:
+        bench.settle()
+    assert Instant.asked == 3 + 20
+    assert bench.restarts == 0
+
+
+def test_what_does_not_settle_is_started_anew(student: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trial, "SETTLE_S", 0.1)
+    Instant.asked = 0
+    lives: list[str] = []
+
+    @contextmanager
+    def start() -> Iterator[Running]:
+        lives.append("begins")
+        yield Running(0, "", lambda _: Instant((4, student.tasks), calm_after=10**9))
+        lives.append("ends")
+
+    with Bench(start, draw_samples(student, 4, 1, seed=0), student.tasks, 0.01, seed=1) as bench:
+        bench.settle()
+        assert lives == ["begins", "ends", "begins"]
+    assert bench.restarts == 1
+    assert lives[-1] == "ends"
