@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 export EXFM_TRITON_ENV := $(TRITON_ENV)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test bench-overload bench-export bench-peers bench-async lint format stubs install clean
+.PHONY: help demo test bench-overload bench-export bench-peers bench-batching bench-async lint format stubs install clean
 
 help: ## say what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,6 +26,9 @@ bench-export: install ## the engines, the student against a naive one, parity, p
 
 bench-peers: install ## this server and eight other ways to serve a model, in turns; half an hour
 	$(BIN)/python -m bench.peers
+
+bench-batching: install ## Triton's batcher against an earliest-deadline-first one in the frontend
+	$(BIN)/python -m bench.batching
 
 bench-async: install ## kill the asynchronous plane's processes again and again under load; annotation throughput and lag
 	$(BIN)/python -m bench.asynchrony

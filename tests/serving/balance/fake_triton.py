@@ -19,6 +19,9 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore
         self._pause_s = pause_s
         self._models = models
 
+    async def ServerMetadata(self, _: Any, __: Any) -> Any:  # noqa: N802 the library's
+        return service_pb2.ServerMetadataResponse(name="triton", version="2.70.0")
+
     async def ModelConfig(self, request: Any, _: Any) -> Any:  # noqa: N802 the library's
         answer = service_pb2.ModelConfigResponse()
         answer.config.parameters["schema_hash"].string_value = self._models[request.name][1]
