@@ -49,7 +49,7 @@ ended counts with the instant at which it ended, so overshoot can't show how lat
 
 The requests are random draws from the published schema. The generator's share of all CPU time must stay below a third,
 or it would measure itself: with few candidates a request costs the server little more than the generator, hence the
-default of 1500. The generator raises its own priority where it may. Figures hold for a machine that does nothing else.
+default of 2000. The generator raises its own priority where it may. Figures hold for a machine that does nothing else.
 """
 EPILOG = """
 examples:
@@ -156,7 +156,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--seconds", type=_positive, default=30.0, metavar="S", help="of each overload run (30); 5 to try things")
-    add("--candidates", type=_count, default=1500, metavar="N", help="ads per request (1500)")
+    add("--candidates", type=_count, default=2000, metavar="N", help="ads per request (2000)")
     add("--only", nargs="+", choices=PARTS, default=PARTS, metavar="PART", help=f"of {', '.join(PARTS)} (all)")
     add("--capacity", type=_positive, metavar="RPS", help="take this as C instead of searching for it")
     add("--model-repository", type=Path, metavar="DIR", help="published models (the demo's, or some of its own)")

@@ -44,5 +44,5 @@ def _make(run: Path, repository: Path) -> None:
             bar.update(step.done - bar.n)
 
         train(source, load_config(source.name), run, show)
-    for vertical in tqdm(source.schema.verticals, desc="export", unit="student", file=sys.stderr):
-        export(run / "students" / f"{vertical.name}.pt", repository)
+    for student in tqdm(sorted((run / "students").glob("*.pt")), desc="export", unit="student", file=sys.stderr):
+        export(student, repository)
