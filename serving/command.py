@@ -113,7 +113,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--listen", default="127.0.0.1:8500", metavar="HOST:PORT", help="where to serve; port 0 takes a free one")
     add("--workers", type=_count, default=1, metavar="N", help="worker processes that share the port (1)")
     add("--ops", default="", metavar="HOST:PORT", help="serve /live, /ready, /metrics and /state there, over HTTP")
-    add("--reply-reserve-ms", type=_positive, default=3.0, metavar="MS", help="least time kept for the reply (3)")
+    add("--reply-reserve-ms", type=_positive, default=4.0, metavar="MS", help="least time kept for the reply (4)")
     add("--ready-within-s", type=_positive, default=60.0, metavar="S", help="give up if not ready by then (60)")
     add("--drain-s", type=_positive, default=5.0, metavar="S", help="requests in flight get this long to end (5)")
     add(

@@ -60,7 +60,7 @@ class WorkerOptions:
     """
 
     listen: str = "127.0.0.1:8500"
-    reply_reserve_s: float = 0.003
+    reply_reserve_s: float = 0.004
     canary_s: float = 1.0
     drain_s: float = 5.0
     tiers: Mapping[str, tuple[Tier, ...]] = field(default_factory=dict)

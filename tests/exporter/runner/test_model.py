@@ -1,9 +1,11 @@
 """The runner without Triton: its backend module is replaced by a stand-in, everything else is real."""
 
 import importlib
+import os
 import shutil
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -175,3 +177,20 @@ def test_a_schema_without_candidate_numbers_is_served(
         (3, 1),
         (1, 1),
     ]
+
+
+def test_a_version_that_loads_lets_others_go_first(runner: ModuleType) -> None:
+    before = os.getpriority(os.PRIO_PROCESS, 0)
+    # Asked in a thread that ends, for without a way back it stays where it went.
+    with ThreadPoolExecutor(1) as trial:
+        back = trial.submit(runner._comes_back, before).result()
+    with runner.yielding():
+        assert os.getpriority(os.PRIO_PROCESS, 0) == (runner.LEAST if back else before)
+    assert os.getpriority(os.PRIO_PROCESS, 0) == before
+
+
+def test_where_there_is_no_way_back_nothing_is_given_away(runner: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = os.getpriority(os.PRIO_PROCESS, 0)
+    monkeypatch.setattr(runner, "_comes_back", lambda _: False)
+    with runner.yielding():
+        assert os.getpriority(os.PRIO_PROCESS, 0) == before
