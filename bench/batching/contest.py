@@ -20,8 +20,9 @@ from bench.batching.figures import Cost, Sample, sample
 from bench.batching.frontend import BoundedScorer, EdfBatcher
 from bench.batching.jagged import JaggedModel
 from bench.batching.variant import jagged_name
-from bench.overload.plant import BenchError, cpu_s, machine_cpu_s, spent_between
+from bench.overload.plant import BenchError, cpu_s, spent_between
 from loadtest.arrivals import poisson
+from loadtest.conditions import machine_cpu_s
 from loadtest.open_loop import drive
 from serving.budget.deadline import Deadline
 from serving.budget.estimates import Estimates

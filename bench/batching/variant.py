@@ -26,7 +26,8 @@ def write_both(published: Path, vertical: Vertical, into: Path) -> None:
     source, version = published / vertical.name, str(vertical.version)
     skip = shutil.ignore_patterns("__pycache__")
     for name in (vertical.name, jagged_name(vertical)):
-        shutil.copytree(source / version, into / name / version, ignore=skip)
+        # Not with the published files' modes, which are read-only.
+        shutil.copytree(source / version, into / name / version, ignore=skip, copy_function=shutil.copyfile)
     shutil.copy2(source / CONFIG, into / vertical.name / CONFIG)
     folder = into / jagged_name(vertical)
     _place_runner(folder / version)
@@ -41,6 +42,7 @@ def jagged_config(published: Any) -> Any:
     config.name += SUFFIX
     config.max_batch_size = 0
     config.ClearField("dynamic_batching")
+    config.ClearField("model_warmup")
     for entry in config.input:
         entry.allow_ragged_batch = False
         entry.dims[:] = [-1, entry.dims[-1]]
@@ -54,8 +56,5 @@ def jagged_config(published: Any) -> Any:
 def _place_runner(folder: Path) -> None:
     """The published runner becomes a module that the thin one imports under its own name."""
     package = folder / "exporter" / "runner"
-    package.mkdir(parents=True)
-    for place in (package, package.parent):
-        (place / "__init__.py").touch()
     (folder / "model.py").rename(package / "model.py")
     shutil.copy2(THIN_RUNNER, folder / "model.py")

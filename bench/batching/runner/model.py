@@ -16,6 +16,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from exfm.features.signature import PROBABILITY, UNKNOWN
 from exporter.runner import model as published
+from exporter.runner.scorer import BadRequestError, Inputs
 
 OWNER = "owner"
 
@@ -32,7 +33,7 @@ class TritonPythonModel(published.TritonPythonModel):
         owner = pb_utils.get_input_tensor_by_name(request, OWNER).as_numpy()
         try:
             scores = self._scorer.score(split(inputs, owner))
-        except published.BadRequestError as error:
+        except BadRequestError as error:
             return pb_utils.InferenceResponse(error=pb_utils.TritonError(str(error), pb_utils.TritonError.INVALID_ARG))
         probability = np.concatenate([one.probability for one in scores])
         unknown = np.array([one.unknown for one in scores], np.int32)
@@ -40,18 +41,18 @@ class TritonPythonModel(published.TritonPythonModel):
         return pb_utils.InferenceResponse(tensors)
 
 
-def split(inputs: published.Inputs, owner: Any) -> list[published.Inputs]:
+def split(inputs: Inputs, owner: Any) -> list[Inputs]:
     """The requests of a jagged batch, as views; `BadRequestError` unless every request owns one run of rows."""
     count = len(next(value for name, value in inputs.items() if name.startswith("request")))
     rows = len(next(value for name, value in inputs.items() if name.startswith("candidate")))
     if len(owner) != rows or rows == 0 or owner[0] < 0 or owner[-1] >= count or np.any(np.diff(owner) < 0):
-        raise published.BadRequestError(f"{OWNER} does not say whose of {count} requests each of {rows} rows is")
+        raise BadRequestError(f"{OWNER} does not say whose of {count} requests each of {rows} rows is")
     ends = np.cumsum(np.bincount(owner, minlength=count))
     spans = zip(np.concatenate(([0], ends[:-1])), ends, strict=True)
     return [_one(inputs, place, int(start), int(stop)) for place, (start, stop) in enumerate(spans)]
 
 
-def _one(inputs: published.Inputs, place: int, start: int, stop: int) -> published.Inputs:
+def _one(inputs: Inputs, place: int, start: int, stop: int) -> Inputs:
     return {
         name: value[place : place + 1] if name.startswith("request") else value[start:stop]
         for name, value in inputs.items()
