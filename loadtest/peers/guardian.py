@@ -30,7 +30,7 @@ def main(grace_s: float, command: list[str]) -> int:
         command,
         stdin=subprocess.DEVNULL,
         stdout=sys.stderr,
-        preexec_fn=_die_with_parent,  # noqa: PLW1509 this process has no other thread
+        preexec_fn=_begin,  # noqa: PLW1509 this process has no other thread
     )
     try:
         os.write(1, f"{server.pid}\n".encode())
@@ -46,8 +46,9 @@ def main(grace_s: float, command: list[str]) -> int:
     return code if code >= 0 else 128 - code
 
 
-def _die_with_parent() -> None:
-    """In the child: get SIGKILL when this guardian is itself killed."""
+def _begin() -> None:
+    """In the child: get SIGKILL when this guardian is itself killed; no server inherits a generator's priority."""
+    os.setpriority(os.PRIO_PROCESS, 0, max(os.getpriority(os.PRIO_PROCESS, 0), 0))
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
