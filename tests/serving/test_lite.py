@@ -65,7 +65,7 @@ def lite_repository(
 @pytest.fixture
 def changed(lite_repository: Path, tmp_path: Path) -> Path:
     """A copy that may be changed."""
-    shutil.copytree(lite_repository, tmp_path / "repository")
+    shutil.copytree(lite_repository, tmp_path / "repository", copy_function=shutil.copyfile)
     return tmp_path / "repository"
 
 
@@ -147,12 +147,12 @@ async def test_the_answer_says_that_the_lite_model_made_it(
 ) -> None:
     async with running(Backend(busy=("feed_click",)), paired) as (address, worker):
         assert worker.ladders["feed_click"].tiers == (Rung.FULL, Rung.TRIMMED, Rung.LITE, Rung.PRIOR)
-        await eventually(lambda: worker.lite_guards[LITE].trusted)
+        await eventually(lambda: worker.lite_guards[LITE][0].trusted)
         answer = await _rank(address, make_message(3))
         assert (answer.tier, answer.tier_reason) == (pb.TIER_LITE, "backend_busy")
         assert (answer.model.name, answer.model.version) == (LITE, 8)
         assert set(answer.scores[0].probabilities) == {0.75}
-        assert worker.estimates[LITE].calls == 1
+        assert worker.sites[0].estimates[LITE].calls == 1
         other = await _rank(address, make_message(3, vertical="feed_long_view"))
         assert (other.model.name, other.model.version) == ("feed_long_view", 3)
 
@@ -166,7 +166,7 @@ async def test_a_lite_model_that_is_not_trusted_costs_its_tier_alone(
         assert (answer.tier, answer.model.name) == (pb.TIER_FULL, "feed_click")
         await eventually(lambda: "down" in worker.state()["verticals"]["feed_click"]["lite"]["canary"])
         assert worker.readiness.ready
-        assert not worker.lite_guards[LITE].trusted
+        assert not worker.lite_guards[LITE][0].trusted
         backend.busy = ("feed_click",)
         assert (await _rank(address, make_message(3))).tier == pb.TIER_PRIOR
         backend.down = ()
