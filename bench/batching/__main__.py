@@ -12,6 +12,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from bench.arguments import count, positive
 from bench.batching.contest import NAMES, PATTERN, Contest, Entrant, entrant, hold, processors
 from bench.batching.figures import best, ratios, summaries
 from bench.batching.report import table
@@ -150,34 +151,20 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("--seconds", type=_positive, default=5.0, metavar="S", help="of each run (5)")
-    add("--candidates", type=_count, default=500, metavar="N", help="ads per request (500)")
-    add("--multiples", type=_positive, nargs="+", default=[1.0, 2.0, 4.0], metavar="X", help="of the base rate (1 2 4)")
-    add("--repeats", type=_count, default=3, metavar="N", help="rounds over all variants and multiples (3)")
+    add("--seconds", type=positive, default=5.0, metavar="S", help="of each run (5)")
+    add("--candidates", type=count, default=500, metavar="N", help="ads per request (500)")
+    add("--multiples", type=positive, nargs="+", default=[1.0, 2.0, 4.0], metavar="X", help="of the base rate (1 2 4)")
+    add("--repeats", type=count, default=3, metavar="N", help="rounds over all variants and multiples (3)")
     add("--variants", type=_variant, nargs="+", default=VARIANTS, metavar="NAME", help=f"({' '.join(VARIANTS)})")
-    add("--most", type=_count, default=8, metavar="N", help="requests in one call of the frontend's batcher (8)")
-    add("--budget-shares", type=_positive, nargs="+", default=[1.0], metavar="X", help="of the vertical's budget (1)")
-    add("--base-rps", type=_positive, metavar="RPS", help="take this as the base rate instead of measuring it")
+    add("--most", type=count, default=8, metavar="N", help="requests in one call of the frontend's batcher (8)")
+    add("--budget-shares", type=positive, nargs="+", default=[1.0], metavar="X", help="of the vertical's budget (1)")
+    add("--base-rps", type=positive, metavar="RPS", help="take this as the base rate instead of measuring it")
     add("--model-repository", type=Path, metavar="DIR", help="published models (the demo's, or some of its own)")
     add("--vertical", default="", metavar="NAME", help="which of its verticals (the first)")
     add("--out", type=Path, default=Path("build/bench"), metavar="DIR", help="where it goes (build/bench)")
     add("--seed", type=int, default=0, help="of requests and arrivals (0)")
     add("--json", action="store_true", help="print the result as JSON on stdout, everything else on stderr")
     return parser
-
-
-def _positive(text: str) -> float:
-    value = float(text)
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
-    return value
-
-
-def _count(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is less than 1")
-    return value
 
 
 def _variant(text: str) -> str:

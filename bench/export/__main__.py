@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from bench.arguments import count
 from bench.export import parity
 from bench.export.contest import Entrant, engine_rows, entrant, student_ratios
 from bench.export.report import table
@@ -136,17 +137,10 @@ def _parser() -> argparse.ArgumentParser:
     add("--data", metavar="DIR", help="folder with a log (default: $EXFM_DATA_DIR, else the simulator)")
     add("--out", type=Path, default=Path("build/bench"), metavar="DIR", help="where everything goes (build/bench)")
     add("--only", nargs="+", choices=PARTS, default=PARTS, metavar="PART", help=f"of {', '.join(PARTS)} (all)")
-    add("--rounds", type=_count, default=200, metavar="N", help="measurements of each engine and size (200)")
+    add("--rounds", type=count, default=200, metavar="N", help="measurements of each engine and size (200)")
     add("--seed", type=int, default=0, help="of training and requests (0)")
     add("--json", action="store_true", help="print the result as JSON on stdout, everything else on stderr")
     return parser
-
-
-def _count(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, got {value}")
-    return value
 
 
 def _whisper(text: str) -> None:

@@ -11,6 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from bench.arguments import count, positive
 from bench.overload import scenarios
 from bench.overload.capacity import NoCapacityError
 from bench.overload.direct import measure_frontend
@@ -155,35 +156,21 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("--seconds", type=_positive, default=30.0, metavar="S", help="of each overload run (30); 5 to try things")
-    add("--candidates", type=_count, default=2000, metavar="N", help="ads per request (2000)")
+    add("--seconds", type=positive, default=30.0, metavar="S", help="of each overload run (30); 5 to try things")
+    add("--candidates", type=count, default=2000, metavar="N", help="ads per request (2000)")
     add("--only", nargs="+", choices=PARTS, default=PARTS, metavar="PART", help=f"of {', '.join(PARTS)} (all)")
-    add("--capacity", type=_positive, metavar="RPS", help="take this as C instead of searching for it")
+    add("--capacity", type=positive, metavar="RPS", help="take this as C instead of searching for it")
     add("--model-repository", type=Path, metavar="DIR", help="published models (the demo's, or some of its own)")
     add("--vertical", default="", metavar="NAME", help="which of its verticals (the first)")
     add("--out", type=Path, default=Path("build/bench"), metavar="DIR", help="where everything goes (build/bench)")
     add("--serve-arguments", default="", metavar="TEXT", help="more arguments for exfm-serve, as one string")
-    add("--connections", type=_count, default=8, metavar="N", help="of the generator to the server (8)")
-    add("--calls", type=_count, default=500, metavar="N", help="pairs of calls for the frontend's ratio (500)")
-    add("--restart-s", type=_positive, default=20.0, metavar="S", help="load goes on that long after kill -9 (20)")
-    add("--seeds", type=_count, default=5000, metavar="N", help="worlds of the simulation (5000)")
+    add("--connections", type=count, default=8, metavar="N", help="of the generator to the server (8)")
+    add("--calls", type=count, default=500, metavar="N", help="pairs of calls for the frontend's ratio (500)")
+    add("--restart-s", type=positive, default=20.0, metavar="S", help="load goes on that long after kill -9 (20)")
+    add("--seeds", type=count, default=5000, metavar="N", help="worlds of the simulation (5000)")
     add("--seed", type=int, default=0, help="of requests and arrivals (0)")
     add("--json", action="store_true", help="print the result as JSON on stdout, everything else on stderr")
     return parser
-
-
-def _positive(text: str) -> float:
-    value = float(text)
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
-    return value
-
-
-def _count(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is less than 1")
-    return value
 
 
 def _whisper(text: str) -> None:
