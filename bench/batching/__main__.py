@@ -12,7 +12,6 @@ from typing import Any
 
 from tqdm import tqdm
 
-from bench.arguments import count, positive
 from bench.batching.contest import NAMES, PATTERN, Contest, Entrant, entrant, hold, processors
 from bench.batching.figures import best, ratios, summaries
 from bench.batching.report import table
@@ -20,6 +19,7 @@ from bench.batching.variant import jagged_name, write_both
 from bench.overload.messages import make_pools
 from bench.overload.plant import BenchError
 from bench.overload.repository import find_or_make
+from loadtest.arguments import count, positive
 from serving.catalog import Vertical
 from serving.embedded.environment import ensure
 from serving.embedded.errors import EnvironmentUnusableError, TritonStartError

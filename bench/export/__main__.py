@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.arguments import count
 from bench.export import parity
 from bench.export.contest import Entrant, engine_rows, entrant, student_ratios
 from bench.export.report import table
@@ -18,6 +17,7 @@ from exfm.commands.train import REFUSED
 from exfm.data.source import open_source, resolve_data_dir
 from exporter.engines.table import fastest
 from exporter.errors import ExportRefusedError
+from loadtest.arguments import count
 from serving.errors import ServingError
 
 SIZES = (100, 200, 500, 1000, 2000)

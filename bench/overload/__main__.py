@@ -11,7 +11,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from bench.arguments import count, positive
 from bench.overload import scenarios
 from bench.overload.capacity import NoCapacityError
 from bench.overload.direct import measure_frontend
@@ -21,6 +20,7 @@ from bench.overload.plant import BenchError, running
 from bench.overload.report import checks, table
 from bench.overload.repository import find_or_make
 from bench.overload.scenarios import Bench
+from loadtest.arguments import count, positive
 from serving.catalog import Vertical
 from serving.errors import RepositoryError, UnknownVerticalError
 from serving.repository import load_catalog

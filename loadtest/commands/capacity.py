@@ -5,6 +5,7 @@ import sys
 from dataclasses import dataclass, field
 from typing import Any
 
+from loadtest import arguments
 from loadtest.arrivals import arrivals
 from loadtest.commands import options
 from loadtest.commands.options import Setup
@@ -103,10 +104,10 @@ def add(parser: argparse.ArgumentParser) -> None:
     options.add_target(parser)
     options.add_workload(parser)
     add = parser.add_argument
-    add("--first", type=options.positive, default=25.0, metavar="RPS", help="where the search starts (25)")
-    add("--probe-s", type=options.positive, default=5.0, metavar="S", help="of a probe, at least (5)")
-    add("--confirm-s", type=options.positive, default=15.0, metavar="S", help="of a confirming run, at least (15)")
-    add("--precision", type=options.positive, default=0.06, metavar="SHARE", help="of the bracket (0.06)")
+    add("--first", type=arguments.positive, default=25.0, metavar="RPS", help="where the search starts (25)")
+    add("--probe-s", type=arguments.positive, default=5.0, metavar="S", help="of a probe, at least (5)")
+    add("--confirm-s", type=arguments.positive, default=15.0, metavar="S", help="of a confirming run, at least (15)")
+    add("--precision", type=arguments.positive, default=0.06, metavar="SHARE", help="of the bracket (0.06)")
     add("--any-tier", action="store_true", help="count answers of lesser tiers, too")
     options.add_verdict(parser)
     options.add_output(parser, "capacity")

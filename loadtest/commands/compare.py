@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from loadtest.commands import options
+from loadtest import arguments
 from loadtest.document import kind_of
 from loadtest.stats import Interval, ratio_interval
 from loadtest.tally import Tally
@@ -38,9 +38,9 @@ def add(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("first", type=Path, metavar="FIRST", help="a result of run, replay, soak, overload or capacity")
     add("second", type=Path, metavar="SECOND", help="another of the same command")
-    add("--tolerance", type=options.share, default=0.1, metavar="SHARE", help="how much worse it may be (0.1)")
+    add("--tolerance", type=arguments.share, default=0.1, metavar="SHARE", help="how much worse it may be (0.1)")
     add("--anyway", action="store_true", help="compare what wasn't measured alike, too")
-    add("--rounds", type=options.count, default=500, metavar="N", help="of the bootstrap (500)")
+    add("--rounds", type=arguments.count, default=500, metavar="N", help="of the bootstrap (500)")
     add("--json", action="store_true", help="print the result as JSON on stdout")
 
 

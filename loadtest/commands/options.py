@@ -8,6 +8,7 @@ from typing import Any
 
 from exfm.data.source import open_source, resolve_data_dir
 from exfm.features.schema import Schema
+from loadtest.arguments import count, positive, share
 from loadtest.making import from_schema, from_source, schema_of
 from loadtest.measure import Aim
 from loadtest.objectives import Objective, load, usual
@@ -115,27 +116,3 @@ def _workload(asked: argparse.Namespace, described: pb.DescribeVerticalResponse)
         return from_source(source, schema, asked.vertical, sizes, seed=asked.seed)
     chosen = Schema.load(asked.schema) if asked.schema else schema
     return from_schema(chosen, asked.vertical, sizes, seed=asked.seed)
-
-
-def positive(text: str) -> float:
-    """A finite number above 0."""
-    value = float(text)
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
-    return value
-
-
-def count(text: str) -> int:
-    """An integer from 1 on."""
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is less than 1")
-    return value
-
-
-def share(text: str) -> float:
-    """A number from 0 to 1."""
-    value = float(text)
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"{text} is no share between 0 and 1")
-    return value

@@ -4,6 +4,7 @@ import argparse
 import sys
 from typing import Any
 
+from loadtest import arguments
 from loadtest.arrivals import arrivals
 from loadtest.commands import capacity, options
 from loadtest.commands.capacity import Prober
@@ -38,13 +39,13 @@ def add(parser: argparse.ArgumentParser) -> None:
     options.add_target(parser)
     options.add_workload(parser)
     add = parser.add_argument
-    add("--capacity", type=options.positive, metavar="RPS", help="take this as 1x instead of searching for it")
-    add("--multiples", type=options.positive, nargs="+", default=[0.5, 1.0, 2.0, 5.0, 10.0], metavar="X")
-    add("--seconds", type=options.positive, default=15.0, metavar="S", help="of each run (15)")
-    add("--first", type=options.positive, default=25.0, metavar="RPS", help="where the search starts (25)")
-    add("--probe-s", type=options.positive, default=5.0, metavar="S", help="of a probe of the search (5)")
-    add("--confirm-s", type=options.positive, default=10.0, metavar="S", help="of its confirming runs (10)")
-    add("--precision", type=options.positive, default=0.06, metavar="SHARE", help="of its bracket (0.06)")
+    add("--capacity", type=arguments.positive, metavar="RPS", help="take this as 1x instead of searching for it")
+    add("--multiples", type=arguments.positive, nargs="+", default=[0.5, 1.0, 2.0, 5.0, 10.0], metavar="X")
+    add("--seconds", type=arguments.positive, default=15.0, metavar="S", help="of each run (15)")
+    add("--first", type=arguments.positive, default=25.0, metavar="RPS", help="where the search starts (25)")
+    add("--probe-s", type=arguments.positive, default=5.0, metavar="S", help="of a probe of the search (5)")
+    add("--confirm-s", type=arguments.positive, default=10.0, metavar="S", help="of its confirming runs (10)")
+    add("--precision", type=arguments.positive, default=0.06, metavar="SHARE", help="of its bracket (0.06)")
     options.add_verdict(parser)
     options.add_output(parser, "overload")
 

@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from loadtest import arguments
 from loadtest.commands import options
 from loadtest.commands.output import read_events
 from loadtest.commands.run import finish
@@ -27,7 +28,7 @@ one; so can anything that sees the traffic.
 def add(parser: argparse.ArgumentParser) -> None:
     """Its options."""
     parser.add_argument("recording", type=Path, metavar="FILE", help="what `run --record` wrote")
-    parser.add_argument("--speed", type=options.positive, default=1.0, metavar="X", help="2: in half the time (1)")
+    parser.add_argument("--speed", type=arguments.positive, default=1.0, metavar="X", help="2: in half the time (1)")
     options.add_target(parser, vertical=False)
     options.add_verdict(parser)
     options.add_output(parser, "replay")

@@ -11,8 +11,8 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
+from loadtest import arguments
 from loadtest.arrivals import arrivals
-from loadtest.commands import options
 from loadtest.making import from_schema
 from loadtest.measure import quiet
 from loadtest.progress import showing
@@ -66,10 +66,10 @@ class SelfTest:
 def add(parser: argparse.ArgumentParser) -> None:
     """Its options."""
     add = parser.add_argument
-    add("--rate", type=options.positive, default=200.0, metavar="RPS", help="of the open loop (200)")
-    add("--seconds", type=options.positive, default=20.0, metavar="S", help="of each of the two runs (20)")
-    add("--stall-ms", type=options.positive, default=500.0, metavar="MS", help="length of a stall (500)")
-    add("--every-s", type=options.positive, default=5.0, metavar="S", help="from one stall to the next (5)")
+    add("--rate", type=arguments.positive, default=200.0, metavar="RPS", help="of the open loop (200)")
+    add("--seconds", type=arguments.positive, default=20.0, metavar="S", help="of each of the two runs (20)")
+    add("--stall-ms", type=arguments.positive, default=500.0, metavar="MS", help="length of a stall (500)")
+    add("--every-s", type=arguments.positive, default=5.0, metavar="S", help="from one stall to the next (5)")
     add("--seed", type=int, default=0, help="of the arrivals (0)")
     add("--json", action="store_true", help="print the result as JSON on stdout")
 

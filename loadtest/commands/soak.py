@@ -14,6 +14,7 @@ import numpy as np
 import psutil
 from tqdm import tqdm
 
+from loadtest import arguments
 from loadtest.arrivals import arrivals
 from loadtest.commands import options
 from loadtest.commands.options import Setup
@@ -65,10 +66,10 @@ def add(parser: argparse.ArgumentParser) -> None:
     options.add_target(parser)
     options.add_workload(parser)
     add = parser.add_argument
-    add("--rate", type=options.positive, required=True, metavar="RPS", help="requests per second")
-    add("--seconds", type=options.positive, default=3600.0, metavar="S", help="length (3600)")
-    add("--window-s", type=options.positive, default=60.0, metavar="S", help="length of a window (60)")
-    add("--pid", type=options.count, metavar="PID", help="of the server, if it runs here: watch its memory")
+    add("--rate", type=arguments.positive, required=True, metavar="RPS", help="requests per second")
+    add("--seconds", type=arguments.positive, default=3600.0, metavar="S", help="length (3600)")
+    add("--window-s", type=arguments.positive, default=60.0, metavar="S", help="length of a window (60)")
+    add("--pid", type=arguments.count, metavar="PID", help="of the server, if it runs here: watch its memory")
     options.add_verdict(parser)
     options.add_output(parser, "soak")
 

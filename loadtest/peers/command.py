@@ -11,6 +11,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from loadtest import arguments
 from loadtest.conditions import conditions
 from loadtest.peers import naive
 from loadtest.peers.catalog import systems
@@ -53,9 +54,10 @@ def add(parser: argparse.ArgumentParser) -> None:
     option("--model-repository", type=Path, default=home, metavar="DIR", help=f"published students ({home})")
     option("--vertical", default="", metavar="NAME", help="which of its verticals (the first)")
     option("--naive", type=Path, metavar="PATH", help="the naive model: an ONNX file, or a model repository")
-    option("--candidates", type=_positive_int, default=200, metavar="N", help="per request (200)")
-    option("--seconds", type=_positive, default=12.0, metavar="S", help="of a goodput run; probes take a third (12)")
-    option("--repeats", type=_positive_int, default=2, metavar="N", help="of everything (2)")
+    option("--candidates", type=arguments.count, default=200, metavar="N", help="per request (200)")
+    seconds = "of a goodput run; probes take a third (12)"
+    option("--seconds", type=arguments.positive, default=12.0, metavar="S", help=seconds)
+    option("--repeats", type=arguments.count, default=2, metavar="N", help="of everything (2)")
     option(
         "--multiples", type=_multiples, default=MULTIPLES, metavar="M,...", help="of the best peer's capacity (1,2,4)"
     )
@@ -170,22 +172,8 @@ def _say(text: str) -> None:
     tqdm.write(text, file=sys.stderr)
 
 
-def _positive(text: str) -> float:
-    value = float(text)
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
-    return value
-
-
-def _positive_int(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is less than 1")
-    return value
-
-
 def _multiples(text: str) -> tuple[int, ...]:
-    return tuple(_positive_int(part) for part in text.split(","))
+    return tuple(arguments.count(part) for part in text.split(","))
 
 
 def _names(text: str) -> tuple[str, ...]:

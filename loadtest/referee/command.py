@@ -5,6 +5,7 @@ import json
 import sys
 from pathlib import Path
 
+from loadtest import arguments
 from loadtest.commands import options
 from loadtest.rank_target import describe
 from loadtest.referee.referee import NOTICE, RefereeError, measure
@@ -25,8 +26,8 @@ def add(parser: argparse.ArgumentParser) -> None:
     """Its options."""
     options.add_target(parser)
     add = parser.add_argument
-    add("--rate", type=options.positive, required=True, metavar="RPS", help="requests per second")
-    add("--seconds", type=options.positive, default=30.0, metavar="S", help="least length (30)")
+    add("--rate", type=arguments.positive, required=True, metavar="RPS", help="requests per second")
+    add("--seconds", type=arguments.positive, default=30.0, metavar="S", help="least length (30)")
     add("--candidates", default="200", metavar="N", help="ads per request: a number, dlrm-v2 or dlrm-v3 (200)")
     add("--seed", type=int, default=0, help="of requests and arrivals (0)")
     add("--out", type=Path, default=Path("build/loadtest/referee"), metavar="DIR", help="for LoadGen's files")
