@@ -45,7 +45,8 @@ def repository_with(graph: Path, model: Model, repository: Path, quality: dict[s
     """
     shutil.rmtree(repository, ignore_errors=True)
     folder = repository / model.vertical / str(model.version)
-    shutil.copytree(model.folder, folder, ignore=shutil.ignore_patterns("__pycache__", "model.onnx*"))
+    # With the plain files called __pycache__, which keep bytecode from being written beside the runner's modules.
+    shutil.copytree(model.folder, folder, ignore=shutil.ignore_patterns("model.onnx*"))
     shutil.copyfile(model.folder.parent / "config.pbtxt", folder.parent / "config.pbtxt")
     shutil.copyfile(graph, folder / "model.onnx")
     answer = Scoring(folder).score([golden_sample(model).body()])[0]
