@@ -117,8 +117,11 @@ def ensure(path: Path | None = None, report: Callable[[str], None] = lambda _: N
 
 
 def _build(environment: TritonEnvironment, report: Callable[[str], None]) -> None:
-    (environment.path / STAMP).unlink(missing_ok=True)
     _python_library()
+    if environment.path.is_symlink():
+        raise EnvironmentUnusableError(f"{environment.path} is a link; remove it, or name the folder that it points to")
+    # What stands is given up only now, when nothing is known that speaks against a new one.
+    (environment.path / STAMP).unlink(missing_ok=True)
     report(f"creating {environment.path}")
     venv.EnvBuilder(clear=True, with_pip=True, symlinks=True).create(environment.path)
     report(f"installing {', '.join(REQUIREMENTS)}")

@@ -49,6 +49,16 @@ def test_an_unfinished_or_stale_one_is_built_again(
     assert said in steps[0]
 
 
+def test_what_stands_behind_a_link_is_left_alone(tmp_path: Path) -> None:
+    stamp = tmp_path / "standing" / STAMP
+    stamp.parent.mkdir()
+    stamp.write_text("{}")
+    (tmp_path / "link").symlink_to(stamp.parent)
+    with pytest.raises(EnvironmentUnusableError, match=r"link is a link; remove it"):
+        ensure(tmp_path / "link")
+    assert stamp.read_text() == "{}"
+
+
 def test_missing_parts_are_named(tmp_path: Path) -> None:
     (tmp_path / STAMP).write_text(module._stamp_text())
     with pytest.raises(EnvironmentUnusableError, match=r"bin/python is missing; build it with"):
