@@ -12,7 +12,7 @@ from typing import Any
 
 from serving.catalog import Catalog, Vertical
 from serving.embedded.environment import ensure
-from serving.embedded.process import EmbeddedTriton
+from serving.embedded.process import EmbeddedTriton, TritonOptions
 from serving.errors import StartError
 from serving.inference.endpoint import TritonEndpoint
 from serving.inference.models import ASK_S, check_schemas
@@ -166,7 +166,8 @@ async def triton_for(catalog: Catalog, options: ServeOptions) -> AsyncIterator[B
         path = options.triton_log or Path(stack.enter_context(tempfile.TemporaryDirectory())) / "triton.log"
         configs = triton_configs(options.repository, catalog)
         environment = await asyncio.to_thread(ensure, None, log.info)
-        triton = EmbeddedTriton(environment, options.repository, configs, path)
+        lite = frozenset(catalog.models) - frozenset(catalog)
+        triton = EmbeddedTriton(environment, options.repository, configs, path, TritonOptions(dispensable=lite))
         stack.callback(triton.stop)
         await asyncio.to_thread(triton.start)
         supervisor = Supervisor(triton)

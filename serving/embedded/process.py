@@ -1,5 +1,6 @@
 """One Triton server on this machine, for a laptop, the tests and small installations: gRPC on loopback only."""
 
+import logging
 import signal
 import socket
 import subprocess
@@ -20,6 +21,8 @@ from serving.embedded import guardian
 from serving.embedded.environment import TritonEnvironment
 from serving.embedded.errors import TritonStartError
 
+log = logging.getLogger(__name__)
+
 LOOPBACK = "127.0.0.1"
 _POLL_S = 0.05
 _CALL_S = 1.0
@@ -37,12 +40,14 @@ class TritonOptions:
         stop_s: how long after SIGTERM the server gets SIGKILL, seconds.
         port: gRPC port on loopback; 0 takes a free one and keeps it over restarts.
         arguments: further arguments for `tritonserver`.
+        dispensable: models that the start goes on without if they don't load.
     """
 
     start_s: float = 60.0
     stop_s: float = 10.0
     port: int = 0
     arguments: tuple[str, ...] = ()
+    dispensable: frozenset[str] = frozenset()
 
 
 class EmbeddedTriton:
@@ -121,12 +126,12 @@ class EmbeddedTriton:
         self._log.parent.mkdir(parents=True, exist_ok=True)
         prefix = f"exfm_{uuid.uuid4().hex[:12]}_"
         script = (sys.executable, "-I", "-S", str(Path(guardian.__file__)), str(self._options.stop_s), prefix)
-        with self._log.open("ab") as log:
+        with self._log.open("ab") as output:
             process = subprocess.Popen(
                 [*script, *self._command(prefix)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                stderr=log,
+                stderr=output,
                 env=self._environment.variables(),
                 cwd=self._environment.path,
                 start_new_session=True,
@@ -195,7 +200,13 @@ class EmbeddedTriton:
         """Load all models at once; each call returns when its model is ready."""
 
         def load(name: str) -> None:
-            client.load_model(name, config=self._models[name], client_timeout=max(0.001, until_s - time.monotonic()))
+            bound_s = max(0.001, until_s - time.monotonic())
+            try:
+                client.load_model(name, config=self._models[name], client_timeout=bound_s)
+            except InferenceServerException as error:
+                if name not in self._options.dispensable:
+                    raise
+                log.warning("Triton did not load %s, which is gone without: %s", name, error)
 
         with ThreadPoolExecutor(max(1, len(self._models))) as pool:
             try:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import tritonclient.grpc as triton_grpc
 
 from exfm.features.schema import Schema
 from serving.embedded.errors import EnvironmentUnusableError, TritonStartError
@@ -19,7 +20,7 @@ from serving.embedded.process import EmbeddedTriton, TritonOptions
 if TYPE_CHECKING:
     from serving.embedded.environment import TritonEnvironment
 
-MODEL = "feed_long_view"
+MODEL, OTHER = "feed_long_view", "feed_click"
 
 
 def wait_until(condition: Callable[[], bool], bound_s: float = 10.0) -> None:
@@ -139,6 +140,12 @@ def test_a_failing_model_ends_the_start_at_once(
     with pytest.raises(TritonStartError, match=r"config\.pbtxt says schema_hash"):
         triton.start()
     assert not triton.running
+
+    options = TritonOptions(dispensable=frozenset({MODEL}))
+    with EmbeddedTriton(triton_environment, repository, (MODEL, OTHER), tmp_path / "log", options) as triton:
+        client = triton_grpc.InferenceServerClient(triton.address)
+        assert [client.is_model_ready(name) for name in (MODEL, OTHER)] == [False, True]
+        client.close()
 
 
 def test_a_slow_start_is_given_up(
