@@ -30,7 +30,7 @@ bench-peers: install ## this server and eight other ways to serve a model, in tu
 bench-batching: install ## Triton's batcher against an earliest-deadline-first one in the frontend
 	$(BIN)/python -m bench.batching
 
-bench-async: install ## kill the asynchronous plane's processes again and again under load; annotation throughput and lag
+bench-async: install ## the asynchronous plane: kill -9 under load, annotation's speed, and what serving feels of it
 	$(BIN)/python -m bench.asynchrony
 
 lint: $(VENV)/.installed ## ruff and mypy

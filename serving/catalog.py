@@ -70,6 +70,13 @@ class Vertical:
         return tensors_of(self.schema)
 
     @cached_property
+    def user_column(self) -> int | None:
+        """Which column of `request_ids` is the user's key: the id that reads the log's user column; None if none."""
+        features = blocks_of(self.schema, "user")[0].features
+        found = [place for place, f in enumerate(features) if f.kind == "id" and f.source == self.schema.columns.user]
+        return found[0] if found else None
+
+    @cached_property
     def blocks(self) -> tuple[Block, ...]:
         """The request's feature blocks, those of width 0 included."""
         return tuple(block for side in SIDES for block in blocks_of(self.schema, side))

@@ -11,12 +11,16 @@
             ),
             timeout_s=0.02,
         )
-    best = ranking.ads[0].ad_id
+        best = ranking.ads[0].ad_id
+        ...
+        await client.record([OutcomeCall(ranking.request_id, best, "click")])
 
+Outcomes name the impression by the request's id, so give the call one (`request_id`) if there are to be any.
 Both clients raise the refusals of `serving.errors` (`InvalidRequestError`, `UnknownVerticalError`, `OverloadedError`,
 `DeadlinePassedError`, `NotOfferedError`), `UnreachableError` and `ServerFailedError`.
 """
 
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
@@ -25,6 +29,7 @@ import grpc
 from serving.admission.priority import Priority
 from serving.caller.channel import OPTIONS
 from serving.caller.layout import Layout, Prepared
+from serving.caller.outcome import OutcomeCall, outcomes_message
 from serving.caller.ranking import RankedAd, Ranking, read_ranking
 from serving.caller.request import RankCall
 from serving.errors import (
@@ -47,6 +52,7 @@ __all__ = [
     "DeadlinePassedError",
     "InvalidRequestError",
     "NotOfferedError",
+    "OutcomeCall",
     "OverloadedError",
     "Prepared",
     "Priority",
@@ -64,7 +70,9 @@ __all__ = [
 
 _RANK = "/exfm.ranking.v1.RankingService/Rank"
 _DESCRIBE = "/exfm.ranking.v1.RankingService/DescribeVertical"
+_RECORD = "/exfm.ranking.v1.RankingService/RecordOutcomes"
 _DESCRIBE_S = 5.0
+_RECORD_S = 5.0
 # The server keeps the budget itself; the caller's own deadline only has to survive the network's part.
 _DEFAULT_BUDGETS = 2.0
 
@@ -98,6 +106,9 @@ class RankingClient:
         self._describe = self._channel.unary_unary(
             _DESCRIBE, pb.DescribeVerticalRequest.SerializeToString, pb.DescribeVerticalResponse.FromString
         )
+        self._record = self._channel.unary_unary(
+            _RECORD, pb.RecordOutcomesRequest.SerializeToString, pb.RecordOutcomesResponse.FromString
+        )
         self._layouts = _Layouts()
 
     async def rank(self, call: RankCall, timeout_s: float | None = None) -> Ranking:
@@ -109,6 +120,17 @@ class RankingClient:
         except grpc.aio.AioRpcError as error:
             raise error_of(error.code(), error.details() or "", error.trailing_metadata() or ()) from error
         return self._layouts.read(response, call, layout)
+
+    async def record(self, outcomes: Sequence[OutcomeCall], timeout_s: float = _RECORD_S) -> int:
+        """Tell what became of shown ads; how many, once all of them are durable.
+
+        `OverloadedError`: none was taken. After any other failure nobody knows; telling them again is harmless.
+        """
+        try:
+            said = await self._record(outcomes_message(outcomes), timeout=timeout_s)
+        except grpc.aio.AioRpcError as error:
+            raise error_of(error.code(), error.details() or "", error.trailing_metadata() or ()) from error
+        return int(said.accepted)
 
     async def layout(self, vertical: str) -> Layout:
         """Ask what a vertical expects, and remember it."""
@@ -141,6 +163,9 @@ class BlockingRankingClient:
         self._describe = self._channel.unary_unary(
             _DESCRIBE, pb.DescribeVerticalRequest.SerializeToString, pb.DescribeVerticalResponse.FromString
         )
+        self._record = self._channel.unary_unary(
+            _RECORD, pb.RecordOutcomesRequest.SerializeToString, pb.RecordOutcomesResponse.FromString
+        )
         self._layouts = _Layouts()
 
     def rank(self, call: RankCall, timeout_s: float | None = None) -> Ranking:
@@ -152,6 +177,14 @@ class BlockingRankingClient:
         except grpc.RpcError as error:
             raise _blocking_error(error) from error
         return self._layouts.read(response, call, layout)
+
+    def record(self, outcomes: Sequence[OutcomeCall], timeout_s: float = _RECORD_S) -> int:
+        """Tell what became of shown ads; see `RankingClient.record`."""
+        try:
+            said = self._record(outcomes_message(outcomes), timeout=timeout_s)
+        except grpc.RpcError as error:
+            raise _blocking_error(error) from error
+        return int(said.accepted)
 
     def layout(self, vertical: str) -> Layout:
         """Ask what a vertical expects, and remember it."""

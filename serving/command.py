@@ -5,7 +5,7 @@ import asyncio
 import gc
 import logging
 import sys
-from collections.abc import Coroutine, Sequence
+from collections.abc import Collection, Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from serving.catalog import Catalog
 from serving.console import say, tell
 from serving.embedded.errors import EnvironmentUnusableError, TritonStartError
 from serving.errors import RepositoryError, StartError, UnknownVerticalError
+from serving.features.store import BACKENDS as STORES
 from serving.ladder.choice import FEWEST
 from serving.ladder.tier import DEFAULT_TIERS, Tier
 from serving.processes.parent import ParentOptions, serve_with_workers
@@ -32,6 +33,8 @@ examples:
 
   exfm-serve --model-repository model_repository --workers 4 --ops 127.0.0.1:9500
       four processes on one port, and /live, /ready, /metrics and /state beside them
+  exfm-serve --model-repository model_repository --log sqlite:build/async/log.sqlite --histories lmdb:build/async/store
+      log what is shown and take outcomes for exfm-annotate, and read the histories that it writes
 
 Every answer is made inside min(the caller's deadline, the vertical's budget). When the model's scores are not there in
 time, the answer comes from the vertical's prior and says so. The gRPC health service says SERVING once each model has
@@ -83,6 +86,9 @@ def _serve_options(options: argparse.Namespace, catalog: Catalog) -> ServeOption
         law=options.law,
         parallelism=options.parallelism,
         repository=options.model_repository,
+        log=options.log or "",
+        shown=options.shown,
+        histories=options.histories or "",
     )
     return ServeOptions(
         repository=options.model_repository,
@@ -128,10 +134,20 @@ def _parser() -> argparse.ArgumentParser:
     add("--min-candidates", type=_count, default=FEWEST, metavar="K", help="fewest that trimmed scores (16)")
     add("--law", default=DEFAULT_LAW, choices=LAWS, help=f"what moves the limit of work in flight ({DEFAULT_LAW})")
     add("--parallelism", type=_positive, default=0.0, metavar="X", help="calls that Triton really runs at once")
+    _add_learning(parser)
     add("--triton-log", type=Path, metavar="FILE", help="where the started Triton's output goes (a temporary file)")
     add("--log-level", default="info", choices=("debug", "info", "warning", "error"), help="of stderr (info)")
     add("--json", action="store_true", help="say readiness as one line of JSON on stdout")
     return parser
+
+
+def _add_learning(parser: argparse.ArgumentParser) -> None:
+    """What the server keeps for exfm-annotate, and reads of what that writes."""
+    add = parser.add_argument
+    add("--log", type=_log, metavar="URL", help="event log of impressions and outcomes: sqlite:FILE (none)")
+    add("--shown", type=_count, default=1, metavar="K", help="how many of an answer's best ads are shown (1)")
+    store = "online store that exfm-annotate writes, for students that read histories: lmdb:DIR (none)"
+    add("--histories", type=_store, metavar="URL", help=store)
 
 
 def _tiers_of(text: str) -> tuple[str, tuple[Tier, ...]]:
@@ -148,6 +164,24 @@ def _tiers(given: Sequence[tuple[str, tuple[Tier, ...]]], catalog: Catalog) -> d
     for name in own.keys() - {""}:
         catalog.find(name)
     return {name: own.get(name, own.get("", DEFAULT_TIERS)) for name in catalog}
+
+
+def _log(text: str) -> str:
+    # Only where it is asked for: its libraries are of no use to a server without a log.
+    from exfm.events.backends import BACKENDS  # noqa: PLC0415
+
+    return _known(text, BACKENDS)
+
+
+def _store(text: str) -> str:
+    return _known(text, STORES)
+
+
+def _known(url: str, backends: Collection[str]) -> str:
+    scheme, _, rest = url.partition(":")
+    if scheme not in backends or not rest:
+        raise argparse.ArgumentTypeError(f"{url!r} is none of {', '.join(f'{name}:...' for name in sorted(backends))}")
+    return url
 
 
 def _addresses(text: str) -> tuple[str, ...]:

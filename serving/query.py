@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from exfm.features.encoding import MISSING
 from serving.admission.priority import Priority
 from serving.catalog import Vertical
 
@@ -21,6 +22,8 @@ class RankQuery:
         ads: int64 [N], the candidates' keys.
         bids: float64 [N], finite and >= 0.
         priority: whose share of the capacity it may use.
+        history: the packed history that `request_history` was made of; empty for none.
+        asked_ms: the instant that its ages were counted from, milliseconds since the epoch; 0: no history was asked.
     """
 
     request_id: str
@@ -29,6 +32,14 @@ class RankQuery:
     ads: NDArray[np.int64]
     bids: NDArray[np.float64]
     priority: Priority = Priority.LIVE
+    history: bytes = b""
+    asked_ms: int = 0
+
+    @property
+    def user(self) -> int:
+        """The user's key, or the one that stands for a missing value where no feature is the user's key."""
+        column = self.vertical.user_column
+        return int(MISSING) if column is None else int(self.inputs["request_ids"][0, column])
 
     def __len__(self) -> int:
         """How many candidates there are."""

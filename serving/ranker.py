@@ -1,8 +1,9 @@
 """The itinerary of one request, bytes in, response out; every stage is a line of `Ranker.rank`."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from serving.admission.door import Door
 from serving.budget.clock import MONOTONIC, Clock
@@ -11,12 +12,16 @@ from serving.budget.ledger import Ledger
 from serving.budget.reserve import ReplyReserve
 from serving.catalog import Catalog
 from serving.errors import DeadlinePassedError, OverloadedError
+from serving.features.histories import Histories
 from serving.ladder.ladder import Ladder
 from serving.ladder.order import order
 from serving.rpc.codec import decode, encode, enter, parse, priority_of
 from serving.rpc.describe import describe
 from serving.rpc.pb import ranking_pb2 as pb
 from serving.telemetry.hooks import Visit
+
+if TYPE_CHECKING:  # a server without a log needs none of what logs are made of
+    from serving.impressions.keeper import Keeper
 
 DOOR_PUSHBACK_MS = 50
 """About as long as the door takes to notice that the crowd is gone."""
@@ -29,10 +34,12 @@ class Reply:
     Attributes:
         response: a `RankResponse`, its numbers packed.
         since_s: when the answer was due to leave scoring; what comes after is the reply's own time.
+        keep: logs the answer; to be called when it has been handed over, so that no reply waits for it.
     """
 
     response: Any
     since_s: float
+    keep: Callable[[], None]
 
 
 class Ranker:
@@ -45,12 +52,18 @@ class Ranker:
         reserve: ReplyReserve,
         door: Door,
         clock: Clock = MONOTONIC,
+        *,
+        histories: Histories | None = None,
+        keeper: "Keeper | None" = None,
     ) -> None:
+        """Without `histories` they are all empty; without a `keeper` nothing is logged."""
         self._catalog = catalog
         self._ladders = ladders
         self._reserve = reserve
         self._door = door
         self._clock = clock
+        self._histories = histories or Histories()
+        self._keeper = keeper
 
     async def rank(self, payload: bytes, arrival: Arrival, visit: Visit | None = None) -> Reply:
         """Answer one request inside its budget; the visit learns what there is to tell of it, refused or not.
@@ -72,6 +85,9 @@ class Ranker:
         query = decode(message, vertical)
         visit.candidates, visit.priority = len(query), query.priority.name.lower()
         ledger.close("decode")
+        if self._histories.wanted(vertical):
+            query = await self._histories.complete(query, deadline.remaining_s())
+            ledger.close("history")
         reserve_s = self._reserve.of(deadline.budget_s)
         # The reserve is what the slowest replies take; most need no more than half of it.
         until, last = deadline.less(reserve_s), deadline.less(reserve_s / 2)
@@ -84,8 +100,13 @@ class Ranker:
         response = encode(query, answer, ordered)
         ledger.close("encode")
         enter(response, ledger, deadline.budget_s)
-        return Reply(response, since_s)
+        keep = partial(self._keeper.keep, query, answer, ordered) if self._keeper else _keep_nothing
+        return Reply(response, since_s, keep)
 
     def describe(self, name: str) -> pb.DescribeVerticalResponse:
         """What a vertical expects and promises; `UnknownVerticalError` if this server has none of that name."""
         return describe(self._catalog.find(name), self._ladders[name].tiers)
+
+
+def _keep_nothing() -> None:
+    pass

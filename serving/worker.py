@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from serving.admission.choose import DEFAULT_LAW, law_for
 from serving.admission.door import Door
@@ -16,6 +16,9 @@ from serving.budget.lag import LoopLag
 from serving.budget.reserve import ReplyReserve
 from serving.budget.watchdog import Watchdog
 from serving.catalog import Catalog, Vertical
+from serving.features.histories import Histories
+from serving.features.lookup import HistoryLookup
+from serving.features.store import opener
 from serving.inference.lite import LiteScorer
 from serving.inference.scorer import Scorer
 from serving.inference.site import Site, Vet, no_vet
@@ -35,10 +38,15 @@ from serving.rpc.servicer import RankingServicer
 from serving.telemetry.hooks import Hooks
 from serving.telemetry.recent import Recent
 
+if TYPE_CHECKING:
+    from serving.impressions.keeper import Keeper
+
 log = logging.getLogger(__name__)
 
 DOOR_SHARE = 0.15
 """The share of the tightest budget that the way in may take before requests are refused for it."""
+FLUSH_S = 1.5
+"""How long the log may take to write what waits once the last request has been answered."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +64,9 @@ class WorkerOptions:
         share: of the backend, as one of several workers; its limit follows.
         repository: where refreshed priors are looked for; None: nowhere.
         reuse_port: whether other workers listen on the same port.
+        log: URL of the event log; empty: impressions are not logged and outcomes not taken.
+        shown: how many of the best ads of an answer are shown; each is an impression.
+        histories: URL of the online store; empty: students that read histories get empty ones.
         parallelism: seconds of work that a backend does per second; 0: one per vertical, but no more than cores.
     """
 
@@ -70,6 +81,9 @@ class WorkerOptions:
     share: float = 1.0
     repository: Path | None = None
     reuse_port: bool = False
+    log: str = ""
+    shown: int = 1
+    histories: str = ""
 
 
 class Worker:
@@ -105,8 +119,10 @@ class Worker:
         self.reserve = ReplyReserve(options.reply_reserve_s)
         self.hooks, self._recent = Hooks(), Recent()
         self.hooks.add(self._recent)
-        ranker = Ranker(catalog, self.ladders, self.reserve, self.door)
-        servicer = RankingServicer(ranker, self.reserve, self._waited_s, self.hooks)
+        self.histories = _histories(catalog, options.histories)
+        self.keeper = _keeper(catalog, options)
+        ranker = Ranker(catalog, self.ladders, self.reserve, self.door, histories=self.histories, keeper=self.keeper)
+        servicer = RankingServicer(ranker, self.reserve, self._waited_s, self.hooks, keeper=self.keeper)
         self._server = RankingServer(servicer, self._probe, request_limit(catalog), options.reuse_port)
         self.readiness = Readiness(self.guards, self._server.set_ready, options.canary_s)
         # A lite model that isn't trusted costs its tier, and nobody's readiness.
@@ -144,6 +160,9 @@ class Worker:
             StartError: the address can't be listened on.
         """
         port = await self._server.start(self._options.listen)
+        self.histories.start()
+        if self.keeper:
+            self.keeper.start()
         self._lag.start()
         works = [self.readiness.run()]
         if self.lite_guards:
@@ -160,6 +179,9 @@ class Worker:
         if self._running:
             await asyncio.wait(self._running)
         await self._server.drain(self._options.drain_s)
+        self.histories.close()
+        if self.keeper:
+            await asyncio.to_thread(self.keeper.close, FLUSH_S)
         self._lag.stop()
 
     def state(self) -> dict[str, Any]:
@@ -177,6 +199,8 @@ class Worker:
             },
             "backends": {site.backend: site.state() for site in self.sites},
             "hedges": {"begun": self.tokens.taken, "won": self.tokens.won, "tokens": round(self.tokens.left, 2)},
+            "log": self.keeper.state() if self.keeper else None,
+            "histories": self.histories.state(),
             "verticals": {name: self._state_of(vertical) for name, vertical in self._catalog.items()},
         }
 
@@ -205,6 +229,26 @@ class Worker:
 def _rung(tier: Tier, site: Site, name: str, model: Vertical | None = None) -> Rung:
     guard = site.guards[name]
     return Rung(tier, guard, site.estimates[name], lambda: guard.trusted, model)
+
+
+def _histories(catalog: Catalog, url: str) -> Histories:
+    if url:
+        return Histories(HistoryLookup(opener(url)))
+    for name, vertical in catalog.items():
+        if Histories.wanted(vertical):
+            log.warning("%s: its student reads histories and gets none: no store is named", name)
+    return Histories()
+
+
+def _keeper(catalog: Catalog, options: WorkerOptions) -> "Keeper | None":
+    if not options.log:
+        return None
+    # Only here, so that a server without a log needs none of what logs are made of.
+    from exfm.events.backends import open_log  # noqa: PLC0415
+    from serving.impressions.keeper import Keeper  # noqa: PLC0415
+    from serving.impressions.log import ServingLog  # noqa: PLC0415
+
+    return Keeper(catalog, ServingLog(lambda: open_log(options.log)), options.shown)
 
 
 async def _tell_nobody(_: bool) -> None:

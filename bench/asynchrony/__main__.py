@@ -1,35 +1,73 @@
-"""`python -m bench.asynchrony`: kill -9 at random, the annotator's throughput and lag, the price of a history."""
+"""`python -m bench.asynchrony`: the asynchronous plane under kill -9, its speed, and what serving feels of it."""
 
 import argparse
 import json
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from bench.asynchrony import lookup, throughput
+from bench.asynchrony import isolation, lookup, overhead, throughput
 from bench.asynchrony.kill import kill_rounds
-from exfm.augment.annotate.workers import yield_to_others
+from bench.overload.plant import BenchError
+from exfm.augment.annotate.priority import yield_to_others
+from loadtest.arguments import count, positive
+from serving.errors import RepositoryError
 
 DESCRIPTION = """\
-Measure the asynchronous plane: what happens to logged events when processes are killed, and what annotation costs.
+Measure the asynchronous plane: what becomes of logged events when processes are killed, what annotation costs, and what
+serving feels of it.
 
-  annotate  the annotator with one worker process over the bare forward pass on the same batches, in turns; the lag
-            from the join to the commit at half of the measured rate
-  lookup    a history out of the store: alone, while 10,000 users a second are written, and through the frontend's
-            look-up with its share of a budget of 25 ms
-  kill      kill -9 of frontend, joiner and annotator in turn at random instants under load; the books afterwards
+  lookup     a history out of the store: alone, while 10,000 users a second are written, through the frontend's look-up
+             with its share of a budget of 25 ms, and inside Rank, by the ledger's stage, with the same writer
+  isolation  p99 of exfm-serve, open loop, with exfm-annotate flat out on the same machine over p99 without, in turns
+  overhead   median of a server that logs over that of one that doesn't, open loop, in turns; both share one Triton
+  kill       kill -9 of frontend, joiner and annotator in turn at random instants under load; the books afterwards
+  annotate   the annotator with one worker process over the bare forward pass on the same batches, in turns; the lag
+             from the join to the commit at half of the measured rate
+
+Figures hold for a machine that does nothing else. The models are the demo's, or some that are made the first time.
 """
 EPILOG = """
 examples:
-  python -m bench.asynchrony
+  make bench-async
   python -m bench.asynchrony --only kill --rounds 20
+  python -m bench.asynchrony --only isolation --turn-s 2 --turns 4
 
-exit codes: 0 measured, 1 could not be measured or an event was lost, repeated or unaccounted for, 2 bad usage
+exit codes: 0 measured, 1 could not be measured or an event was lost, repeated or unaccounted for, 2 bad usage or input
 """
+
+
+def _kill(folder: Path, asked: argparse.Namespace) -> dict[str, Any]:
+    return {"kill": kill_rounds(folder, asked.rounds, seed=asked.seed).plain()}
+
+
+def _annotate(folder: Path, asked: argparse.Namespace) -> dict[str, Any]:
+    # Whoever has yielded the processor can't have it back, hence a process of its own.
+    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+        return pool.submit(_throughput, folder, asked).result()
+
+
+def _throughput(folder: Path, asked: argparse.Namespace) -> dict[str, Any]:
+    torch.set_num_threads(1)
+    yield_to_others()  # as the workers do, so that both sides are measured alike
+    return {"annotate": throughput.measure(folder, rows=asked.rows, rounds=asked.pairs, seconds=asked.seconds)}
+
+
+Part = Callable[[Path, argparse.Namespace], Mapping[str, Any]]
+PARTS: dict[str, Part] = {
+    "lookup": lookup.measure,
+    "isolation": isolation.measure,
+    "overhead": overhead.measure,
+    "kill": _kill,
+    "annotate": _annotate,
+}
+"""Each gets an empty folder and the command line, and returns keys of `async.json`."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -37,28 +75,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
     asked = _parser().parse_args(arguments)
     asked.out.mkdir(parents=True, exist_ok=True)
     path = asked.out / "async.json"
-    result: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
-    parts: dict[str, Callable[[Path], dict[str, Any]]] = {
-        "annotate": lambda folder: _annotate(folder, asked),
-        "lookup": lambda folder: lookup.measure(folder, asked.looks),
-        "kill": lambda folder: kill_rounds(folder, asked.rounds, seed=asked.seed).plain(),
-    }
-    for name in asked.only:
-        with tempfile.TemporaryDirectory(prefix=f"exfm-{name}-") as folder:
-            result[name] = parts[name](Path(folder))
-        path.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-        sys.stderr.write(
-            f"bench-async: {name}: {json.dumps({k: v for k, v in result[name].items() if k != 'books'})}\n"
-        )
+    result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    try:
+        for name in (part for part in PARTS if part in asked.only):
+            _measure(name, asked, result)
+            path.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    except RepositoryError as error:
+        sys.stderr.write(f"bench-async: {error}\n")
+        return 2
+    except (BenchError, TimeoutError) as error:
+        sys.stderr.write(f"bench-async: {name}: {error}; so far: {path}\n")
+        return 1
     if asked.json:
         sys.stdout.write(json.dumps(result) + "\n")
     return 1 if _broken(result.get("kill", {})) else 0
 
 
-def _annotate(folder: Path, asked: argparse.Namespace) -> dict[str, Any]:
-    torch.set_num_threads(1)
-    yield_to_others()  # as the workers do, so that both sides are measured alike
-    return throughput.measure(folder, rows=asked.rows, rounds=asked.pairs, seconds=asked.seconds)
+def _measure(name: str, asked: argparse.Namespace, result: dict[str, Any]) -> None:
+    with tempfile.TemporaryDirectory(prefix=f"exfm-{name}-") as folder:
+        made = PARTS[name](Path(folder), asked)
+    result |= made
+    for key, value in made.items():
+        shown = {each: item for each, item in value.items() if each != "books"} if isinstance(value, dict) else value
+        sys.stderr.write(f"bench-async: {key}: {json.dumps(shown)}\n")
 
 
 def _broken(kill: dict[str, Any]) -> bool:
@@ -73,14 +112,25 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    parts = ("lookup", "kill", "annotate")
+    parts = tuple(PARTS)
     add("--only", nargs="+", choices=parts, default=parts, metavar="PART", help=f"of {', '.join(parts)} (all)")
-    add("--rounds", type=int, default=200, metavar="N", help="kills (200)")
-    add("--rows", type=int, default=60_000, metavar="N", help="examples per throughput round (60000)")
-    add("--pairs", type=int, default=5, metavar="N", help="throughput rounds (5)")
-    add("--seconds", type=float, default=20.0, metavar="S", help="of the lag's measurement (20)")
-    add("--looks", type=int, default=20_000, metavar="N", help="histories looked up per place (20000)")
-    add("--seed", type=int, default=0, help="of the kills (0)")
+    add("--rounds", type=count, default=200, metavar="N", help="kills (200)")
+    add("--rows", type=count, default=60_000, metavar="N", help="examples per throughput round (60000)")
+    add("--pairs", type=count, default=5, metavar="N", help="throughput rounds (5)")
+    add("--seconds", type=positive, default=20.0, metavar="S", help="of the lag's measurement (20)")
+    add(
+        "--looks",
+        type=count,
+        default=20_000,
+        metavar="N",
+        help="histories looked up per place (20000), a tenth in Rank",
+    )
+    add("--model-repository", type=Path, metavar="DIR", help="published models (the demo's, or some of its own)")
+    add("--rate", type=positive, default=60.0, metavar="RPS", help="requests per second of isolation and overhead (60)")
+    add("--candidates", type=count, default=200, metavar="N", help="ads per request of theirs (200)")
+    add("--turn-s", type=positive, metavar="S", help="length of their turns (5 and 2)")
+    add("--turns", type=count, metavar="N", help="turns with, and as many without (10 and 16)")
+    add("--seed", type=int, default=0, help="of kills, requests and arrivals (0)")
     add("--out", type=Path, default=Path("build/bench"), metavar="DIR", help="where async.json goes (build/bench)")
     add("--json", action="store_true", help="print the result as JSON on stdout")
     return parser

@@ -20,8 +20,8 @@ from exfm.events.backends import open_log
 from exfm.events.ids import impression_key
 from exfm.events.impression import Impression
 from exfm.events.outcome import Outcome
+from serving.budget.clock import wall_ms
 from serving.errors import OverloadedError
-from serving.impressions.capture import wall_ms
 from serving.impressions.log import ServingLog
 
 SCALE = Scale(rows=2000, days=2, users=200, ads=100)

@@ -1,9 +1,10 @@
-"""What a history costs a request: the store alone, with the annotator writing, and through the frontend's look-up."""
+"""What a history costs a request: the store alone, while it is written, through the look-up, and inside `Rank`."""
 
 import asyncio
 import itertools
 import multiprocessing
 import time
+from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,10 +12,13 @@ from typing import Any
 
 import numpy as np
 
+from bench.asynchrony.rank_lookup import rank_lookups
+from bench.asynchrony.setting import first_vertical
 from exfm.augment.store.lmdb_store import LmdbStore
 from exfm.augment.store.store import StoreOptions
 from exfm.features.embeddings import quantise
 from exfm.features.history import History, inputs_at, unpack
+from exfm.features.schema import HistorySpec
 from serving.features.lookup import HistoryLookup
 from serving.features.store import LmdbReader
 
@@ -23,17 +27,19 @@ WRITTEN_AT_ONCE, WRITES_PER_S = 500, 20
 """500 users per transaction, 10,000 a second."""
 
 
-def measure(folder: Path, looks: int) -> dict[str, Any]:
+def measure(folder: Path, asked: Namespace) -> dict[str, Any]:
     """p50 and p99 in microseconds and the share that went without, by place."""
     folder.mkdir(parents=True, exist_ok=True)
     _fill(folder)
     draw = np.random.default_rng(0)
-    users = draw.integers(0, USERS, looks).tolist()
+    users = draw.integers(0, USERS, asked.looks).tolist()
     made = {"store": _alone(folder, users)}
     with _writing(folder):
         made["store_while_written"] = _alone(folder, users)
         made["frontend_while_written"] = asyncio.run(_in_frontend(folder, users))
-    return made
+        spec = HistorySpec(EVENTS, DIMENSION)
+        made["rank_while_written"] = rank_lookups(first_vertical(asked)[1], folder, users[: asked.looks // 10], spec)
+    return {"lookup": made}
 
 
 def _events(number: int, count: int) -> History:

@@ -15,8 +15,9 @@ from tqdm import tqdm
 from exfm.augment.accounts import accounts
 from exfm.augment.annotate.annotator import Annotator
 from exfm.augment.annotate.options import AnnotateOptions
+from exfm.augment.annotate.priority import yield_to_others
 from exfm.augment.annotate.snapshots import SnapshotError, Snapshots
-from exfm.augment.annotate.workers import open_workers, yield_to_others
+from exfm.augment.annotate.workers import open_workers
 from exfm.augment.join import example
 from exfm.augment.join.joiner import ANNOTATOR, Joiner
 from exfm.augment.join.windows import JoinOptions

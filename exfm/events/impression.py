@@ -21,10 +21,10 @@ class Impression(NamedTuple):
         request_id: the caller's.
         ad: key of the ad.
         user: key of the user, or -2^63 where the vertical's features do not name one.
-        time_ms: when the answer left, milliseconds since the epoch.
+        time_ms: when it was ranked, milliseconds since the epoch; the ages in its history count from this instant.
         vertical: name.
-        version: of the vertical's model.
-        schema_hash: of what the blocks were made with, the vertical's own schema.
+        version: of the model that scored: the vertical's, or its lite model's where the tier is lite.
+        schema_hash: of what the blocks were made with, the vertical's own schema without its history.
         tier: which tier answered, and `reason` why from no better one.
         place: 0-based place in the ranking.
         bid: value of one positive outcome.

@@ -20,9 +20,9 @@ from serving.features.store import HistoryStore, OutageError
 
 log = logging.getLogger(__name__)
 
-Found = Literal["hit", "miss", "no_user", "timeout", "busy", "outage"]
+Found = Literal["hit", "miss", "no_user", "timeout", "busy", "outage", "broken"]
 """How a look-up ended: with a history; without, since the user has none; the request names no user; the share was over;
-too many wait already; the store can't be read."""
+too many wait already; the store can't be read; what it holds is no history."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +85,11 @@ class HistoryLookup:
             timer.cancel()
         self.found[found] += 1
         return value
+
+    def found_broken(self) -> None:
+        """The value that `packed` has just returned is no history; to be called before anything else runs."""
+        self.found["hit"] -= 1
+        self.found["broken"] += 1
 
     def close(self) -> None:
         """End the thread; look-ups that wait end with their timeout."""

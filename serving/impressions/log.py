@@ -139,8 +139,10 @@ class ServingLog:
 
     def _end(self) -> None:
         self._write_outcomes()
-        self.dropped["log_failed"] += self.queued
+        if self.queued:
+            self.dropped["log_failed"] += self.queued
         self._impressions.clear()
+        self._batch = None
         if self._log is not None:
             self._log.close()
 

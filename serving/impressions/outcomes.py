@@ -1,5 +1,6 @@
 """The outcomes of a RecordOutcomes call, checked."""
 
+import asyncio
 import math
 from collections.abc import Collection
 
@@ -11,14 +12,16 @@ from serving.errors import InvalidRequestError
 from serving.rpc.codec import REQUEST_ID_BYTES
 from serving.rpc.pb import ranking_pb2 as pb
 
+AT_ONCE = 100
+"""Outcomes that are checked without a pause, a fifth of a millisecond: rankings on the same event loop don't wait."""
 MOST_OUTCOMES = 10_000
 """Outcomes that one call may carry."""
 LATEST_MS = 1 << 52
 """A later instant is no time of this age; it would hold every window open."""
 
 
-def parse_outcomes(payload: bytes, tasks: Collection[str]) -> list[Outcome]:
-    """The outcomes in a `RecordOutcomesRequest`.
+async def parse_outcomes(payload: bytes, tasks: Collection[str]) -> list[Outcome]:
+    """The outcomes in a `RecordOutcomesRequest`; other work of the event loop goes on meanwhile.
 
     Args:
         payload: the message.
@@ -33,7 +36,12 @@ def parse_outcomes(payload: bytes, tasks: Collection[str]) -> list[Outcome]:
         raise InvalidRequestError("the payload is not a RecordOutcomesRequest message") from None
     if len(message.outcomes) > MOST_OUTCOMES:
         raise InvalidRequestError(f"{len(message.outcomes)} outcomes; a call takes at most {MOST_OUTCOMES}")
-    return [_outcome(index, each, tasks) for index, each in enumerate(message.outcomes)]
+    made: list[Outcome] = []
+    for index, each in enumerate(message.outcomes):
+        made.append(_outcome(index, each, tasks))
+        if not len(made) % AT_ONCE:
+            await asyncio.sleep(0)
+    return made
 
 
 def _outcome(index: int, each: pb.Outcome, tasks: Collection[str]) -> Outcome:

@@ -22,7 +22,7 @@ def infer_request(query: RankQuery, remaining_s: float) -> service_pb2.ModelInfe
     for tensor in vertical.tensors:
         values = query.inputs[tensor.name]
         # The model's batch dimension counts requests: `request_*` has it already, `candidate_*` gets it here.
-        shape = values.shape if tensor.blocks[0].side != "ad" else (1, *values.shape)
+        shape = (1, *values.shape) if tensor.per_candidate else values.shape
         request.inputs.add(name=tensor.name, datatype=TYPES[tensor.kind], shape=shape)
         request.raw_input_contents.append(values.tobytes())
     for name in (PROBABILITY, UNKNOWN):

@@ -43,6 +43,8 @@ def parse(payload: bytes) -> Any:
 def decode(message: Any, vertical: Vertical) -> RankQuery:
     """Check a request against its vertical; the arrays share memory with the message's bytes.
 
+    What callers don't send, the history, is not in the query yet.
+
     Args:
         message: as `parse` returns it.
         vertical: the one it names.
@@ -59,7 +61,7 @@ def decode(message: Any, vertical: Vertical) -> RankQuery:
     return RankQuery(
         request_id=message.request_id,
         vertical=vertical,
-        inputs={tensor.name: _tensor(message, tensor, count) for tensor in vertical.tensors},
+        inputs={each.name: _tensor(message, each, count) for each in vertical.tensors if each.blocks},
         ads=ads,
         bids=_bids(message.bids, count),
         priority=priority_of(message),

@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import grpc
 from google.protobuf.message import DecodeError
@@ -18,6 +18,9 @@ from serving.rpc import packed
 from serving.rpc.pb import ranking_pb2 as pb
 from serving.rpc.status import CODE_OF, INTERNAL_TEXT, code_name, number_of, pushback_of, trailers_of
 from serving.telemetry.hooks import Hooks
+
+if TYPE_CHECKING:
+    from serving.impressions.keeper import Keeper
 
 log = logging.getLogger(__name__)
 
@@ -41,12 +44,16 @@ class RankingServicer:
         waited_s: Callable[[float], float],
         hooks: Hooks | None = None,
         clock: Clock = MONOTONIC,
+        *,
+        keeper: "Keeper | None" = None,
     ) -> None:
+        """Without a `keeper` outcomes are not offered."""
         self._ranker = ranker
         self._reserve = reserve
         self._waited_s = waited_s
         self._hooks = hooks or Hooks(clock)
         self._clock = clock
+        self._keeper = keeper
 
     def handler(self) -> grpc.GenericRpcHandler:
         """All methods, as the server registers them."""
@@ -64,7 +71,7 @@ class RankingServicer:
 
     async def _rank(self, payload: bytes, context: Context) -> bytes:
         reply = await self._ask(payload, self._arrival(context))
-        context.add_done_callback(partial(self._sent, reply.since_s))  # type: ignore[arg-type]  # the stubs know no functions
+        context.add_done_callback(partial(self._sent, reply))  # type: ignore[arg-type]  # the stubs know no functions
         written: bytes = reply.response.SerializeToString()
         return written
 
@@ -74,10 +81,11 @@ class RankingServicer:
 
         async def one(payload: bytes, arrival: Arrival) -> None:
             try:
-                response, since_s = await self._answer(payload, arrival)
+                response, reply = await self._answer(payload, arrival)
                 async with writing:
                     await context.write(response.SerializeToString())
-                self._reserve.observe(self._clock() - since_s)
+                if reply:
+                    self._sent(reply, context)
             finally:
                 slots.release()
 
@@ -91,8 +99,8 @@ class RankingServicer:
             # Only writing can fail, and only because the caller has gone.
             log.debug("a stream ended before its replies were written", exc_info=True)
 
-    async def _answer(self, payload: bytes, arrival: Arrival) -> tuple[Any, float]:
-        """A stream's reply to one request, and since when it has been on its way out."""
+    async def _answer(self, payload: bytes, arrival: Arrival) -> tuple[Any, Reply | None]:
+        """A stream's answer to one request, and the ranking in it unless it is a refusal."""
         try:
             reply = await self._ask(payload, arrival)
         except RefusalError as error:
@@ -103,10 +111,8 @@ class RankingServicer:
             log.exception("a request failed")
             refusal = pb.Refusal(code=number_of(grpc.StatusCode.INTERNAL), message=INTERNAL_TEXT)
         else:
-            return packed.RankStreamResponse(
-                request_id=reply.response.request_id, ranking=reply.response
-            ), reply.since_s
-        return pb.RankStreamResponse(request_id=_request_id(payload), refusal=refusal), self._clock()
+            return packed.RankStreamResponse(request_id=reply.response.request_id, ranking=reply.response), reply
+        return pb.RankStreamResponse(request_id=_request_id(payload), refusal=refusal), None
 
     async def _ask(self, payload: bytes, arrival: Arrival) -> Reply:
         """The ranker's reply or error; either way the hooks hear of it, once."""
@@ -119,9 +125,15 @@ class RankingServicer:
         self._hooks.close(visit, grpc.StatusCode.OK.name)
         return reply
 
-    async def record_outcomes(self, _: bytes, context: Context) -> bytes:
-        """Refused: this server keeps no outcome log."""
-        await _abort(context, NotOfferedError("this server keeps no outcome log"))
+    async def record_outcomes(self, payload: bytes, context: Context) -> bytes:
+        """Late labels, acknowledged once they are durable."""
+        return await _or_abort(self._record(payload), context)
+
+    async def _record(self, payload: bytes) -> bytes:
+        if self._keeper is None:
+            raise NotOfferedError("this server keeps no outcome log; exfm-serve --log gives it one")
+        accepted = await self._keeper.record(payload)
+        return pb.RecordOutcomesResponse(accepted=accepted).SerializeToString()
 
     async def describe_vertical(self, payload: bytes, context: Context) -> bytes:
         """What a vertical expects and promises."""
@@ -138,8 +150,9 @@ class RankingServicer:
         now_s = self._clock()
         return Arrival(now_s, context.time_remaining(), self._waited_s(now_s))
 
-    def _sent(self, since_s: float, _: Context) -> None:
-        self._reserve.observe(self._clock() - since_s)
+    def _sent(self, reply: Reply, _: Context) -> None:
+        self._reserve.observe(self._clock() - reply.since_s)
+        reply.keep()
 
 
 async def _or_abort(work: Awaitable[bytes], context: Context) -> bytes:

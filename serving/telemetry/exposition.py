@@ -20,8 +20,12 @@ from serving.telemetry.metrics import (
     ESTIMATE_COVERAGE,
     HEDGES,
     HEDGES_WON,
+    HISTORY_LOOKUPS,
     IN_FLIGHT,
     LIMIT,
+    LOG_DROPPED,
+    LOG_QUEUED,
+    LOG_WRITTEN,
     MODEL,
     PRIOR_AGE,
     PRIOR_REFRESHES,
@@ -101,8 +105,21 @@ def _of_worker(worker: Mapping[str, Any]) -> Iterable[Sample]:
     yield DOOR_WAIT, number, float(said["door"]["wait_s"])
     yield HEDGES, number, float(said["hedges"]["begun"])
     yield HEDGES_WON, number, float(said["hedges"]["won"])
+    yield from _of_learning(number, said)
     for backend, facts in said["backends"].items():
         yield from _of_backend((*number, backend), facts)
+
+
+def _of_learning(number: tuple[str, ...], said: Mapping[str, Any]) -> Iterable[Sample]:
+    if kept := said["log"]:
+        yield LOG_QUEUED, number, float(kept["queued"])
+        for topic, count in kept["written"].items():
+            yield LOG_WRITTEN, (*number, topic), float(count)
+        for reason, count in kept["dropped"].items():
+            yield LOG_DROPPED, (*number, reason), float(count)
+    if histories := said["histories"]:
+        for result, count in histories["found"].items():
+            yield HISTORY_LOOKUPS, (*number, result), float(count)
 
 
 def _of_backend(labels: tuple[str, ...], said: Mapping[str, Any]) -> Iterable[Sample]:

@@ -131,6 +131,22 @@ PRIOR_REFUSALS = Metric(
     "Refreshed priors that were refused: torn, of another shape, not probabilities, or older than the model's own.",
     ("worker", "vertical"),
 )
+LOG_WRITTEN = Metric(
+    "exfm_log_written_total", "counter", "Events that are durable in the log, by topic.", ("worker", "topic")
+)
+LOG_DROPPED = Metric(
+    "exfm_log_dropped_total",
+    "counter",
+    "Impressions that were not kept; reason is queue_full, no_request_id, log_failed, not_encoded or closed.",
+    ("worker", "reason"),
+)
+LOG_QUEUED = Metric("exfm_log_queued", "gauge", "Impressions that wait to be written.", ("worker",))
+HISTORY_LOOKUPS = Metric(
+    "exfm_history_lookups_total",
+    "counter",
+    "Histories asked for; result is hit, or why there was none: miss, no_user, timeout, busy, outage or broken.",
+    ("worker", "result"),
+)
 TRITON_RESTARTS = Metric("exfm_triton_restarts_total", "counter", "How often the embedded Triton was started again.")
 
 REQUEST_METRICS = (REQUESTS, CANDIDATES, BUDGET_RATIO, DURATION, STAGE_SECONDS)
@@ -157,6 +173,10 @@ PROCESS_METRICS = (
     PRIOR_AGE,
     PRIOR_REFRESHES,
     PRIOR_REFUSALS,
+    LOG_WRITTEN,
+    LOG_DROPPED,
+    LOG_QUEUED,
+    HISTORY_LOOKUPS,
     TRITON_RESTARTS,
 )
 """Known to the parent, read from the workers' reports at each scrape."""

@@ -9,12 +9,16 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.request import urlopen
 
 import pytest
 
+from exfm.events.impression import TOPIC, decode
+from exfm.events.log import BEGIN
+from exfm.events.sqlite import SqliteLog
 from serving.client import BlockingRankingClient, RankCall, Ranking, Tier
 from serving.command import main
 
@@ -129,15 +133,17 @@ def test_it_ranks_with_a_triton_that_runs_elsewhere(
     assert embedded_triton.running
 
 
-def test_it_does_without_a_triton_that_is_not_there(
-    embedded_triton: "EmbeddedTriton", published_repository: Path
+def test_it_does_without_a_triton_that_is_not_there_and_keeps_a_log(
+    embedded_triton: "EmbeddedTriton", published_repository: Path, tmp_path: Path
 ) -> None:
     given = ("--model-repository", str(published_repository), "--triton", f"127.0.0.1:1, {embedded_triton.address}")
-    with _serving(*given, "--ops", "127.0.0.1:0", "--json") as (process, line):
+    kept = ("--log", f"sqlite:{tmp_path / 'log.sqlite'}", "--histories", f"lmdb:{tmp_path / 'store'}")
+    with _serving(*given, *kept, "--ops", "127.0.0.1:0", "--json") as (process, line):
         ready = json.loads(line)
         assert ready["triton"] == f"127.0.0.1:1,{embedded_triton.address}"
         with BlockingRankingClient(ready["address"]) as client:
             _poll(lambda: client.rank(CALL, timeout_s=5), Tier.FULL, 5)
+            client.rank(replace(CALL, request_id="named"), timeout_s=5)
         with urlopen(f"http://{ready['ops']}/state") as response:
             backends = json.load(response)["workers"][0]["state"]["backends"]
         trusted = {name: said["verticals"]["feed_click"]["trusted"] for name, said in backends.items()}
@@ -147,6 +153,22 @@ def test_it_does_without_a_triton_that_is_not_there(
         assert 'exfm_backend_breaker{backend="127.0.0.1:1",vertical="feed_click",worker="0"}' in scraped
         process.send_signal(signal.SIGINT)
         assert process.wait(20) == 0
+    assert 'exfm_log_queued{worker="0"}' in scraped
+    log = SqliteLog(tmp_path / "log.sqlite")
+    (row,) = [row for each in log.read(TOPIC, BEGIN, 99) for row in decode(each.payload).to_pylist()]
+    log.close()
+    assert (row["request_id"], row["vertical"], row["version"]) == ("named", "feed_click", 1)
+
+
+@pytest.mark.parametrize("option", ["--log", "--histories"])
+@pytest.mark.parametrize("value", ["", "kafka:x", "sqlite:", "lmdb:"])
+def test_an_unknown_engine_is_told(option: str, value: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["--model-repository", "x", option, value])
+    assert caught.value.code == 2
+    assert f"argument {option}: {value!r} is none of {'sqlite' if option == '--log' else 'lmdb'}:..." in (
+        capsys.readouterr().err
+    )
 
 
 @pytest.mark.parametrize("value", ["", "localhost", "a:1,,b:2", "a:0", "a:b", ":8001"])

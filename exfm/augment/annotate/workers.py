@@ -5,7 +5,6 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing import get_context, parent_process
@@ -17,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from exfm.augment.annotate.forward import Annotations, annotate
+from exfm.augment.annotate.priority import yield_to_others
 from exfm.augment.annotate.snapshots import Snapshot, Snapshots
 from exfm.events.urls import UrlError, open_url
 from exfm.features.embeddings import Codec
@@ -107,14 +107,6 @@ class LocalWorkers:
         return ProcessPoolExecutor(self._count, context, initializer=_begin, initargs=(str(self._folder),))
 
 
-def yield_to_others() -> None:
-    """Let this process run only where nobody else wants to: lowest niceness, and the idle class where there is one."""
-    with suppress(OSError):
-        os.nice(19)
-    with suppress(OSError, AttributeError):
-        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
-
-
 class _Models:
     """The snapshots in use: the current one, and the last one while batches of it are still coming."""
 
@@ -135,7 +127,7 @@ _models: _Models | None = None
 
 def _begin(folder: str) -> None:
     global _models  # noqa: PLW0603  # a worker process has one set of models
-    yield_to_others()
+    yield_to_others(own_session=True)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(1)
     _models = _Models(Snapshots(Path(folder)))

@@ -12,7 +12,7 @@ from exfm.features.encoding import MISSING
 from exfm.features.schema import Columns, Schema
 from serving.admission.priority import Priority
 from serving.catalog import Catalog, Vertical
-from serving.impressions.capture import Capture, user_column
+from serving.impressions.capture import Capture
 from serving.ladder.ladder import Answer
 from serving.ladder.order import order
 from serving.ladder.tier import Reason, Tier
@@ -33,7 +33,8 @@ def answered(catalog: Catalog, message: pb.RankRequest) -> tuple[RankQuery, Answ
 def test_the_blocks_are_those_of_the_request(catalog: Catalog, make_message: Make, vertical: str) -> None:
     message = make_message(6, vertical)
     query, answer, ranked = answered(catalog, message)
-    rows = Capture(catalog[vertical], shown=3, clock=lambda: 123).rows(query, answer, ranked, b"packed")
+    query = replace(query, history=b"packed")
+    rows = Capture(catalog[vertical], shown=3, clock=lambda: 123).rows(query, answer, ranked)
     assert [row.place for row in rows] == [0, 1, 2]
     for row, index in zip(rows, ranked.index, strict=False):
         widths = {name: len(getattr(message.ads, name)) // 6 for name in ("ids", "numbers")}
@@ -47,6 +48,13 @@ def test_the_blocks_are_those_of_the_request(catalog: Catalog, make_message: Mak
         np.testing.assert_array_equal(np.frombuffer(row.probability, "<f4"), answer.probability[index])
         assert (row.tier, row.reason, row.time_ms, row.history) == ("trimmed", "work_ahead", 123, b"packed")
         assert (row.vertical, row.version, row.schema_hash) == (vertical, 3, catalog[vertical].schema.digest)
+
+
+def test_a_history_keeps_its_instant_and_a_lite_answer_its_models_version(catalog: Catalog, make_message: Make) -> None:
+    query, answer, ranked = answered(catalog, make_message(2))
+    lite = replace(answer, tier=Tier.LITE, model=replace(catalog["feed_click"], version=9))
+    (row,) = Capture(catalog["feed_click"]).rows(replace(query, asked_ms=77), lite, ranked)
+    assert (row.time_ms, row.tier, row.version) == (77, "lite", 9)
 
 
 def test_only_as_many_as_there_are_and_none_for_shadows(catalog: Catalog, make_message: Make) -> None:
@@ -64,5 +72,6 @@ def test_the_user_is_the_id_that_reads_the_logs_user_column(
     assert Capture(bare).rows(query, answer, ranked)[0].user == MISSING  # no feature reads `user_id`
     named: Vertical = replace(bare, schema=replace(bare.schema, columns=Columns(user="user")))
     expected = int(query.inputs["request_ids"][0, 0])
-    assert Capture(named).rows(query, answer, ranked)[0].user == expected
-    assert user_column(replace(tiny_schema, columns=Columns(user="city"))) is None  # a category, not an id
+    assert Capture(named).rows(replace(query, vertical=named), answer, ranked)[0].user == expected
+    category: Vertical = replace(bare, schema=replace(tiny_schema, columns=Columns(user="city")))
+    assert category.user_column is None  # not an id

@@ -1,5 +1,6 @@
 """Outcomes of a call, checked."""
 
+import asyncio
 import math
 from typing import Any
 
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 
 from exfm.events.ids import impression_key
 from serving.errors import InvalidRequestError
-from serving.impressions.outcomes import MOST_OUTCOMES, parse_outcomes
+from serving.impressions.outcomes import AT_ONCE, MOST_OUTCOMES, parse_outcomes
 from serving.rpc.pb import ranking_pb2 as pb
 
 TASKS = ("click", "buy")
@@ -22,11 +23,11 @@ def message(**fields: Any) -> bytes:
     ).SerializeToString()
 
 
-def test_sound_outcomes_are_taken_as_they_are() -> None:
-    first, second = parse_outcomes(message(task="buy", value=0.0, ad_id=-1), TASKS)
+async def test_sound_outcomes_are_taken_as_they_are() -> None:
+    first, second = await parse_outcomes(message(task="buy", value=0.0, ad_id=-1), TASKS)
     assert first == (impression_key("r1", 5), "click", 1.0, 9)
     assert second == (impression_key("r1", -1), "buy", 0.0, 9)
-    assert parse_outcomes(b"", TASKS) == []
+    assert await parse_outcomes(b"", TASKS) == []
 
 
 @pytest.mark.parametrize(
@@ -41,21 +42,38 @@ def test_sound_outcomes_are_taken_as_they_are() -> None:
         ({"time_ms": 1 << 60}, "not milliseconds"),
     ],
 )
-def test_a_bad_one_is_named(fields: dict[str, Any], said: str) -> None:
+async def test_a_bad_one_is_named(fields: dict[str, Any], said: str) -> None:
     with pytest.raises(InvalidRequestError, match=f"outcome 1: .*{said}"):
-        parse_outcomes(message(**fields), TASKS)
+        await parse_outcomes(message(**fields), TASKS)
 
 
-def test_too_many_are_refused() -> None:
+async def test_too_many_are_refused() -> None:
     many = pb.RecordOutcomesRequest(outcomes=[pb.Outcome()] * (MOST_OUTCOMES + 1))
     with pytest.raises(InvalidRequestError, match="at most 10000"):
-        parse_outcomes(many.SerializeToString(), TASKS)
+        await parse_outcomes(many.SerializeToString(), TASKS)
+
+
+async def test_a_large_call_keeps_the_event_loop_no_longer_than_a_part_of_it() -> None:
+    sound = pb.Outcome(request_id="r1", ad_id=5, task="click", value=1.0, time_ms=9)
+    payload = pb.RecordOutcomesRequest(outcomes=[sound] * MOST_OUTCOMES).SerializeToString()
+    turns = 0
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    counting = asyncio.create_task(count())
+    assert len(await parse_outcomes(payload, TASKS)) == MOST_OUTCOMES
+    counting.cancel()
+    assert turns >= MOST_OUTCOMES // AT_ONCE
 
 
 @given(st.binary(max_size=60))
 def test_junk_is_refused_or_empty(payload: bytes) -> None:
     try:
-        made = parse_outcomes(payload, TASKS)
+        made = asyncio.run(parse_outcomes(payload, TASKS))
     except InvalidRequestError:
         return
     assert all(each.task in TASKS for each in made)

@@ -25,6 +25,7 @@ class Shown:
         vertical = {"canary": "passed: off by 0 after 1 ms", "trusted": True, "prior": prior}
         said = {"in_flight": 0, "limits": {}, "verticals": {"feed": vertical}, "backends": {}}
         said["hedges"], said["door"] = {"begun": 0, "won": 0}, {"shed_share": 0.0, "wait_s": 0.0}
+        said["log"], said["histories"] = None, None
         worker = {"worker": 0, "up": True, "ready": self.ready, "restarts": 0, "state": said}
         return {"ready": self.ready, "versions": {"feed": 1}, "triton": {"restarts": 0}, "workers": [worker]}
 

@@ -56,6 +56,8 @@ FEED = {
 }
 BACKENDS = {
     "hedges": {"begun": 5, "won": 4},
+    "log": {"written": {"impressions": 30, "outcomes": 4}, "dropped": {"queue_full": 2}, "queued": 7},
+    "histories": {"found": {"hit": 8, "timeout": 1}},
     "door": {"shed_share": 0.5, "wait_s": 0.004},
     "backends": {
         "gpu1:8001": {
@@ -131,6 +133,15 @@ def test_process_metrics_come_from_the_state(scraped: str) -> None:
     of_prior = '{vertical="feed",worker="0"}'
     for name, value in {"version": 7, "age_seconds": 1.5, "refreshes_total": 3, "refusals_total": 2}.items():
         assert _value(scraped, f"exfm_prior_{name}{of_prior}") == value
+
+
+def test_the_log_and_the_histories_are_told_of(scraped: str) -> None:
+    assert _value(scraped, 'exfm_log_written_total{topic="impressions",worker="0"}') == 30
+    assert _value(scraped, 'exfm_log_written_total{topic="outcomes",worker="0"}') == 4
+    assert _value(scraped, 'exfm_log_dropped_total{reason="queue_full",worker="0"}') == 2
+    assert _value(scraped, 'exfm_log_queued{worker="0"}') == 7
+    assert _value(scraped, 'exfm_history_lookups_total{result="hit",worker="0"}') == 8
+    assert _value(scraped, 'exfm_history_lookups_total{result="timeout",worker="0"}') == 1
 
 
 def test_each_backend_is_told_of_apart(scraped: str) -> None:

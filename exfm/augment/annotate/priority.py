@@ -1,0 +1,32 @@
+"""How the annotator's processes stay out of everybody else's way."""
+
+import os
+from contextlib import suppress
+from pathlib import Path
+
+LOWEST = 19
+_THREADS = Path("/proc/self/task")
+_SESSION = Path("/proc/self/autogroup")
+
+
+def yield_to_others(own_session: bool = False) -> None:
+    """Let this process run only where nobody else wants to: lowest niceness, and the idle class where there is one.
+
+    All its threads, for Linux keeps both per thread, and libraries start some when they are imported. Where the kernel
+    shares the processor out among sessions first (autogroups), neither counts against another session; so a process
+    that leads its session lowers the session's weight as well.
+
+    Args:
+        own_session: begin one; for processes that nobody stops from a terminal.
+    """
+    if own_session:
+        with suppress(OSError):
+            os.setsid()
+    for thread in [int(path.name) for path in _THREADS.glob("*")] or [0]:
+        with suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, thread, LOWEST)
+        with suppress(OSError, AttributeError):
+            os.sched_setscheduler(thread, os.SCHED_IDLE, os.sched_param(0))
+    if os.getsid(0) == os.getpid():
+        with suppress(OSError):
+            _SESSION.write_text(str(LOWEST), encoding="ascii")

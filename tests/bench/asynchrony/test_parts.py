@@ -1,0 +1,106 @@
+"""The bench's parts: how they come together, and those that need no Triton."""
+
+import json
+import os
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bench.asynchrony import __main__ as bench
+from bench.asynchrony import crowd
+from bench.asynchrony.crowd import Crowd
+from bench.asynchrony.rank_lookup import rank_lookups
+from bench.asynchrony.setting import answered, paired, quantile_ms, shares
+from bench.overload.figures import Outcome, Record
+from bench.overload.load import Run
+from bench.overload.plant import BenchError
+from exfm.augment.store.lmdb_store import LmdbStore
+from exfm.features.embeddings import quantise
+from exfm.features.history import History
+from exfm.features.schema import Columns, HistorySpec
+from serving.repository import load_catalog
+
+
+def _turn(latency_ms: list[float], outcome: Outcome = Outcome.FULL) -> Run:
+    count = len(latency_ms)
+    zeros = np.zeros(count)
+    record = Record(zeros, np.zeros(count, np.int64), np.array(latency_ms) / 1e3, zeros, np.full(count, outcome))
+    return Run(record, 1.0, 0.0, 0.0, 0.0, 0.0)
+
+
+def test_turns_are_compared_with_their_neighbours() -> None:
+    fast, slow = [_turn([1, 2, 3]), _turn([10, 20, 30])], [_turn([2, 4, 6]), _turn([10, 10, 10])]
+    assert paired(slow, fast, 0.5) == pytest.approx([2.0, 0.5])
+    assert quantile_ms(fast, 0.5) == pytest.approx(6.5)
+    said = shares([_turn([1, 2]), _turn([30, 1], Outcome.PRIOR)], 0.025)
+    assert (said["requests"], said["late_share"], said["full_share"]) == (4, 0.25, 0.5)
+    assert [answered(_turn([1], each).record) for each in (Outcome.PRIOR, Outcome.SHED, Outcome.FAILED)] == [1, 0, 0]
+
+
+def _fails(_: Path, __: Any) -> dict[str, Any]:
+    raise BenchError("broken")
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., tuple[int, dict[str, Any]]]:
+    parts = {"one": lambda folder, _: {"a": len(os.listdir(folder)), "more": {"x": 1}}, "two": _fails}
+    parts["three"] = lambda _, asked: {"b": asked.turns}
+    monkeypatch.setattr(bench, "PARTS", parts)
+
+    def call(*arguments: str) -> tuple[int, dict[str, Any]]:
+        code = bench.main([*arguments, "--out", str(tmp_path)])
+        return code, json.loads((tmp_path / "async.json").read_text())
+
+    return call
+
+
+def test_parts_add_to_one_file_and_a_broken_one_costs_none_of_the_others(run: Callable[..., Any]) -> None:
+    assert run("--only", "one") == (0, {"a": 0, "more": {"x": 1}})
+    assert run("--only", "three", "--turns", "7") == (0, {"a": 0, "more": {"x": 1}, "b": 7})
+    assert run() == (1, {"a": 0, "more": {"x": 1}, "b": 7})
+
+
+def test_an_unknown_part_is_bad_usage(run: Callable[..., Any]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        run("--only", "four")
+    assert caught.value.code == 2
+
+
+def test_histories_are_looked_up_inside_rank(published_repository: Path, tmp_path: Path) -> None:
+    codes = quantise(np.full((2, 8), 0.5, np.float32), "int4")
+    events = History(np.array([1, 2]), np.array([1, 2], np.uint64), np.ones(2, np.uint32), codes, 8, "int4")
+    store = LmdbStore(tmp_path)
+    store.update(dict.fromkeys(range(10), events), 1)
+    store.close()
+    plain = load_catalog(published_repository)["feed_click"]
+    vertical = replace(plain, schema=replace(plain.schema, columns=Columns(user="user")))
+    said = rank_lookups(vertical, tmp_path, [place % 20 for place in range(40)], HistorySpec(2, 8))
+    assert said["hit"] + said["miss"] + said.get("timeout", 0) <= 40
+    assert said["missed_share"] >= 0.5
+    assert 0 < said["p50_us"] <= said["p99_us"]
+
+
+def test_the_crowd_works_stops_and_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(crowd, "MADE", 2000)
+    monkeypatch.setattr(crowd, "MODEL", {"dimension": 4})
+    # Not at its own priority: on a busy machine it would wait for its turn.
+    annotator = Crowd(tmp_path, 20_000, ("--workers", "local:0", "--keep-priority"))
+    try:
+        annotator.start()
+        annotator.halt()
+        made, spent_s = annotator.annotated(), annotator.cpu_s()
+        assert made > 0
+        assert annotator.waiting() >= 20_000 - 2 * made
+        assert annotator.cpu_s() == spent_s
+        annotator.go()
+        until_s = time.monotonic() + 30
+        while annotator.annotated() == made:
+            assert time.monotonic() < until_s
+            time.sleep(0.05)
+    finally:
+        annotator.kill()
