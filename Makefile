@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 export EXFM_TRITON_ENV := $(TRITON_ENV)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test bench-overload bench-export bench-peers bench-batching bench-async lint format stubs install clean
+.PHONY: help demo test bench-overload bench-export bench-peers bench-batching bench-async bench-scale lint format stubs install clean
 
 help: ## say what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,6 +32,9 @@ bench-batching: install ## Triton's batcher against an earliest-deadline-first o
 
 bench-async: install ## the asynchronous plane: kill -9 under load, annotation's speed, and what serving feels of it
 	$(BIN)/python -m bench.asynchrony
+
+bench-scale: install ## the engines for more than one machine beside the embedded ones, and a table of 10^12 parameters
+	$(BIN)/python -m bench.scale
 
 lint: $(VENV)/.installed ## ruff and mypy
 	$(BIN)/ruff check .

@@ -1,6 +1,6 @@
 """Kill -9 of frontend, joiner and annotator at random instants under load, and the books afterwards.
 
-The online store is a file of the annotator's, so it dies with it.
+An embedded store is a file of the annotator's, so it dies with it; other engines are killed in their turn.
 """
 
 import os
@@ -8,10 +8,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -27,7 +27,7 @@ from exfm.events import outcome
 from exfm.events.log import BEGIN, EventLog
 from exfm.features.history import unpack
 from exfm.features.schema import Schema
-from serving.features.store import LmdbReader
+from serving.features.store import opener
 
 JOIN = ("--window", "click=1", "--window", "buy=1.5", "--lateness-s", "0.5")
 _EVERYTHING = 1 << 40
@@ -67,12 +67,25 @@ class KillReport:
         return asdict(self)
 
 
-class Processes:
-    """The plane's processes, each started again when it was killed."""
+class Engine(Protocol):
+    """A server that a role's URL leads to."""
 
-    def __init__(self, places: Places, acks: Path, folder: Path, *, seed: int, rps: float) -> None:
+    def start(self) -> None:
+        """Start it; returns when it takes connections."""
+
+    def kill(self) -> None:
+        """Kill -9."""
+
+
+class Processes:
+    """The plane's processes, each started again when it was killed, and the engines that they use."""
+
+    def __init__(
+        self, places: Places, acks: Path, folder: Path, engines: Mapping[str, Engine], *, seed: int, rps: float
+    ) -> None:
         annotate = [sys.executable, "-m", "exfm.commands.annotate"]
-        where = ["--dir", str(folder)]
+        where = where_of(places, folder)
+        self._engines = engines
         self._draw = np.random.default_rng(seed)
         self._commands: dict[str, Callable[[], list[str]]] = {
             "frontend": lambda: [
@@ -90,14 +103,25 @@ class Processes:
         """Of the processes."""
         return tuple(self._commands)
 
+    @property
+    def victims(self) -> tuple[str, ...]:
+        """Names of all that may be killed."""
+        return (*self._commands, *self._engines)
+
     def start(self, name: str) -> None:
         """Start one; what it says goes into a file."""
+        if name in self._engines:
+            self._engines[name].start()
+            return
         self.running[name] = subprocess.Popen(
             self._commands[name](), stdout=self._log, stderr=self._log, env=_environment()
         )
 
     def kill(self, name: str) -> None:
         """Kill -9."""
+        if name in self._engines:
+            self._engines[name].kill()
+            return
         self.running[name].send_signal(signal.SIGKILL)
         self.running[name].wait()
 
@@ -114,7 +138,16 @@ class Processes:
         self._log.close()
 
 
-def kill_rounds(folder: Path, rounds: int, *, seed: int = 0, rps: float = 150.0, gap_s: float = 1.5) -> KillReport:
+def kill_rounds(
+    folder: Path,
+    rounds: int,
+    *,
+    seed: int = 0,
+    rps: float = 150.0,
+    gap_s: float = 1.5,
+    places: Places | None = None,
+    engines: Mapping[str, Engine] | None = None,
+) -> KillReport:
     """Run the plane, kill something in each round, then drain it and do the books.
 
     Args:
@@ -123,20 +156,22 @@ def kill_rounds(folder: Path, rounds: int, *, seed: int = 0, rps: float = 150.0,
         seed: of victims and instants.
         rps: impressions per second.
         gap_s: the mean time between kills.
+        places: where the plane keeps its things; all in the folder unless given.
+        engines: running servers that these lead to, killed in their turn too.
     """
-    places = Places.under(folder)
+    places = places or Places.under(folder)
     schema = Schema.load(SCHEMA_FILE)
     publish(schema, places.snapshots)
     acks, draw = folder / "acks", np.random.default_rng(seed)
-    processes = Processes(places, acks, folder, seed=seed, rps=rps)
-    killed = dict.fromkeys(processes.names, 0)
+    processes = Processes(places, acks, folder, engines or {}, seed=seed, rps=rps)
+    killed = dict.fromkeys(processes.victims, 0)
     for name in processes.names:
         processes.start(name)
     try:
         _wait_for(lambda: bool(read_commits(places.stream)[0]))
         for number in range(rounds):
             time.sleep(float(draw.uniform(0.1, 2 * gap_s)))
-            name = processes.names[number % len(processes.names)]
+            name = processes.victims[number % len(processes.victims)]
             processes.kill(name)
             killed[name] += 1
             processes.start(name)
@@ -144,11 +179,16 @@ def kill_rounds(folder: Path, rounds: int, *, seed: int = 0, rps: float = 150.0,
         time.sleep(1.0)
         processes.end()
     time.sleep(2.5)  # the longest window and the lateness
-    drain = ["run", "--dir", str(folder), *JOIN, "--idle-s", "0.01", "--drain", "--workers", "local:0"]
+    drain = ["run", *where_of(places, folder), *JOIN, "--idle-s", "0.01", "--drain", "--workers", "local:0"]
     subprocess.run(
         [sys.executable, "-m", "exfm.commands.annotate", *drain], check=True, capture_output=True, env=_environment()
     )
     return _books(places, schema, acks, killed)
+
+
+def where_of(places: Places, folder: Path) -> list[str]:
+    """The arguments of `exfm-annotate` that lead to these places."""
+    return ["--dir", str(folder), "--log", places.log, "--store", places.store]
 
 
 def _wait_for(condition: Callable[[], bool]) -> None:
@@ -209,7 +249,7 @@ def _told(log: EventLog, topic: str) -> set[tuple[bytes, str, int]]:
 
 
 def _store_wrong(reader: StreamReader, places: Places) -> int:
-    store = LmdbReader(places.store.partition(":")[2])
+    store = opener(places.store)()
     times: dict[int, list[int]] = {}
     for part in reader.read():
         for user, at in zip(part.examples.user.tolist(), part.examples.time_ms.tolist(), strict=True):

@@ -6,6 +6,8 @@ from typing import Protocol
 
 import lmdb
 
+from exfm.events.extras import lazily
+from exfm.events.urls import open_url
 from exfm.features.history import MAP_BYTES, user_key
 
 
@@ -45,16 +47,20 @@ class LmdbReader:
         self._env.close()
 
 
-BACKENDS: dict[str, Callable[[str], HistoryStore]] = {"lmdb": LmdbReader}
+def _lmdb(rest: str) -> Callable[[], HistoryStore]:
+    return lambda: LmdbReader(rest)
+
+
+BACKENDS: dict[str, Callable[[str], Callable[[], HistoryStore]]] = {
+    "lmdb": _lmdb,
+    "redis": lazily("redis", "serving.features.valkey_reader", "ValkeyOpener"),
+}
 
 
 def opener(url: str) -> Callable[[], HistoryStore]:
-    """What opens the store behind `lmdb:PATH`, to be called when it is needed.
+    """What opens the store behind `lmdb:PATH` or `redis://HOST:PORT/DB`, to be called when it is needed.
 
     Raises:
-        ValueError: the URL has no known scheme, or nothing behind it.
+        UrlError: a `ValueError`; the URL has no known scheme, its client library is not installed, or it is wrong.
     """
-    scheme, _, rest = url.partition(":")
-    if scheme not in BACKENDS or not rest:
-        raise ValueError(f"{url!r} is none of {', '.join(f'{name}:...' for name in sorted(BACKENDS))}")
-    return lambda: BACKENDS[scheme](rest)
+    return open_url(url, "history store", BACKENDS)

@@ -65,9 +65,9 @@ def test_publishing_makes_a_checkpoint_current(folder: Path, capsys: pytest.Capt
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["run", "--log", "kafka:x"], "event log: 'kafka:x' is none of sqlite:..."),
+        (["run", "--log", "kafka:x"], "event log: 'kafka:x' is none of nats:..., sqlite:..."),
         (["run", "--workers", "ray://x"], "workers: 'ray://x' is none of local:..."),
-        (["run", "--store", "redis:x"], "embedding store: 'redis:x' is none of lmdb:..."),
+        (["run", "--store", "memcached:x"], "embedding store: 'memcached:x' is none of lmdb:..."),
         (["publish", "nothing.pt", "--name", "a"], "nothing.pt: there is no such checkpoint"),
         (["publish", "{junk}", "--name", "a"], "not a readable checkpoint"),
         (["publish", "{junk}", "--name", "../a"], "a name is made of"),

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -18,9 +19,22 @@ from exfm.events.urls import UrlError
 FUTURE_MS = 1 << 50
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=["sqlite", "nats"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A log of its own, on each engine."""
+    if request.param == "sqlite":
+        return f"sqlite:{tmp_path / 'log.sqlite'}"
+    return f"{request.getfixturevalue('jetstream')}/{uuid.uuid4().hex}"
+
+
+@pytest.fixture(params=["memory", "sqlite", "nats"])
 def log(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[EventLog]:
-    made: EventLog = MemoryLog() if request.param == "memory" else open_log(f"sqlite:{tmp_path / 'log.sqlite'}")
+    if request.param == "memory":
+        made: EventLog = MemoryLog()
+    elif request.param == "sqlite":
+        made = open_log(f"sqlite:{tmp_path / 'log.sqlite'}")
+    else:
+        made = open_log(f"{request.getfixturevalue('jetstream')}/{uuid.uuid4().hex}")
     yield made
     made.close()
 
@@ -59,6 +73,30 @@ def test_commits_belong_to_a_consumer_and_never_go_back(log: EventLog) -> None:
     assert log.committed("you", "a") == BEGIN
 
 
+def test_books_and_records_are_there_after_opening_it_again(url: str) -> None:
+    one = open_log(url)
+    fill(one, "a", 3)
+    records = one.read("a", BEGIN, 10)
+    one.commit("me", "a", records[0].offset)
+    one.close()
+    two = open_log(url)
+    assert two.read("a", two.committed("me", "a"), 10) == records[1:]
+    assert not two.append("a", b"again", 2, b"a2")
+    assert two.lag("me", "a").events == 4
+    two.close()
+
+
+def test_a_large_topic_is_read_in_order_and_whole(log: EventLog) -> None:
+    for number in range(300):
+        log.append("a" if number % 3 else "b", bytes(50_000) + number.to_bytes(2, "big"), 1, number.to_bytes(2, "big"))
+    read, after = list[int](), BEGIN
+    while records := log.read("a", after, 64):
+        read += [int.from_bytes(record.payload[-2:], "big") for record in records]
+        after = records[-1].offset
+    assert read == [number for number in range(300) if number % 3]
+    assert log.lag("me", "a").events == 200
+
+
 def test_lag_is_what_was_not_committed(log: EventLog) -> None:
     before_ms = time.time_ns() // 1_000_000
     fill(log, "a", 3)
@@ -80,8 +118,8 @@ def test_retention_waits_for_every_consumer(log: EventLog) -> None:
     assert log.read("a", BEGIN, 10) == records[2:]
 
 
-def test_a_reader_meets_what_another_writer_appended(tmp_path: Path) -> None:
-    one, two = SqliteLog(tmp_path / "log"), SqliteLog(tmp_path / "log")
+def test_a_reader_meets_what_another_writer_appended(url: str) -> None:
+    one, two = open_log(url), open_log(url)
     one.append("a", b"one", 1, b"1")
     two.append("a", b"two", 1, b"2")
     assert [record.payload for record in one.read("a", BEGIN, 10)] == [b"one", b"two"]
@@ -89,11 +127,11 @@ def test_a_reader_meets_what_another_writer_appended(tmp_path: Path) -> None:
     two.close()
 
 
-def test_what_was_appended_survives_kill_9(tmp_path: Path) -> None:
+def test_what_was_appended_survives_kill_9_of_the_writer(url: str) -> None:
     code = """
 import sys
-from exfm.events.sqlite import SqliteLog
-log = SqliteLog(sys.argv[1])
+from exfm.events.backends import open_log
+log = open_log(sys.argv[1])
 number = 0
 while True:
     log.append("a", b"x", 1, number.to_bytes(8, "big"))
@@ -101,7 +139,7 @@ while True:
     number += 1
 """
     writer = subprocess.Popen(
-        [sys.executable, "-c", code, str(tmp_path / "log")], stdout=subprocess.PIPE, text=True, env=dict(os.environ)
+        [sys.executable, "-c", code, url], stdout=subprocess.PIPE, text=True, env=dict(os.environ)
     )
     assert writer.stdout is not None
     for _ in range(50):
@@ -109,7 +147,7 @@ while True:
     writer.kill()
     rest, _ = writer.communicate()
     said = 50 + rest.count("\n")
-    log = SqliteLog(tmp_path / "log")
+    log = open_log(url)
     assert said <= len(log.read("a", BEGIN, 1_000_000)) <= said + 1
     log.close()
 
@@ -122,7 +160,7 @@ def test_what_is_no_log_is_unavailable(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("url", ["sqlite:", "kafka:x", "log.sqlite", ""])
 def test_an_unknown_url_is_refused(url: str) -> None:
-    with pytest.raises(UrlError, match=r"event log: .* is none of sqlite:"):
+    with pytest.raises(UrlError, match=r"event log: .* is none of nats:\.\.\., sqlite:"):
         open_log(url)
 
 

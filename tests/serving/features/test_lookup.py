@@ -122,7 +122,7 @@ async def test_a_store_that_is_not_there_yet_is_an_outage(tmp_path: Path) -> Non
     lookup.close()
 
 
-@pytest.mark.parametrize("url", ["lmdb:", "redis:x", "nothing"])
+@pytest.mark.parametrize("url", ["lmdb:", "memcached:x", "nothing"])
 def test_an_unknown_url_is_refused(url: str) -> None:
     with pytest.raises(ValueError, match="is none of lmdb:"):
         opener(url)

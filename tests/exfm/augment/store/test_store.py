@@ -12,18 +12,30 @@ from exfm.augment.store.memory import MemoryStore
 from exfm.augment.store.store import EmbeddingStore, StoreOptions, StoreUnavailableError
 from exfm.events.urls import UrlError
 from exfm.features.embeddings import quantise
-from exfm.features.history import History
+from exfm.features.history import History, pack
+from serving.features.store import HistoryStore, OutageError
+from serving.features.store import opener as history_opener
 
 OPTIONS = StoreOptions(capacity=3, keep_ms=1000, bytes=1 << 24)
 Opener = Callable[[], EmbeddingStore]
 
 
-@pytest.fixture(params=["memory", "lmdb"])
+@pytest.fixture(params=["memory", "lmdb", "redis"])
 def opener(request: pytest.FixtureRequest, tmp_path: Path) -> Opener:
     if request.param == "lmdb":
         return lambda: open_store(f"lmdb:{tmp_path / 'store'}", OPTIONS)
+    if request.param == "redis":
+        url = request.getfixturevalue("valkey")
+        return lambda: open_store(url, OPTIONS)
     kept = MemoryStore(OPTIONS)
     return lambda: kept
+
+
+@pytest.fixture(params=["lmdb", "redis"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A store that other processes can open, on each engine."""
+    made: str = f"lmdb:{tmp_path / 'store'}" if request.param == "lmdb" else request.getfixturevalue("valkey")
+    return made
 
 
 @pytest.fixture
@@ -42,6 +54,16 @@ def events(*times: int) -> History:
 def times_of(store: EmbeddingStore, user: int) -> list[int]:
     found = store.read(user)
     return [] if found is None else [int(each) for each in found.time_ms]
+
+
+def connected(url: str) -> HistoryStore:
+    """A reader; this machine may be too busy for the first tries."""
+    for _ in range(50):
+        try:
+            return history_opener(url)()
+        except OutageError as error:
+            last = error
+    raise last
 
 
 def test_it_keeps_each_users_last_events(store: EmbeddingStore) -> None:
@@ -84,9 +106,23 @@ def test_it_is_all_there_after_opening_it_again(opener: Opener) -> None:
     second.close()
 
 
-def test_an_unknown_url_is_refused() -> None:
+def test_a_reader_finds_what_was_written_byte_by_byte(url: str) -> None:
+    store = open_store(url, OPTIONS)
+    store.update({1: events(10, 20), -(1 << 63): events(7), (1 << 63) - 1: events(8)}, 1)
+    written = {user: store.read(user) for user in (1, -(1 << 63), (1 << 63) - 1)}
+    store.close()
+    reader = connected(url)
+    for user, found in written.items():
+        assert found is not None
+        assert reader.get(user) == pack(found)
+    assert reader.get(2) is None
+    reader.close()
+
+
+@pytest.mark.parametrize("url", ["memcached:x", "redis:", "lmdb:"])
+def test_an_unknown_url_is_refused(url: str) -> None:
     with pytest.raises(UrlError, match="embedding store"):
-        open_store("redis:somewhere")
+        open_store(url)
 
 
 def test_a_full_store_says_so_and_keeps_what_it_has(tmp_path: Path) -> None:
@@ -99,29 +135,27 @@ def test_a_full_store_says_so_and_keeps_what_it_has(tmp_path: Path) -> None:
     store.close()
 
 
-def _write(path: str, said: "multiprocessing.queues.Queue[int]") -> None:
-    store = open_store(f"lmdb:{path}", OPTIONS)
+def _write(url: str, said: "multiprocessing.queues.Queue[int]") -> None:
+    store = open_store(url, OPTIONS)
     for number in range(1, 1_000_000):
         store.update({user: events(number) for user in range(5)}, number)
         said.put(number)
 
 
-def test_a_writer_that_is_killed_leaves_whole_updates(tmp_path: Path) -> None:
-    from serving.features.store import LmdbReader
-
+def test_a_writer_that_is_killed_leaves_whole_updates(url: str) -> None:
     context = multiprocessing.get_context("spawn")
     said = context.Queue()
-    writer = context.Process(target=_write, args=(str(tmp_path), said))
+    writer = context.Process(target=_write, args=(url, said))
     writer.start()
     last = 0
     while last < 20:
         last = said.get(timeout=30)
-    reader = LmdbReader(tmp_path)
+    reader = connected(url)
     assert reader.get(3) is not None
     writer.kill()
     writer.join()
     reader.close()
-    store = open_store(f"lmdb:{tmp_path}", OPTIONS)
+    store = open_store(url, OPTIONS)
     position = store.position()
     assert position >= last
     for user in range(5):
