@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from exfm.data.examples import Catalogue, Examples
 from exfm.data.source import Source
 from exfm.features.schema import Feature, Schema
 from exfm.features.signature import Block, blocks_of
@@ -29,7 +30,7 @@ _WIRE = (("ids", "<i8"), ("numbers", "<f4"))
 
 
 @dataclass(frozen=True)
-class _Maker:
+class Maker:
     """What all requests of a workload have in common; `parts(count)` gives the feature blocks and the ads of one."""
 
     vertical: str
@@ -38,8 +39,12 @@ class _Maker:
     parts: Callable[[int], tuple[Blocks, NDArray[np.int64]]]
 
     def workload(self, sizes: Sizes, each: int, origin: str) -> Workload:
-        mixed = self.draw.permutation(np.repeat(np.array(sizes.quantiles, np.int64), each))
-        made = [asked_of(self._message(int(count), index), self.tasks) for index, count in enumerate(mixed)]
+        """`each` requests of each size, mixed."""
+        return self.of_counts(self.draw.permutation(np.repeat(np.array(sizes.quantiles, np.int64), each)), origin)
+
+    def of_counts(self, counts: NDArray[np.int64], origin: str) -> Workload:
+        """Requests of so many candidates, in that order."""
+        made = [asked_of(self._message(int(count), index), self.tasks) for index, count in enumerate(counts)]
         return Workload(self.vertical, origin, tuple(made))
 
     def _message(self, count: int, index: int) -> bytes:
@@ -53,6 +58,29 @@ class _Maker:
             ad_ids=ads.tolist(),
             bids=self.draw.lognormal(sigma=0.5, size=count).tolist(),
         ).SerializeToString()
+
+
+@dataclass(frozen=True)
+class Log:
+    """Rows that were served, and the ads that are known, with a vertical's features; `draw` makes up the rest."""
+
+    rows: Examples
+    ads: Catalogue
+    draw: np.random.Generator
+
+    def request(self, row: int, first: NDArray[np.int64], count: int) -> tuple[Blocks, NDArray[np.int64]]:
+        """Blocks and ads of a request for a row's user and context: the ads at `first`, then others of the catalogue.
+
+        Where the catalogue is too small, ads come in copies, under keys that stand for no known ad.
+        """
+        others = self.draw.permutation(len(self.ads))
+        known = np.concatenate([first, others[~np.isin(others, first)]])[:count]
+        copies = self.draw.integers(0, len(self.ads), count - len(known))
+        place = np.concatenate([known, copies])
+        made = {name: column[place] for name, column in self.ads.blocks.items()}
+        blocks = self.rows.blocks
+        made |= {name: blocks[name][row : row + 1] for name in blocks if not name.startswith("ad_")}
+        return made, np.concatenate([self.ads.key[known], _OWN_ADS + np.arange(len(copies))])
 
 
 def from_schema(schema: Schema, vertical: str, sizes: Sizes, *, seed: int, each: int = EACH) -> Workload:
@@ -77,7 +105,7 @@ def from_schema(schema: Schema, vertical: str, sizes: Sizes, *, seed: int, each:
         made = {block.name: random_block(block, _rows(block, count), draw) for block in _blocks(own)}
         return made, _OWN_ADS + draw.permutation(count)
 
-    return _Maker(vertical, own.vertical(vertical).tasks, draw, parts).workload(sizes, each, f"schema {schema.name}")
+    return Maker(vertical, own.vertical(vertical).tasks, draw, parts).workload(sizes, each, f"schema {schema.name}")
 
 
 def from_source(
@@ -89,25 +117,25 @@ def from_source(
         SizesError: the vertical takes fewer candidates.
         WorkloadError: the log lacks features that the vertical reads, or has no such vertical.
     """
+    own, log = log_of(source, schema, vertical, sizes, seed)
+    draw = log.draw
+
+    def parts(count: int) -> tuple[Blocks, NDArray[np.int64]]:
+        return log.request(int(draw.integers(len(log.rows))), np.empty(0, np.int64), count)
+
+    origin = f"log {source.name}, {len(log.rows):,} rows"
+    return Maker(vertical, own.vertical(vertical).tasks, draw, parts).workload(sizes, each, origin)
+
+
+def log_of(source: Source, schema: Schema, vertical: str, sizes: Sizes, seed: int) -> tuple[Schema, Log]:
+    """The vertical's own schema, and a log with its features; raises as `from_source` does."""
     own = _own(schema, vertical)
     sizes.within(own.vertical(vertical).max_candidates, vertical)
     try:
         rows, ads = source.examples.project(source.schema, own), source.ads.project(source.schema, own)
     except KeyError as error:
         raise WorkloadError(f"log {source.name!r} lacks feature {error}, which vertical {vertical!r} reads") from error
-    draw = np.random.default_rng(seed)
-
-    def parts(count: int) -> tuple[Blocks, NDArray[np.int64]]:
-        row = int(draw.integers(len(rows)))
-        known = draw.permutation(len(ads))[:count]
-        copies = draw.integers(0, len(ads), count - len(known))
-        place = np.concatenate([known, copies])
-        made = {name: column[place] for name, column in ads.blocks.items()}
-        made |= {name: rows.blocks[name][row : row + 1] for name in rows.blocks if not name.startswith("ad_")}
-        return made, np.concatenate([ads.key[known], _OWN_ADS + np.arange(len(copies))])
-
-    origin = f"log {source.name}, {len(rows):,} rows"
-    return _Maker(vertical, own.vertical(vertical).tasks, draw, parts).workload(sizes, each, origin)
+    return own, Log(rows, ads, np.random.default_rng(seed))
 
 
 def schema_of(description: pb.DescribeVerticalResponse) -> Schema:

@@ -1,8 +1,11 @@
 """The largest rate that holds. The search knows nothing of servers."""
 
 from collections.abc import Callable
+from itertools import chain, repeat
 
 RAISE = 1.25
+FALLS = (1, 1, 2, 3)
+"""By how many times the precision a rate is lowered that isn't confirmed, one time after the other."""
 
 Holds = Callable[[float, float], bool]
 """`holds(rate_rps, seconds)`: whether a run of that length at that rate is as good as it must be."""
@@ -13,27 +16,51 @@ class NoCapacityError(RuntimeError):
 
 
 def find_capacity(
-    holds: Holds, first_rps: float, probe_s: float, confirm_s: float, *, precision: float = 0.06, least_rps: float = 2.0
+    holds: Holds,
+    first_rps: float,
+    probe_s: float,
+    confirm_s: float,
+    *,
+    precision: float = 0.06,
+    least_rps: float = 2.0,
+    step: float = 2.0,
+    hopeless: Callable[[], bool] = lambda: False,
 ) -> float:
-    """Double, bisect by ratio until the bracket is within `precision`, then confirm on a longer run.
+    """Go up or down by `step`, bisect by ratio until the bracket is within `precision`, then confirm on a longer run.
 
     A rate has failed when it failed twice: a machine's hiccup must not make the capacity, and with it all that is
-    measured at its multiples, too small. A rate that isn't confirmed is lowered by the precision and tried again; one
+    measured at its multiples, too small. A rate that isn't confirmed is lowered (`FALLS`) and tried again; one
     that is confirmed is raised for as long as the longer run holds a quarter above it, too.
+
+    Args:
+        holds: makes a run.
+        first_rps: where to begin.
+        probe_s: length of a probe.
+        confirm_s: length of a confirming run.
+        precision: of the bracket, relative.
+        least_rps: below it there is no capacity.
+        step: factor from one rate to the next until there is a bracket.
+        hopeless: whether the last run failed by more than a hiccup explains; then its rate has failed at once.
 
     Raises:
         NoCapacityError: the rate fell below `least_rps`.
     """
+    too_much = [float("inf")]
 
     def good_at(rate_rps: float, seconds: float = probe_s) -> bool:
-        return holds(rate_rps, seconds) or holds(rate_rps, seconds)
+        if holds(rate_rps, seconds):
+            return True
+        if hopeless():
+            too_much.append(rate_rps)
+            return False
+        return holds(rate_rps, seconds)
 
     good = bad = first_rps
     if good_at(first_rps):
-        while good_at(bad := good * 2):
+        while good_at(bad := good * step):
             good = bad
     else:
-        while not good_at(good := bad / 2):
+        while not good_at(good := bad / step):
             bad = _at_least(good, least_rps)
     while bad / good > 1 + precision:
         middle = (good * bad) ** 0.5
@@ -41,9 +68,11 @@ def find_capacity(
             good = middle
         else:
             bad = middle
-    while not good_at(good, confirm_s):
-        good = _at_least(good / (1 + precision), least_rps)
-    while holds(good * RAISE, confirm_s):
+    for fall in chain(FALLS[:-1], repeat(FALLS[-1])):
+        if good_at(good, confirm_s):
+            break
+        good = _at_least(good / (1 + precision) ** fall, least_rps)
+    while good * RAISE < min(too_much) and holds(good * RAISE, confirm_s):
         good *= RAISE
     return good
 

@@ -35,8 +35,8 @@ Measure what exfm-export chooses from and what it publishes.
   parity      torch's probabilities against those that a real Triton answers: fp32, and the chosen engine
   publishing  kill -9 at every step, and reloading under load
 
-Students are trained first, a minute and a half for KuaiRand-Pure on one core. Figures hold for a machine that does
-nothing else.
+Students are trained first, a minute and a half for KuaiRand-Pure on one core; the next run finds them. Figures hold for
+a machine that does nothing else.
 """
 EPILOG = """\
 examples:
@@ -78,7 +78,7 @@ def run(asked: argparse.Namespace) -> dict[str, Any]:
 
 def _models(asked: argparse.Namespace) -> dict[str, Any]:
     source = open_source(resolve_data_dir(asked.data, os.environ), asked.seed)
-    arms = train_arms(source, asked.out / "export", asked.seed)
+    arms = train_arms(source, asked.out / "arms", asked.seed)
     verticals = [vertical.name for vertical in source.schema.verticals]
     result: dict[str, Any] = {"data": source.name, "cores": len(os.sched_getaffinity(0)), "rounds": asked.rounds}
     chosen = FP32

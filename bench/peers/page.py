@@ -9,6 +9,7 @@ from typing import Any
 import matplotlib
 
 from loadtest.peers.command import table
+from loadtest.peers.quality import told
 
 matplotlib.use("svg")
 from matplotlib import pyplot
@@ -42,6 +43,7 @@ def _conditions(result: Mapping[str, Any]) -> str:
         f"{result['candidates']} candidates, budget {result['budget_ms']:g} ms, vertical {result['vertical']}, "
         f"{result['repeats']} repeats in turns, {result['seconds']:g} s a run. The peers' naive model has "
         f"{naive['weights']} weights; exfm serves the published student, exfm_same_onnx the peers' own file. "
+        f"{told(result.get('quality', {}))}. "
         "Latency runs from the scheduled instant; bars are medians, marks are the repeats."
     )
 

@@ -5,6 +5,8 @@ import sys
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from loadtest import arguments
 from loadtest.arrivals import arrivals
 from loadtest.commands import options
@@ -71,9 +73,11 @@ class Prober:
         return good
 
     def _part(self, rate_rps: float, seconds: float) -> Measured:
-        # Another seed for each, so that a lucky schedule isn't lucky twice.
-        self.seed += 1
-        schedule_s = arrivals(steady(rate_rps, seconds), self.seed)
+        # Another seed for each, so that a lucky schedule isn't lucky twice; a low rate may leave one empty.
+        schedule_s = np.empty(0)
+        while not len(schedule_s):
+            self.seed += 1
+            schedule_s = arrivals(steady(rate_rps, seconds), self.seed)
         return measure(self.setup.aim, schedule_s, seconds, f"{rate_rps:.0f}/s")
 
     def _share(self, tally: Tally) -> Interval:

@@ -4,7 +4,7 @@ import argparse
 import json
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -19,6 +19,7 @@ from loadtest.peers.compare import MULTIPLES, Comparison, Plan
 from loadtest.peers.environments import VARIABLE, cache_folder
 from loadtest.peers.errors import ModelFolderError
 from loadtest.peers.model import Model, find_model
+from loadtest.peers.quality import quality_of, told
 from loadtest.peers.samples import draw_samples, same_schema
 from loadtest.peers.systems import System
 from loadtest.peers.turns import spread
@@ -35,8 +36,9 @@ Starts, drives and compares in turns: ours; plain Triton with dynamic batching; 
 ONNX Runtime; mosec; BentoML; Ray Serve; LitServe. Each peer gets an environment of its own, built once under
 build/peers (or {VARIABLE}); one that can't be installed is skipped and says why.
 
-The peers serve a naive model, a DCN V2 over all features of each candidate as one ONNX file (with random weights
-unless --naive gives a trained one); `exfm` serves the published student, `exfm_same_onnx` the very same naive file.
+The peers serve a naive model, a DCN V2 over all features of each candidate as one ONNX file; `exfm` serves the
+published student, `exfm_same_onnx` the very same naive file. Without --naive its weights are random: right for speed,
+worth nothing as a model. With a repository the result says how far apart the two models' NE is.
 Capacity is the largest Poisson rate with p99 within the budget; goodput is what a model has scored within the budget,
 at multiples of the best peer's capacity. Late is late for everyone: latency runs from the scheduled instant.
 """
@@ -55,8 +57,8 @@ def add(parser: argparse.ArgumentParser) -> None:
     option("--vertical", default="", metavar="NAME", help="which of its verticals (the first)")
     option("--naive", type=Path, metavar="PATH", help="the naive model: an ONNX file, or a model repository")
     option("--candidates", type=arguments.count, default=200, metavar="N", help="per request (200)")
-    seconds = "of a goodput run; probes take a third (12)"
-    option("--seconds", type=arguments.positive, default=12.0, metavar="S", help=seconds)
+    seconds = "of a goodput run; probes take a third (8)"
+    option("--seconds", type=arguments.positive, default=8.0, metavar="S", help=seconds)
     option("--repeats", type=arguments.count, default=2, metavar="N", help="of everything (2)")
     option(
         "--multiples", type=_multiples, default=MULTIPLES, metavar="M,...", help="of the best peer's capacity (1,2,4)"
@@ -105,12 +107,17 @@ def set_up(asked: argparse.Namespace) -> tuple[Comparison, dict[str, Any]]:
     return Comparison(chosen, samples, plan, _say), _facts(asked, student, base, chosen)
 
 
-def drive(comparison: Comparison) -> None:
-    """Install and measure everything, with bars on stderr."""
+def drive(comparison: Comparison, done: Callable[[], object] = lambda: None) -> None:
+    """Install and measure everything, with bars on stderr; `done` is called after each system's turn."""
     with tqdm(desc="install", unit="system", file=sys.stderr) as bar:
         comparison.prepare(bar.update)
     with tqdm(desc="measure", unit="turn", total=comparison.steps(), file=sys.stderr) as bar:
-        comparison.run(bar.update)
+
+        def advance() -> None:
+            bar.update()
+            done()
+
+        comparison.run(advance)
 
 
 def naive_model(given: Path | None, student: Model, out: Path) -> Model:
@@ -138,7 +145,7 @@ def table(result: dict[str, Any]) -> str:
         f"{name}: {', '.join(f'{package} {version}' for package, version in each.items())}"
         for name, each in result["versions"].items()
     )
-    return "\n".join([*lines, "", f"versions: {versions}"])
+    return "\n".join([*lines, "", told(result.get("quality", {})), f"versions: {versions}"])
 
 
 def _facts(asked: argparse.Namespace, student: Model, base: Model, chosen: Sequence[System]) -> dict[str, Any]:
@@ -158,6 +165,7 @@ def _facts(asked: argparse.Namespace, student: Model, base: Model, chosen: Seque
                 "weights": "random" if asked.naive is None else "given",
             },
         },
+        "quality": quality_of(student, base),
     }
 
 

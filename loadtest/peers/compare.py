@@ -1,14 +1,14 @@
 """The comparison: capacity of every system, then goodput at multiples of the best peer's capacity, all in turns."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from loadtest.peers.errors import PeerUnavailableError
 from loadtest.peers.samples import Sample
-from loadtest.peers.systems import System
+from loadtest.peers.systems import Running, System
 from loadtest.peers.trial import Bench, Trial
 from loadtest.peers.turns import Turn, best_of, turns
 from loadtest.search import NoCapacityError
@@ -24,7 +24,7 @@ class Plan:
     """How to compare.
 
     Attributes:
-        seconds: of a goodput run; the probes of the search take a third, its confirmation two thirds.
+        seconds: of a goodput run; the probes of the search take a third, its confirmation two thirds, at least.
         repeats: of everything.
         multiples: of the best peer's capacity.
         seed: of the arrivals.
@@ -97,12 +97,10 @@ class Comparison:
             return
         system = self._systems[turn.system]
         model, log = system.model, self._plan.logs / f"{turn.system}.log"
-        with (
-            self._skipping(turn.system),
-            self._make_bench(
-                lambda: system.running(log), self._samples, model.tasks, model.budget_s, self._plan.seed
-            ) as bench,
-        ):
+        bench = self._make_bench(
+            lambda: _started(system, log), self._samples, model.tasks, model.budget_s, self._plan.seed
+        )
+        with self._skipping(turn.system), bench:
             self.result["versions"].setdefault(turn.system, {}).update(bench.versions)
             step(turn, bench)
             if bench.restarts:
@@ -110,16 +108,16 @@ class Comparison:
                 self._report(f"{turn.system}: started anew {bench.restarts} times; it did not recover from a load")
 
     def _capacity(self, turn: Turn, bench: Bench) -> None:
-        seconds = self._plan.seconds
+        seconds, earlier = self._plan.seconds, self.result["capacity_rps"].get(turn.system, [])
         capacity_rps = 0.0
         try:
-            capacity_rps, made = bench.capacity(seconds / 3, seconds * 2 / 3)
+            capacity_rps, made = bench.capacity(seconds / 3, seconds * 2 / 3, max(earlier, default=0.0))
         except NoCapacityError as error:
             self._report(f"{turn.system}: {error}")
         else:
             for trial in made:
                 self._enter(turn, "capacity", None, trial)
-        self.result["capacity_rps"].setdefault(turn.system, []).append(capacity_rps)
+        self.result["capacity_rps"][turn.system] = [*earlier, capacity_rps]
         self._report(f"{turn.system}: {capacity_rps:.0f}/s with p99 within the budget")
 
     def _goodput(self, turn: Turn, bench: Bench, unit_rps: float) -> None:
@@ -140,6 +138,17 @@ class Comparison:
         """A system that can't be measured leaves the comparison; the others go on."""
         try:
             yield
-        except PeerUnavailableError as error:
+        except (PeerUnavailableError, OSError) as error:
             self.result["skipped"][name] = str(error)
             self._report(f"{name} is skipped: {error}")
+
+
+@contextmanager
+def _started(system: System, log: Path) -> Iterator[Running]:
+    """The system, ready; one that doesn't become ready is started once more."""
+    with ExitStack() as life:
+        try:
+            running = life.enter_context(system.running(log))
+        except PeerUnavailableError:
+            running = life.enter_context(system.running(log))
+        yield running

@@ -59,6 +59,12 @@ class Model:
         return int(self.manifest["max_candidates"])
 
     @property
+    def golden_bound(self) -> float:
+        """How far the version's own engine may be off the golden answer, absolute; 0 if it doesn't say."""
+        path = self.folder / "engine.json"
+        return float(json.loads(path.read_text(encoding="utf-8"))["golden_bound"]) if path.is_file() else 0.0
+
+    @property
     def tasks(self) -> int:
         """Columns of an answer."""
         return len(self.schema.tasks)

@@ -9,6 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +23,6 @@ LOOPBACK = "127.0.0.1"
 GRACE_S = 10.0
 POLL_S = 0.1
 ASK_S = 1.0
-TOLERANCE = 1e-3
-"""How far a score may be off the known answer, absolute; engines round differently."""
 LOG_LINES = 6
 
 
@@ -73,19 +72,27 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def await_ready(make_caller: Callable[[], Caller], expected: Probability, pid: int, bound_s: float, log: Path) -> None:
+@dataclass(frozen=True)
+class Known:
+    """A request's answer, and how far a score may be off, absolute: engines round differently."""
+
+    probability: Probability
+    off: float = 1e-3
+
+
+def await_ready(make_caller: Callable[[], Caller], known: Known, pid: int, bound_s: float, log: Path) -> None:
     """Return once the system answers the known request right.
 
     Raises:
         PeerUnavailableError: it ended, or didn't within `bound_s`; the message ends with the log's last lines.
     """
-    why = asyncio.run(_ready(make_caller, expected, pid, bound_s))
+    why = asyncio.run(_ready(make_caller, known, pid, bound_s))
     if why:
         lines = log.read_text(encoding="utf-8", errors="replace").splitlines()[-LOG_LINES:] if log.is_file() else []
         raise PeerUnavailableError(f"not ready: {why}; the end of {log}:\n" + "\n".join(lines))
 
 
-async def _ready(make_caller: Callable[[], Caller], expected: Probability, pid: int, bound_s: float) -> str:
+async def _ready(make_caller: Callable[[], Caller], known: Known, pid: int, bound_s: float) -> str:
     """Why it isn't ready; empty if it is."""
     caller = make_caller()
     until_s = time.monotonic() + bound_s
@@ -97,7 +104,7 @@ async def _ready(make_caller: Callable[[], Caller], expected: Probability, pid: 
             except Exception as error:  # whatever comes while it starts, it may come right yet
                 why = f"{type(error).__name__}: {error}"
             else:
-                if not (why := _fault(tier, probability, expected)):
+                if not (why := _fault(tier, probability, known)):
                     return ""
             if pid and not _lives(pid):
                 return "the process ended"
@@ -107,13 +114,13 @@ async def _ready(make_caller: Callable[[], Caller], expected: Probability, pid: 
     return why
 
 
-def _fault(tier: str, probability: Probability, expected: Probability) -> str:
+def _fault(tier: str, probability: Probability, known: Known) -> str:
     if tier != FULL:
         return f"tier {tier} answered"
-    if probability.shape != expected.shape:
-        return f"scores are {list(probability.shape)}, not {list(expected.shape)}"
-    off = float(np.abs(probability - expected).max())
-    return "" if off <= TOLERANCE else f"scores are off by {off:.3g}"
+    if probability.shape != known.probability.shape:
+        return f"scores are {list(probability.shape)}, not {list(known.probability.shape)}"
+    off = float(np.abs(probability - known.probability).max())
+    return "" if off <= known.off else f"scores are off by {off:.3g}"
 
 
 def _lives(pid: int) -> bool:

@@ -13,7 +13,7 @@ from loadtest.peers.caller import Caller
 from loadtest.peers.environments import Report, ensure, packages_of, versions_in
 from loadtest.peers.http import HttpCaller
 from loadtest.peers.model import Model
-from loadtest.peers.process import LOOPBACK, await_ready, child, clean_environment, free_port
+from loadtest.peers.process import LOOPBACK, Known, await_ready, child, clean_environment, free_port
 from loadtest.peers.ranking import RankingCaller
 from loadtest.peers.samples import Sample, golden_sample
 from loadtest.peers.triton_environment import VARIABLE, default_path
@@ -23,6 +23,8 @@ PATH = "/score"
 WORKERS = 2
 """Processes that score, on two cores."""
 READY_S = 90.0
+END_S = 3.0
+"""Peers have nothing to lose when they are killed, and Ray takes its time."""
 DRAIN_S = 30.0
 """`exfm-serve` ends its requests, its workers and then its Triton; cut short, that would leave shared memory behind."""
 
@@ -105,7 +107,7 @@ class HttpPeer:
         filled = {"python": python, "servers": str(SERVERS), "model": str(self.model.folder), "port": str(port)}
         command = [part.format(**filled) for part in self.command]
         variables = {"PYTHONPATH": str(SERVERS), "EXFM_PEER_MODEL": str(self.model.folder), **dict(self.variables)}
-        with child(command, clean_environment(**variables), log) as pid:
+        with child(command, clean_environment(**variables), log, END_S) as pid:
             running = Running(pid, f"{LOOPBACK}:{port}", partial(_http_caller, port, self.model.tasks))
             await_golden(running, self.model, log)
             yield running
@@ -141,7 +143,8 @@ class Exfm:
 def await_golden(running: Running, model: Model, log: Path) -> None:
     """Return once the system scores the model's golden request right; `PeerUnavailableError` if it doesn't."""
     make = partial(running.caller, [golden_sample(model)])
-    await_ready(make, model.golden[PROBABILITY], running.pid, READY_S, log)
+    known = Known(model.golden[PROBABILITY], max(model.golden_bound, Known.off))
+    await_ready(make, known, running.pid, READY_S, log)
 
 
 def _http_caller(port: int, tasks: int, samples: Sequence[Sample]) -> Caller:

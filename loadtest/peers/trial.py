@@ -3,8 +3,10 @@
 import asyncio
 import contextlib
 import os
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from statistics import median
 from typing import Any, Self
 
 import numpy as np
@@ -25,9 +27,17 @@ SCORED = (FULL, TRIMMED, LITE)
 """Tiers that a model has scored."""
 IN_TIME_SHARE = 0.99
 """At the capacity at least this share is answered by the full model within the budget, so p99 is within it, too."""
-FIRST_RPS = 100.0
+HOPELESS_SHARE = 0.6
+"""Below this a probe has failed for good: a machine that halts for a second spoils less of it."""
+PROBED, CONFIRMED = 300, 600
+"""The least requests of a probe and of a confirming run, however low the rate."""
+STEP, NEAR_STEP = 1.5, 1.25
+"""From one rate to the next: at first, and where an earlier search gives the place to begin at."""
+ASKED = 30
+"""Requests one after the other that tell where to begin."""
 WARM_UP = 24
 WARM_S = 2.0
+ASK_S = 1.0
 SETTLE_S = 10.0
 """The longest to wait after a run until the system answers in time again."""
 CALM = 20
@@ -107,8 +117,13 @@ class Bench:
             result = asyncio.run(self._driven(schedule_s, seconds))
         return trial_of(result, rate_rps, self._budget_s)
 
-    def capacity(self, probe_s: float, confirm_s: float) -> tuple[float, list[Trial]]:
+    def capacity(self, probe_s: float, confirm_s: float, found_rps: float = 0.0) -> tuple[float, list[Trial]]:
         """The largest rate with p99 within the budget, and the trials that found it.
+
+        Args:
+            probe_s: least length of a probe.
+            confirm_s: least length of a confirming run.
+            found_rps: where to begin, the result of an earlier search; 0: at the rate of one request at a time.
 
         Raises:
             loadtest.search.NoCapacityError: there is no such rate.
@@ -116,11 +131,17 @@ class Bench:
         made: list[Trial] = []
 
         def holds(rate_rps: float, seconds: float) -> bool:
-            made.append(self.trial(rate_rps, seconds, len(made)))
+            least = PROBED if seconds == probe_s else CONFIRMED
+            made.append(self.trial(rate_rps, max(seconds, least / rate_rps), len(made)))
             self.settle()
             return made[-1].in_time_share >= IN_TIME_SHARE
 
-        return find_capacity(holds, FIRST_RPS, probe_s, confirm_s), made
+        def hopeless() -> bool:
+            # What has upset the generator may have upset the system, too.
+            return made[-1].sound and made[-1].in_time_share < HOPELESS_SHARE
+
+        first_rps, step = (found_rps, NEAR_STEP) if found_rps else (asyncio.run(self._one_by_one()), STEP)
+        return find_capacity(holds, first_rps, probe_s, confirm_s, step=step, hopeless=hopeless), made
 
     def settle(self) -> None:
         """Wait until what a run has left behind is gone; start the system anew if it isn't within `SETTLE_S`."""
@@ -137,6 +158,16 @@ class Bench:
             return await drive(target, schedule_s, self._budget_s, seconds=seconds)
         finally:
             await caller.close()
+
+    async def _one_by_one(self) -> float:
+        """Requests per second of a single caller that waits for each answer; the median, so that no hiccup counts."""
+        caller = self._running.caller(self._samples)
+        try:
+            await _warm(CheckedTarget(caller, self._shapes))
+            spent_s = [await _spent_s(caller, index) for index in range(ASKED)]
+        finally:
+            await caller.close()
+        return 1 / median(spent_s)
 
     async def _settled(self) -> bool:
         caller = self._running.caller(self._samples)
@@ -192,6 +223,15 @@ async def _warm(target: CheckedTarget) -> None:
             for _ in range(3):
                 sent = (target.send(index, WARM_S) for index in range(WARM_UP // 3))
                 await asyncio.gather(*sent, return_exceptions=True)
+
+
+async def _spent_s(caller: Caller, index: int) -> float:
+    start_s = time.monotonic()
+    try:
+        await caller.ask(index, ASK_S)
+    except Exception:  # refused, late or failed; quick as that may have been, no speed to begin with
+        return ASK_S
+    return time.monotonic() - start_s
 
 
 async def _in_time(caller: Caller, index: int, budget_s: float) -> bool:

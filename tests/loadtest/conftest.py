@@ -26,9 +26,10 @@ BUDGET_MS = 2000.0
 class Servicer(ranking_pb2_grpc.RankingServiceServicer):
     """Answers soundly, then lets `spoil` change the answer; refuses everything if told so."""
 
-    def __init__(self, spoil: Spoil | None, refuse: grpc.StatusCode | None) -> None:
+    def __init__(self, spoil: Spoil | None, refuse: grpc.StatusCode | None, budget_ms: float) -> None:
         self.spoil = spoil
         self.refuse = refuse
+        self.budget_ms = budget_ms
 
     def Rank(self, request: pb.RankRequest, context: Any) -> pb.RankResponse:  # noqa: N802
         if self.refuse is not None:
@@ -42,21 +43,23 @@ class Servicer(ranking_pb2_grpc.RankingServiceServicer):
         if request.vertical != SCHEMA.verticals[0].name:
             context.abort(grpc.StatusCode.NOT_FOUND, "no such vertical")
         described = description()
-        described.budget_ms = BUDGET_MS
+        described.budget_ms = self.budget_ms
         return described
 
 
 @pytest.fixture(scope="session")
 def scripted() -> Scripted:
-    """`with scripted(spoil=None, refuse=None) as address`:
+    """`with scripted(spoil=None, refuse=None, budget_ms=2000) as address`:
 
-    vertical `selftest`, budget 2 s, at most 1,000 candidates.
+    vertical `selftest`, at most 1,000 candidates, four requests at a time.
     """
 
     @contextmanager
-    def run(spoil: Spoil | None = None, refuse: grpc.StatusCode | None = None) -> Iterator[str]:
+    def run(
+        spoil: Spoil | None = None, refuse: grpc.StatusCode | None = None, budget_ms: float = BUDGET_MS
+    ) -> Iterator[str]:
         server = grpc.server(ThreadPoolExecutor(4))
-        ranking_pb2_grpc.add_RankingServiceServicer_to_server(Servicer(spoil, refuse), server)  # type: ignore[no-untyped-call]
+        ranking_pb2_grpc.add_RankingServiceServicer_to_server(Servicer(spoil, refuse, budget_ms), server)  # type: ignore[no-untyped-call]
         port = server.add_insecure_port("127.0.0.1:0")
         server.start()
         try:

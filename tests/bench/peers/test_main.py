@@ -1,6 +1,8 @@
 """The bench's own parts: what it writes, and how it ends when it can't begin."""
 
 import copy
+import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +10,7 @@ import pytest
 
 from bench.peers.__main__ import main, medians
 from bench.peers.page import page
+from loadtest.peers import command
 
 RESULT: dict[str, Any] = {
     "machine": {"processor": "CPU <one>", "cores": 2},
@@ -16,7 +19,8 @@ RESULT: dict[str, Any] = {
     "vertical": "feed_click",
     "repeats": 2,
     "seconds": 12.0,
-    "models": {"naive": {"weights": "random"}},
+    "models": {"naive": {"weights": "given"}},
+    "quality": {"task": "click", "ne_student": 0.81, "ne_naive": 0.8, "engine": "onnx_rows", "ne_gap": 0.0125},
     "versions": {"mosec": {"mosec": "0.9.8"}},
     "skipped": {"ray": "no <wheel>"},
     "capacity_rps": {"exfm": [290.0, 310.0], "mosec": [100.0, 100.0]},
@@ -45,12 +49,14 @@ def test_the_page_tells_conditions_figures_and_the_referees_word() -> None:
     ):
         assert words in text
     assert text.count("<svg") == 2
-    assert "random weights" in text
+    assert "given weights" in text
+    assert "0.8100 (student, which exfm serves by onnx_rows)" in text
+    assert "+1.25%" in text
 
 
 def test_the_page_does_without_what_was_left_out() -> None:
     result = copy.deepcopy(RESULT)
-    for key in ("loadgen", "generator_selftest"):
+    for key in ("loadgen", "generator_selftest", "quality"):
         del result[key]
     result |= {"skipped": {}, "goodput_rps": {}, "best_peer": None}
     text = page(result)
@@ -63,3 +69,32 @@ def test_without_a_published_model_it_says_so(tmp_path: Path, capsys: pytest.Cap
     assert main(["--model-repository", str(nowhere), "--bench-out", str(out)]) == 2
     assert "no published version" in capsys.readouterr().err
     assert not out.exists()
+
+
+class Interrupted:
+    """A comparison that ends after its first turn."""
+
+    def __init__(self) -> None:
+        self.result = {
+            key: copy.deepcopy(RESULT[key]) for key in ("capacity_rps", "goodput_rps", "versions", "skipped")
+        }
+        self.result["best_peer"] = RESULT["best_peer"]
+
+
+def test_what_was_measured_before_a_failure_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    facts = {key: value for key, value in RESULT.items() if key not in Interrupted().result}
+    monkeypatch.setattr(command, "set_up", lambda _: (Interrupted(), facts))
+    seen: list[dict[str, Any]] = []
+
+    def drive(_: Interrupted, done: Callable[[], None]) -> None:
+        done()
+        seen.append(json.loads((tmp_path / "peers.json").read_text()))
+        raise OSError("the machine is tired")
+
+    monkeypatch.setattr(command, "drive", drive)
+    assert main(["--model-repository", str(tmp_path), "--bench-out", str(tmp_path)]) == 1
+    left = json.loads((tmp_path / "peers.json").read_text())
+    assert seen[0]["capacity_rps"] == left["capacity_rps"] == RESULT["capacity_rps"]
+    assert left["medians"]["exfm"]["capacity_rps"] == 300.0
+    assert (left["finished"], left["failed"]) == (False, "the machine is tired")
+    assert (tmp_path / "peers.html").is_file()

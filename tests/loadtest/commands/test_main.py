@@ -9,6 +9,7 @@ from typing import Any
 import grpc
 import pytest
 
+from loadtest.commands import capacity
 from loadtest.commands.main import COMMANDS, main
 
 # The server shares the process, and the machine has much else to do.
@@ -46,7 +47,7 @@ def on(address: str, *more: str) -> list[str]:
 def test_a_sound_server_passes_and_its_result_and_page_are_written(run: Run, sound: str, tmp_path: Path) -> None:
     events = tmp_path / "events.jsonl"
     events.write_text('{"at_s": 0.5, "label": "reload <b>"}\n')
-    code, made = run("run", *on(sound, "--rate", "40", "--seconds", "1.5", "--shape", "spike", "--events", str(events)))
+    code, made = run("run", *on(sound, "--rate", "60", "--seconds", "1", "--shape", "spike", "--events", str(events)))
     assert (code, made["verdict"], made["kind"]) == (0, "pass", "run")
     figures = made["figures"]
     assert figures["offered"] > 80
@@ -54,7 +55,7 @@ def test_a_sound_server_passes_and_its_result_and_page_are_written(run: Run, sou
     assert figures["errors"] == {}
     assert sum(each["offered"] for each in made["timeline"]) == figures["offered"]
     assert {"score", "outside"} == made["ledger"].keys()
-    assert [event["label"] for event in made["events"]] == ["reload <b>", "400/s", "40/s"]
+    assert [event["label"] for event in made["events"]] == ["600/s", "reload <b>", "60/s"]
     assert made["conditions"]["requests_of"] == "schema selftest"
     assert made["conditions"]["versions"]["grpcio"] == grpc.__version__
     assert json.loads((tmp_path / "run.json").read_text()) == made
@@ -63,7 +64,7 @@ def test_a_sound_server_passes_and_its_result_and_page_are_written(run: Run, sou
 
 def test_a_fast_wrong_answer_fails(run: Run, scripted: Any, reversed_order: Any) -> None:
     with scripted(spoil=reversed_order) as address:
-        code, made = run("run", *on(address, "--rate", "30", "--seconds", "1"))
+        code, made = run("run", *on(address, "--rate", "60", "--seconds", "0.4"))
     assert (code, made["verdict"]) == (1, "fail")
     assert made["figures"]["tiers"] == {"wrong": 1.0}
     assert made["figures"]["errors"] == {"wrong answer: ads out of order": made["figures"]["offered"]}
@@ -72,20 +73,20 @@ def test_a_fast_wrong_answer_fails(run: Run, scripted: Any, reversed_order: Any)
 
 def test_an_impossible_objective_fails(run: Run, sound: str, objectives: Path) -> None:
     objectives.write_text("[objectives]\np99_ms = 0.001\n")
-    code, made = run("run", *on(sound, "--rate", "30", "--seconds", "1"))
+    code, made = run("run", *on(sound, "--rate", "60", "--seconds", "0.4"))
     assert (code, made["checks"][0]["met"]) == (1, False)
 
 
 def test_refusals_count_as_shed_and_other_ends_as_failed(run: Run, scripted: Any) -> None:
     for status, tier in ((grpc.StatusCode.RESOURCE_EXHAUSTED, "shed"), (grpc.StatusCode.INTERNAL, "failed")):
         with scripted(refuse=status) as address:
-            code, made = run("run", *on(address, "--rate", "30", "--seconds", "0.5"))
+            code, made = run("run", *on(address, "--rate", "60", "--seconds", "0.3"))
         assert (code, made["figures"]["tiers"]) == (1, {tier: 1.0})
         assert made["figures"]["late"] == (0 if tier == "shed" else made["figures"]["offered"])
 
 
 def test_a_generator_that_is_the_bottleneck_makes_the_run_invalid(run: Run, sound: str) -> None:
-    code, made = run("run", *on(sound, "--rate", "100", "--seconds", "1", "--max-generator-cpu", "0.0001"))
+    code, made = run("run", *on(sound, "--rate", "100", "--seconds", "0.5", "--max-generator-cpu", "0.0001"))
     assert (code, made["verdict"]) == (3, "invalid")
     assert "of its core" in made["invalid"][0]
 
@@ -94,7 +95,7 @@ def test_what_was_recorded_is_replayed_and_compared(
     run: Run, sound: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     sent = tmp_path / "sent.jsonl"
-    _, first = run("run", *on(sound, "--rate", "60", "--seconds", "1.5", "--record", str(sent)))
+    _, first = run("run", *on(sound, "--rate", "120", "--seconds", "0.6", "--record", str(sent)))
     code, again = run("replay", str(sent), "--target", sound)
     assert code == 0
     assert again["figures"]["offered"] == first["figures"]["offered"]
@@ -110,7 +111,7 @@ def test_what_was_recorded_is_replayed_and_compared(
 
 
 def test_a_worse_run_is_called_worse(run: Run, sound: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    run("run", *on(sound, "--rate", "80", "--seconds", "1.5"))
+    run("run", *on(sound, "--rate", "150", "--seconds", "0.7"))
     good = tmp_path / "run.json"
     made = json.loads(good.read_text())
     made["tally"]["in_time"] //= 2
@@ -121,25 +122,28 @@ def test_a_worse_run_is_called_worse(run: Run, sound: str, tmp_path: Path, capfd
     assert main(["compare", str(bad), str(good), "--json", "--rounds", "50"]) == 0
 
 
-def test_capacity_is_found_between_a_rate_that_held_and_one_that_did_not(run: Run, scripted: Any) -> None:
-    # Four threads that take 80 ms each answer 50 requests per second.
+def test_capacity_is_found_between_a_rate_that_held_and_one_that_did_not(
+    run: Run, scripted: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Four threads that take 20 ms each answer 200 requests per second.
     import time
 
-    with scripted(spoil=lambda _: time.sleep(0.08)) as address:
-        search = ("--first", "25", "--probe-s", "0.5", "--confirm-s", "1", "--precision", "1.1", "--timeout-ms", "500")
+    monkeypatch.setattr(capacity, "PARTS", 2)
+    with scripted(spoil=lambda _: time.sleep(0.02), budget_ms=150.0) as address:
+        search = ("--first", "100", "--probe-s", "0.25", "--confirm-s", "0.4", "--precision", "1.1")
         code, made = run("capacity", *on(address, *search))
     assert code in (0, 1)  # the objectives at the edge are another matter
-    assert 10 <= made["capacity_rps"] <= 80
+    assert 40 <= made["capacity_rps"] <= 320
     low, high = made["bracket_rps"]
     assert low == made["capacity_rps"]
     assert high is None or high > low
     assert len(made["sweep"]) == len(made["probes"]) >= 3
-    assert made["figures"]["offered"] >= low
+    assert made["figures"]["offered"] >= low * 0.4 * 0.7  # of the confirming run, at least
 
 
 def test_overload_tells_what_is_left_of_the_goodput(run: Run, sound: str, objectives: Path) -> None:
     objectives.write_text("[objectives]\ngoodput_kept = 0.9\nerror_share = 0\n")
-    load = ("--capacity", "20", "--multiples", "1", "3", "--seconds", "1")
+    load = ("--capacity", "20", "--multiples", "1", "3", "--seconds", "0.7")
     code, made = run("overload", *on(sound, *load))
     assert code == 0
     assert [each["multiple"] for each in made["sweep"]] == [1.0, 3.0]
@@ -151,7 +155,7 @@ def test_soak_counts_windows_and_watches_memory(run: Run, sound: str, objectives
     import os
 
     objectives.write_text("[objectives]\nerror_share = 0\nrss_mb_per_h = 1e9\np99_drift = 1000\n")
-    load = ("--rate", "40", "--seconds", "3", "--window-s", "1", "--pid", str(os.getpid()))
+    load = ("--rate", "80", "--seconds", "1.2", "--window-s", "0.4", "--pid", str(os.getpid()))
     code, made = run("soak", *on(sound, *load))
     assert code == 0
     assert len(made["timeline"]) == len(made["rss_mb"]) == 3

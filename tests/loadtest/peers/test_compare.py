@@ -22,6 +22,7 @@ class Fake:
     def __init__(self, name: str, rps: float, model: Model, course: list[str], fails: str = "") -> None:
         self.name, self.rps, self.model, self.course, self.fails = name, rps, model, course, fails
         self.ours = name.startswith("exfm")
+        self.starts = 0
 
     def prepare(self, _: Report) -> dict[str, str]:
         if self.fails == "prepare":
@@ -30,8 +31,13 @@ class Fake:
 
     @contextmanager
     def running(self, _: Path) -> Iterator[Running]:
+        self.starts += 1
         if self.fails == "start" and self.course:
             raise PeerUnavailableError("not ready")
+        if self.fails == "first start" and self.starts == 1:
+            raise PeerUnavailableError("not ready at first")
+        if self.fails == "disk":
+            raise OSError("no space left")
         self.course.append(self.name)
         yield Running(0, str(self.rps), lambda _: pytest.fail("nobody calls"))
 
@@ -100,10 +106,12 @@ def test_a_system_that_fails_leaves_and_the_others_go_on(student: Model, course:
         Fake("exfm", 200.0, student, course),
         Fake("bentoml", 50.0, student, course, fails="prepare"),
         Fake("ray", 50.0, student, course, fails="start"),
+        Fake("litserve", 50.0, student, course, fails="disk"),
         Fake("mosec", 100.0, student, course),
     ]
     result, said = compared(systems, tmp_path)
-    assert result["skipped"] == {"bentoml": "not installable here: no wheel", "ray": "not ready"}
+    reasons = {"bentoml": "not installable here: no wheel", "ray": "not ready", "litserve": "no space left"}
+    assert result["skipped"] == reasons
     assert set(result["goodput_rps"]) == {"exfm", "mosec"}
     assert any("bentoml is skipped" in text for text in said)
 
@@ -118,3 +126,26 @@ def test_how_often_a_system_had_to_be_started_anew_is_told(student: Model, cours
     assert set(result["goodput_rps"]["mosec"]) == {"1x", "2x", "4x"}
     assert result["restarts"] == {"mosec": 6}
     assert sum("started anew 3 times" in text for text in said) == 2
+
+
+def test_a_start_that_fails_once_is_tried_again(student: Model, course: list[str], tmp_path: Path) -> None:
+    late = Fake("ray", 50.0, student, course, fails="first start")
+    result, _ = compared([Fake("exfm", 90.0, student, course), late], tmp_path)
+    assert result["skipped"] == {}
+    assert late.starts == 5
+    assert result["capacity_rps"]["ray"] == [50.0, 50.0]
+
+
+def test_a_later_search_begins_where_the_earlier_one_ended(
+    student: Model, course: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[float] = []
+    search = FakeBench.capacity
+
+    def capacity(bench: FakeBench, *given: float) -> tuple[float, list[Trial]]:
+        begun.append(given[-1])
+        return search(bench)
+
+    monkeypatch.setattr(FakeBench, "capacity", capacity)
+    compared([Fake("mosec", 80.0, student, course)], tmp_path)
+    assert begun == [0.0, 80.0]

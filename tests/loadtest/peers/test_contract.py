@@ -2,11 +2,13 @@
 
 import asyncio
 import sys
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from pathlib import Path
+from threading import Event
 
 import numpy as np
 import psutil
@@ -28,6 +30,7 @@ from loadtest.record import FULL
 NO_INSTALL = ("exfm", "exfm_same_onnx", "triton", "triton_queue_timeouts", "fastapi")
 """Run in every environment; the others where `exfm-loadtest peers` has built theirs."""
 OTHERS = ("mosec", "bentoml", "ray", "litserve")
+ORDER = (*NO_INSTALL, *OTHERS)
 ANSWER_S = 20.0
 
 pytestmark = pytest.mark.usefixtures("triton_environment")
@@ -40,20 +43,74 @@ class Up:
     pids: tuple[int, ...]
 
 
-@pytest.fixture(scope="module", params=(*NO_INSTALL, *OTHERS))
-def up(
+class Ahead:
+    """Runs systems in their order, one ahead of those that are asked for: to start them is what takes time."""
+
+    def __init__(self, chosen: Sequence[System], logs: Path) -> None:
+        self._pool = ThreadPoolExecutor(2)
+        self._up: dict[str, Future[Up]] = {system.name: Future() for system in chosen}
+        self._done = {system.name: Event() for system in chosen}
+        self._ended = {system.name: self._pool.submit(self._run, system, logs / system.name) for system in chosen}
+
+    def _run(self, system: System, folder: Path) -> None:
+        try:
+            with system.running(folder / "log") as running:
+                self._up[system.name].set_result(Up(system, running, (running.pid, *descendants(running.pid))))
+                self._done[system.name].wait()
+        except BaseException as error:
+            if not self._up[system.name].done():
+                self._up[system.name].set_exception(error)
+            raise
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._up
+
+    @contextmanager
+    def up(self, name: str) -> Iterator[Up]:
+        try:
+            yield self._up[name].result()
+        finally:
+            self._done[name].set()
+            self._ended[name].result()
+
+    def close(self) -> None:
+        for done in self._done.values():
+            done.set()
+        self._pool.shutdown(cancel_futures=True)
+
+
+@pytest.fixture(scope="module")
+def ahead(
     request: pytest.FixtureRequest, student: Model, naive_model: Model, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Up]:
-    system = next(each for each in systems(student, naive_model, cache_folder()) if each.name == request.param)
-    if isinstance(system, HttpPeer):
-        if system.name == "fastapi":
-            system = replace(system, python=sys.executable)
-        elif not is_built(environment_of(system.name, system.pins, system.cache)):
-            pytest.skip(f"{system.name} has no environment under {system.cache}")
-    with system.running(tmp_path_factory.mktemp(system.name) / "log") as running:
-        pids = (running.pid, *descendants(running.pid))
-        yield Up(system, running, pids)
-    left = [pid for pid in pids if psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE]
+) -> Iterator[Ahead]:
+    wanted = {item.callspec.params.get("up") for item in request.session.items if hasattr(item, "callspec")}
+    made = [with_own_python(each) for each in systems(student, naive_model, cache_folder())]
+    here = {each.name: each for each in made if each.name in wanted and not missing(each)}
+    begun = Ahead([here[name] for name in ORDER if name in here], tmp_path_factory.mktemp("systems"))
+    yield begun
+    begun.close()
+
+
+def with_own_python(system: System) -> System:
+    ours = isinstance(system, HttpPeer) and system.name in NO_INSTALL
+    return replace(system, python=sys.executable) if ours else system  # type: ignore[type-var]
+
+
+def missing(system: System) -> bool:
+    if not isinstance(system, HttpPeer) or system.python:
+        return False
+    return not is_built(environment_of(system.name, system.pins, system.cache))
+
+
+@pytest.fixture(scope="module", params=ORDER)
+def up(request: pytest.FixtureRequest, ahead: Ahead) -> Iterator[Up]:
+    if request.param not in ahead:
+        pytest.skip(f"{request.param} has no environment under {cache_folder()}")
+    with ahead.up(request.param) as found:
+        yield found
+    left = [
+        pid for pid in found.pids if psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    ]
     assert left == []
 
 

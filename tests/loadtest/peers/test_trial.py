@@ -1,3 +1,4 @@
+import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 
@@ -83,3 +84,35 @@ def test_what_does_not_settle_is_started_anew(student: Model, monkeypatch: pytes
         assert lives == ["begins", "ends", "begins"]
     assert bench.restarts == 1
     assert lives[-1] == "ends"
+
+
+class Pausing:
+    """Answers right after a pause."""
+
+    def __init__(self, shape: tuple[int, int], pause_s: float) -> None:
+        self.shape, self.pause_s = shape, pause_s
+
+    async def ask(self, _: int, __: float) -> tuple[str, Probability]:
+        await asyncio.sleep(self.pause_s)
+        return "full", np.full(self.shape, 0.5, np.float32)
+
+    async def close(self) -> None: ...
+
+
+@pytest.mark.parametrize(("found_rps", "first_rps", "step"), [(0.0, 100.0, 1.5), (70.0, 70.0, 1.25)])
+def test_a_search_begins_at_one_request_at_a_time_or_where_another_ended(
+    student: Model, monkeypatch: pytest.MonkeyPatch, found_rps: float, first_rps: float, step: float
+) -> None:
+    running = Running(0, "", lambda _: Pausing((4, student.tasks), 0.01))
+    begun: list[tuple[float, float]] = []
+
+    def search(_: object, first_rps: float, *__: float, step: float, **___: object) -> float:
+        begun.append((first_rps, step))
+        return first_rps
+
+    monkeypatch.setattr(trial, "find_capacity", search)
+    with Bench(lambda: nullcontext(running), draw_samples(student, 4, 1, seed=0), student.tasks, 1.0, seed=1) as bench:
+        bench.capacity(0.1, 0.1, found_rps)
+    ((rate_rps, by),) = begun
+    assert by == step
+    assert first_rps / 3 <= rate_rps <= first_rps
