@@ -42,7 +42,10 @@ def read(url: str, users: list[int]) -> Iterator[tuple[int, bytes | None]]:
         from exfm.events.valkey import ValkeyPlace, key_of
 
         client = ValkeyPlace.parse(url.partition(":")[2]).client(connect_s=10, answer_s=10)
-        yield from ((user, client.get(key_of(user))) for user in users)
+        for user in users:
+            value = client.get(key_of(user))
+            assert value is None or isinstance(value, bytes)
+            yield user, value
         client.close()
         return
     reader = opener(url)()
