@@ -16,8 +16,8 @@ ENGINE = "engine"
 PRIORITIES = 3
 """One level for each of `serving.admission.priority.Priority`; Triton counts from 1, its default, which goes first."""
 UNMEASURED_QUEUE = 128
-WARM_UPS = 3
-"""Runs per bucket and instance before the version is ready."""
+WARM_UPS = 1
+"""Triton's runs per bucket and instance before the version is ready; the runner has scored golden requests before."""
 _TYPICAL = 100
 """Candidates of the request by which the queue is sized: a small one, for the queue counts requests."""
 _TYPES: dict[BlockKind, int] = {"ids": model_config_pb2.TYPE_INT64, "numbers": model_config_pb2.TYPE_FP32}
@@ -103,9 +103,9 @@ def _set_queue(batcher: Any, budget_ms: float, batching: Batching, profile: Mapp
     policy.max_queue_size = batching.max_queue or queue_size(budget_ms, batching.instances, profile)
 
 
-def add_warm_up(config: Any, candidates: int, *, batch_size: int) -> None:
+def add_warm_up(config: Any, candidates: int, *, batch_size: int, runs: int = WARM_UPS) -> None:
     """Let every instance run a request of that many candidates, all zeros, before the version is ready."""
-    sample = config.model_warmup.add(name=f"{candidates} candidates", batch_size=batch_size, count=WARM_UPS)
+    sample = config.model_warmup.add(name=f"{candidates} candidates", batch_size=batch_size, count=runs)
     for tensor in config.input:
         dims = [candidates if dim < 0 else dim for dim in tensor.dims]
         sample.inputs[tensor.name].data_type = tensor.data_type

@@ -20,6 +20,7 @@ from exporter.integrity import FORMAT
 from exporter.itinerary import Itinerary, Step
 from exporter.lint.check import lint_config
 from exporter.lint.facts import Facts, this_host
+from exporter.metrics import add_budget_edges
 from exporter.options import DEFAULT_OPTIONS, ExportOptions
 from exporter.package import write_parts
 from exporter.proof import prove
@@ -166,6 +167,8 @@ def _configure(
     """The configuration, held to the linter's own rules."""
     batching, profile = options.batching, choice.chosen.profile
     config = model_config(checkpoint.schema, 1, batching, engine=choice.engine, profile=profile)
+    if options.metric_buckets:
+        add_budget_edges(config, checkpoint.schema.verticals[0].budget_ms)
     for finding in lint_config(config, Facts(checkpoint.vertical, this_host(), manifest)):
         if finding.severity == "error":
             raise ExportRefusedError(f"config.pbtxt: {finding.what}: {finding.effect}")

@@ -22,6 +22,8 @@ class ExportOptions:
         gate: how much worse than the served version the new one may be.
         signing_key: file of the key to sign with; None: what `exporter.signing.load_signer` finds.
         trusted_keys: folder of the keys to trust instead of the repository's own.
+        metric_buckets: whether config.pbtxt sets the edges of Triton's latency histogram, which not every Triton can
+            read; see `exporter.metrics`.
     """
 
     batching: Batching = DEFAULT_BATCHING
@@ -30,6 +32,7 @@ class ExportOptions:
     gate: QualityGate = field(default_factory=QualityGate)
     signing_key: Path | None = None
     trusted_keys: Path | None = None
+    metric_buckets: bool = False
 
 
 DEFAULT_OPTIONS = ExportOptions()

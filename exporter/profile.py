@@ -37,7 +37,27 @@ def buckets_for(max_candidates: int) -> tuple[int, ...]:
     return (*(size for size in BUCKETS if size < max_candidates), max_candidates)
 
 
-def interleave(runs: Mapping[str, Callable[[], object]], rounds: int = ROUNDS) -> dict[str, Latency]:
+@dataclass(frozen=True)
+class Race:
+    """Times of things that took turns: by name, nanoseconds round by round."""
+
+    spent_ns: Mapping[str, Sequence[int]]
+
+    @property
+    def latencies(self) -> dict[str, Latency]:
+        """By name."""
+        return {name: Latency.of(spent) for name, spent in self.spent_ns.items()}
+
+    def ratio(self, name: str, other: str) -> float:
+        """How much of the other's time it takes: the median of the rounds' ratios.
+
+        What slows a machine for longer than a round is in both times and leaves their ratio alone; it would move
+        the medians of the two apart.
+        """
+        return float(np.median(np.divide(self.spent_ns[name], self.spent_ns[other])))
+
+
+def interleave(runs: Mapping[str, Callable[[], object]], rounds: int = ROUNDS) -> Race:
     """Time each run once per round, in turn; one round goes before and does not count."""
     spent_ns: dict[str, list[int]] = {name: [] for name in runs}
     was_collecting = gc.isenabled()
@@ -53,4 +73,4 @@ def interleave(runs: Mapping[str, Callable[[], object]], rounds: int = ROUNDS) -
     finally:
         if was_collecting:
             gc.enable()
-    return {name: Latency.of(spent) for name, spent in spent_ns.items()}
+    return Race(spent_ns)

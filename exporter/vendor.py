@@ -13,14 +13,14 @@ from tritonclient.grpc import model_config_pb2
 from exfm.features.schema import Schema
 from exfm.features.signature import CANDIDATE_SIDES, PROBABILITY, REQUEST_SIDES
 from exporter.configure import SCHEMA_HASH, Batching, add_warm_up, queue_size
+from exporter.metrics import add_budget_edges
 from exporter.profile import buckets_for
 from exporter.trace import CANDIDATE_ROWS, OWNER, REQUEST_ROWS
 
 Backend = Literal["onnxruntime", "tensorrt"]
 ONE_PER_GPU = Batching(instances=1)
-LATENCIES = "nv_inference_first_response_histogram_ms"
-EDGES = (0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.5, 2.0)
-"""Edges of the latency histogram, as shares of the budget."""
+WARM_UPS = 10
+"""Runs per size: no runner has scored anything before, and a GPU's libraries try several kernels."""
 
 
 def vendor_config(
@@ -53,10 +53,8 @@ def vendor_config(
     policy.allow_timeout_override = True
     policy.max_queue_size = batching.max_queue or queue_size(vertical.budget_ms, batching.instances, {})
     for size in sizes:
-        add_warm_up(config, size, batch_size=0)
-    control = config.model_metrics.metric_control.add()
-    control.metric_identifier.family = LATENCIES
-    control.histogram_options.buckets.extend(round(vertical.budget_ms * edge, 3) for edge in EDGES)
+        add_warm_up(config, size, batch_size=0, runs=WARM_UPS)
+    add_budget_edges(config, vertical.budget_ms)
     config.parameters[SCHEMA_HASH].string_value = schema.digest
     {"onnxruntime": _tune_onnxruntime, "tensorrt": _tune_tensorrt}[backend](config, sizes)
     return text_format.MessageToString(config)

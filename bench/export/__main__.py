@@ -15,7 +15,7 @@ from bench.export.report import table
 from bench.export.students import Trained, ne_gap, train_arms
 from exfm.commands.train import REFUSED
 from exfm.data.source import open_source, resolve_data_dir
-from exporter.engines.table import fastest
+from exporter.engines.table import fastest, timed
 from exporter.errors import ExportRefusedError
 from loadtest.arguments import count
 from serving.errors import ServingError
@@ -85,9 +85,9 @@ def _models(asked: argparse.Namespace) -> dict[str, Any]:
     for place, name in enumerate(verticals):
         with entrant(arms["own"].checkpoint(name), _whisper) as own:
             if not place:
-                rows = engine_rows(own, SIZES, asked.rounds)
-                result |= {"engines": rows, "not_run": _not_run(own)}
-                chosen = result["chosen"] = fastest(own.timed(rows)).engine
+                races = own.race(SIZES, asked.rounds)
+                result |= {"engines": engine_rows(own.trials, races), "not_run": _not_run(own)}
+                chosen = result["chosen"] = fastest(timed(own.trials, races)).engine
             if "students" in asked.only:
                 result.setdefault("students", {})[name] = _students(arms, name, own, chosen, asked.rounds)
     if "students" in asked.only:

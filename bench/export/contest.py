@@ -18,7 +18,7 @@ from exporter.engines.candidate import Candidate, scoring
 from exporter.engines.recipes import RECIPES
 from exporter.engines.table import ALL, SERVER_PACKAGES, try_engines
 from exporter.engines.trial import Trial
-from exporter.profile import Latency, interleave
+from exporter.profile import Latency, Race, interleave
 from exporter.runner.engine import Engine
 from exporter.runner.scorer import Scorer
 from exporter.trace import ServedStudent
@@ -49,14 +49,9 @@ class Entrant:
     trials: Sequence[Trial]
     built: dict[str, Candidate]
 
-    def timed(self, rows: Sequence[Mapping[str, Any]]) -> list[Trial]:
-        """The trials with the latencies of `engine_rows`."""
-        profiles: dict[str, dict[int, Latency]] = {trial.engine: {} for trial in self.trials}
-        for row in rows:
-            if row["engine"] in profiles:
-                latency = Latency(row["p50_ms"], row["p99_ms"], row["mean_ms"])
-                profiles[row["engine"]][row["candidates"]] = latency
-        return [replace(trial, profile=profiles[trial.engine]) for trial in self.trials]
+    def race(self, sizes: Sequence[int], rounds: int) -> dict[int, Race]:
+        """All engines and `NAIVE` in turns, by number of candidates."""
+        return {size: interleave(self.runs(size), rounds) for size in sizes}
 
     def runs(self, candidates: int) -> dict[str, Callable[[], object]]:
         """By engine, and `NAIVE`, something that scores a request of that many candidates."""
@@ -104,21 +99,21 @@ def _as_served(trial: Trial) -> Trial:
     return replace(trial, accepted=False, reason=f"{missing[0]} is not installed in the server's environment")
 
 
-def engine_rows(contest: Entrant, sizes: Sequence[int], rounds: int) -> list[dict[str, Any]]:
-    """The table of engines: one row per engine and number of candidates, all in turns."""
+def engine_rows(trials: Sequence[Trial], races: Mapping[int, Race]) -> list[dict[str, Any]]:
+    """The table of engines: one row per engine and number of candidates."""
     rows = []
-    for size in sizes:
-        latencies = interleave(contest.runs(size), rounds)
-        ran = [trial for trial in contest.trials if trial.engine in latencies]
-        rows += [_row(trial, size, latencies[trial.engine], latencies[NAIVE]) for trial in ran]
+    for size, race in races.items():
+        latencies = race.latencies
+        ran = [trial for trial in trials if trial.engine in latencies]
+        rows += [_row(trial, size, latencies[trial.engine], race.ratio(trial.engine, NAIVE)) for trial in ran]
         rows.append({**_figures(NAIVE, size, latencies[NAIVE]), "ratio_naive": 1.0, "ne_loss": 0.0, "accepted": True})
     return rows
 
 
-def _row(trial: Trial, size: int, latency: Latency, naive: Latency) -> dict[str, Any]:
+def _row(trial: Trial, size: int, latency: Latency, ratio: float) -> dict[str, Any]:
     return {
         **_figures(trial.engine, size, latency),
-        "ratio_naive": round(latency.p50_ms / naive.p50_ms, 4),
+        "ratio_naive": round(ratio, 4),
         "ne_loss": trial.ne_loss,
         "max_difference": trial.max_difference,
         "accepted": trial.accepted,
@@ -133,20 +128,20 @@ def _figures(engine: str, size: int, latency: Latency) -> dict[str, Any]:
 def student_ratios(
     own: Entrant, naive: Entrant, engine: str, sizes: Sequence[int], rounds: int
 ) -> dict[str, dict[str, float]]:
-    """By number of candidates how the own student's median time compares with the naive student's, in turns.
+    """By number of candidates how the own student's time compares with the naive student's, in turns.
 
     Returns:
         Per size: `ratio` of the own student with `engine` to the naive one in its naive way, `same_engine` with that
-        engine for both, and the two medians, milliseconds.
+        engine for both (medians of the rounds' ratios), and the two medians, milliseconds.
     """
     made = {}
     for size in sizes:
         ours, theirs = own.runs(size)[engine], naive.runs(size)
-        latencies = interleave({"own": ours, "naive": theirs[NAIVE], "same": theirs[engine]}, rounds)
-        p50_ms = {name: latency.p50_ms for name, latency in latencies.items()}
+        race = interleave({"own": ours, "naive": theirs[NAIVE], "same": theirs[engine]}, rounds)
+        p50_ms = {name: latency.p50_ms for name, latency in race.latencies.items()}
         made[str(size)] = {
-            "ratio": round(p50_ms["own"] / p50_ms["naive"], 4),
-            "same_engine": round(p50_ms["own"] / p50_ms["same"], 4),
+            "ratio": round(race.ratio("own", "naive"), 4),
+            "same_engine": round(race.ratio("own", "same"), 4),
             "own_ms": round(p50_ms["own"], 4),
             "naive_ms": round(p50_ms["naive"], 4),
         }

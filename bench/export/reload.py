@@ -22,7 +22,8 @@ from serving.rpc.codec import decode, parse
 RATE_RPS = 40.0
 """Below half of what one slow core serves: the question is what a reload adds, not what overload does."""
 CALL_S = 1.0
-QUIET_S = 4.0
+QUIET_S = 5.0
+"""Between two reloads; about as long as one, so that both sides of the ratio have equally many requests."""
 LOAD_S = 60.0
 _POLL_S = 0.1
 _EACH = 24
@@ -31,25 +32,32 @@ _CHANNEL = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_len
 
 @dataclass
 class Sample:
-    """Requests by where they fell: latencies in ms from the scheduled instant, and how many failed."""
+    """Requests by where they fell: latencies in ms from the scheduled instant, and how many failed.
+
+    A reload goes from the order to load the new version until the old one's processes have ended; `loading` are those
+    of `during` that met its first part, up to the new version's being ready, in which nearly all of its work is done.
+    """
 
     during: list[float] = field(default_factory=list)
+    loading: list[float] = field(default_factory=list)
     outside: list[float] = field(default_factory=list)
     failed: int = 0
     reasons: set[str] = field(default_factory=set)
     reload_s: list[float] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
-        """What `export.json` holds; the ratio is of p99s."""
-        during, outside = (float(np.percentile(values, 99)) for values in (self.during, self.outside))
-        medians = [float(np.median(values)) for values in (self.during, self.outside)]
+        """What `export.json` holds; the ratios are of p99s, and of medians."""
+        parts = {"during": self.during, "loading": self.loading, "outside": self.outside}
+        p99_ms = {name: float(np.percentile(values, 99)) for name, values in parts.items()}
+        p50_ms = {name: float(np.median(values)) for name, values in parts.items()}
         return {
-            "p99_ratio": during / outside,
+            "p99_ratio": p99_ms["during"] / p99_ms["outside"],
+            "p99_ratio_loading": p99_ms["loading"] / p99_ms["outside"],
             "failed": self.failed,
-            "p99_during_ms": during,
-            "p99_outside_ms": outside,
-            "p50_ratio": medians[0] / medians[1],
-            "requests": {"during": len(self.during), "outside": len(self.outside)},
+            **{f"p99_{name}_ms": value for name, value in p99_ms.items()},
+            "p50_ratio": p50_ms["during"] / p50_ms["outside"],
+            "p50_ratio_loading": p50_ms["loading"] / p50_ms["outside"],
+            "requests": {name: len(values) for name, values in parts.items()},
             "reload_s": float(np.median(self.reload_s)),
             "reasons": sorted(self.reasons),
         }
@@ -68,7 +76,7 @@ class Reloading:
         self._seed = seed
         self._sample = Sample()
         self._pinned = 0
-        self._reloading = False
+        self._reloading = self._loading = False
 
     async def run(self, address: str, versions: Sequence[int], rounds: int) -> Sample:
         """Serve the versions in turn, `rounds` reloads in all; the first one must be loaded already."""
@@ -91,14 +99,14 @@ class Reloading:
         """Load the new one beside the old one, send requests to it, unload the old one."""
         started_s, self._reloading = time.monotonic(), True
         try:
-            old = self._pinned
+            old, self._loading = self._pinned, True
             await self._order(stub, [old, version])
-            self._pinned = version
+            self._pinned, self._loading = version, False
             await asyncio.sleep(CALL_S)  # what was sent to the old one has ended
             await self._order(stub, [version])
             await self._gone(stub, old)
         finally:
-            self._reloading = False
+            self._reloading = self._loading = False
         self._sample.reload_s.append(time.monotonic() - started_s - CALL_S)
 
     async def _order(self, stub: Any, versions: Sequence[int]) -> None:
@@ -131,7 +139,7 @@ class Reloading:
         request, query = service_pb2.ModelInferRequest(), self._queries[number]
         request.CopyFrom(self._requests[number])
         request.model_version = str(self._pinned)
-        began_during = self._reloading
+        began = self._reloading, self._loading
         try:
             read_scores(await stub.ModelInfer(request, timeout=CALL_S), query)
         except grpc.aio.AioRpcError as error:
@@ -140,8 +148,9 @@ class Reloading:
             self._fail(str(error))
         spent_ms = (time.monotonic() - due_s) * 1e3
         # A request that overlaps a reload at either end has met it.
-        met = began_during or self._reloading
-        (self._sample.during if met else self._sample.outside).append(spent_ms)
+        (self._sample.during if began[0] or self._reloading else self._sample.outside).append(spent_ms)
+        if began[1] or self._loading:
+            self._sample.loading.append(spent_ms)
 
     def _fail(self, reason: str) -> None:
         self._sample.failed += 1

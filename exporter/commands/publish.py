@@ -63,6 +63,7 @@ def parser() -> argparse.ArgumentParser:
     )
     add_trust(made)
     _add_batching(made)
+    _add_metrics(made)
     return made
 
 
@@ -76,6 +77,15 @@ def _add_batching(made: argparse.ArgumentParser) -> None:
         type=count,
         default=usual.instances,
         help="processes; with one or two a request now and then waits half a second (%(default)s)",
+    )
+
+
+def _add_metrics(made: argparse.ArgumentParser) -> None:
+    made.add_argument_group("what Triton counts").add_argument(
+        "--metric-buckets",
+        action="store_true",
+        help="its latency histogram gets an edge at the budget; not for a Triton without model_metrics, such as the "
+        "embedded 2.51, which could not read the configuration",
     )
 
 
@@ -105,6 +115,7 @@ def export_options(options: argparse.Namespace) -> ExportOptions:
         gate=QualityGate(options.max_ne_loss, options.allow_worse),
         signing_key=options.signing_key,
         trusted_keys=options.trusted_keys,
+        metric_buckets=options.metric_buckets,
     )
     return replace(made, buckets=QUICK_BUCKETS) if options.quick else made
 

@@ -65,12 +65,22 @@ def write_dense_onnx(served: ServedStudent, features: tuple[int, int], dtype: st
     return program.model_proto
 
 
-def write_dense_program(served: ServedStudent, features: tuple[int, int], dtype: str, path: Path) -> None:
-    """Write the dense part as a `torch.export` program, any number of candidates."""
+def write_dense_program(
+    served: ServedStudent, features: tuple[int, int], dtype: str, path: Path, *, compiled: bool = False
+) -> None:
+    """Write the dense part as a `torch.export` program, any number of candidates.
+
+    With `compiled` AOTInductor makes a shared library of it, in a package that torch loads: for this processor's CPU
+    and those that can do the same, within seconds, with a C++ compiler.
+    """
     shapes: Any = ({}, {0: torch.export.Dim("candidates", min=1)})
     with quiet():
         program = torch.export.export(_dense(served), _example(served, features, dtype), dynamic_shapes=shapes)
-        torch.export.save(program, path)
+        if compiled:
+            one_thread = {"cpp.threads": 1}  # else as many as this process has, whatever serves
+            torch._inductor.aoti_compile_and_package(program, package_path=str(path), inductor_configs=one_thread)
+        else:
+            torch.export.save(program, path)
 
 
 def _dense(served: ServedStudent) -> ServedDense:

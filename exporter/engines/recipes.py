@@ -1,5 +1,6 @@
 """The engines by name: what each needs, what its files are, and how exact it has to be."""
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +11,8 @@ from exporter.runner.engine import EngineFile
 from exporter.verify import PARITY_BOUND
 
 CPU_INFO = Path("/proc/cpuinfo")
+COMPILER = os.environ.get("CXX", "g++")
+"""What AOTInductor calls."""
 ROWS16, BF16, INT8 = 1e-3, 5e-3, 3e-2
 """How far a probability may be off, absolute: rows rounded to float16; arithmetic in bfloat16; matrices in int8."""
 
@@ -26,6 +29,7 @@ class Recipe:
         options: for the runtime's `load`, out of the workshop that made the files.
         split: whether it needs a model that takes gathered rows.
         processor: flags of which the processor must have one; none: any will do.
+        tools: programs that the export needs.
     """
 
     runtime: str
@@ -35,6 +39,7 @@ class Recipe:
     options: Callable[[Workshop], Mapping[str, Any]] = lambda shop: {"most": shop.most}
     split: bool = True
     processor: tuple[str, ...] = field(default=())
+    tools: tuple[str, ...] = field(default=())
 
     def engine_file(self, name: str, shop: Workshop) -> EngineFile:
         """What `engine.json` says of it.
@@ -43,6 +48,10 @@ class Recipe:
         """
         slack = 10 if self.bound <= PARITY_BOUND else 2
         return EngineFile(name, self.runtime, slack * self.bound, self.options(shop))
+
+
+def _torch(*, compiled: bool) -> Callable[[Workshop], Mapping[str, Any]]:
+    return lambda shop: {"most": shop.most, "features": list(shop.features), "compiled": compiled}
 
 
 def _openvino(precision: str) -> Callable[[Workshop], Mapping[str, Any]]:
@@ -70,12 +79,14 @@ RECIPES: dict[str, Recipe] = {
         _openvino("f32"),
         processor=("avx512_vnni", "avx_vnni", "amx_int8"),
     ),
-    "torch": Recipe(
+    "torch": Recipe("rows_torch", ("torch",), ROWS16, Workshop.program, _torch(compiled=False)),
+    "torch_aoti": Recipe(
         "rows_torch",
         ("torch",),
         ROWS16,
-        Workshop.program,
-        lambda shop: {"most": shop.most, "features": list(shop.features)},
+        lambda shop: shop.program(compiled=True),
+        _torch(compiled=True),
+        tools=(COMPILER,),
     ),
 }
 """Most exact first: where speeds are equal, the earlier one serves."""

@@ -14,10 +14,20 @@ from exporter.engines.recipes import RECIPES, processor_flags
 from exporter.engines.trial import EngineChoice, Trial
 from exporter.engines.workshop import Workshop
 from exporter.errors import ExportRefusedError
-from exporter.profile import Latency, buckets_for, interleave
+from exporter.profile import Latency, Race, buckets_for, interleave
 from exporter.trace import ServedStudent
 
-__all__ = ["ALL", "SERVER_PACKAGES", "EngineChoice", "Latency", "Trial", "choose_engine", "fastest", "try_engines"]
+__all__ = [
+    "ALL",
+    "SERVER_PACKAGES",
+    "EngineChoice",
+    "Latency",
+    "Trial",
+    "choose_engine",
+    "fastest",
+    "timed",
+    "try_engines",
+]
 
 ALL: tuple[str, ...] = tuple(RECIPES)
 SERVER_PACKAGES: tuple[str, ...] = ("onnxruntime", "openvino")
@@ -67,7 +77,7 @@ def choose_engine(
     finally:
         shutil.rmtree(work, ignore_errors=True)
     assert winner.max_difference is not None
-    return EngineChoice(winner.engine, tuple(trials), winner.max_difference, RECIPES[winner.engine].bound)
+    return EngineChoice(winner.engine, tuple(trials), winner.max_difference, RECIPES[winner.engine].bound, GAIN)
 
 
 def try_engines(
@@ -92,9 +102,30 @@ def try_engines(
             trial = _try(name, shop, work / f"engine-{name}", reference, built)
         found[name] = trial
     report(f"timing {', '.join(built)}")
-    for name, profile in _profiles(built, sizes).items():
-        found[name] = replace(found[name], profile=profile)
-    return [found[name] for name in engines], built
+    races = {size: interleave({name: each.run_of(size) for name, each in built.items()}) for size in sizes}
+    return timed([found[name] for name in engines], races), built
+
+
+def timed(trials: Sequence[Trial], races: Mapping[int, Race]) -> list[Trial]:
+    """The trials with what they did in the races, one per number of candidates."""
+    latencies = {size: race.latencies for size, race in races.items()}
+    ratios = paired_ratios(races)
+    made = []
+    for trial in trials:
+        profile = {size: by_name[trial.engine] for size, by_name in latencies.items() if trial.engine in by_name}
+        made.append(replace(trial, profile=profile, ratios=ratios.get(trial.engine, {})))
+    return made
+
+
+def paired_ratios(races: Mapping[int, Race]) -> dict[str, dict[str, float]]:
+    """By name and other name the share of the other's time, each number of candidates with the same say."""
+    weighty = [race for size, race in races.items() if size >= WEIGHTY] or list(races.values())
+    names = list(weighty[0].spent_ns) if weighty else []
+
+    def ratio(name: str, other: str) -> float:
+        return math.exp(sum(math.log(race.ratio(name, other)) for race in weighty) / len(weighty))
+
+    return {name: {other: ratio(name, other) for other in names} for name in names}
 
 
 def _try(name: str, shop: Workshop, folder: Path, reference: Reference, built: dict[str, Candidate]) -> Trial:
@@ -118,20 +149,13 @@ def _obstacle(name: str, splits: bool, server_packages: Sequence[str]) -> str:
             return f"{package} is not installed in the server's environment"
         if importlib.util.find_spec(package) is None:
             return f"{package} is not installed here"
+    if missing := [tool for tool in recipe.tools if shutil.which(tool) is None]:
+        return f"{missing[0]} is not installed here"
     if recipe.split and not splits:
         return "the model does not take gathered rows"
     if recipe.processor and not processor_flags() & set(recipe.processor):
         return f"this processor has none of {', '.join(recipe.processor)}"
     return ""
-
-
-def _profiles(built: Mapping[str, Candidate], sizes: Sequence[int]) -> dict[str, dict[int, Latency]]:
-    profiles: dict[str, dict[int, Latency]] = {name: {} for name in built}
-    for size in sizes:
-        runs = {name: candidate.run_of(size) for name, candidate in built.items()}
-        for name, latency in interleave(runs).items():
-            profiles[name][size] = latency
-    return profiles
 
 
 def fastest(trials: Sequence[Trial]) -> Trial:
@@ -146,12 +170,6 @@ def fastest(trials: Sequence[Trial]) -> Trial:
         raise ExportRefusedError(f"engine: none may serve: {reasons}")
     best, *others = sorted(accepted, key=lambda trial: list(RECIPES).index(trial.engine))
     for trial in others:
-        if _time(trial) < GAIN * _time(best):
+        if trial.ratios[best.engine] < GAIN:
             best = trial
     return best
-
-
-def _time(trial: Trial) -> float:
-    """The geometric mean of the medians, ms, so that each size has the same say."""
-    weighty = [latency for size, latency in trial.profile.items() if size >= WEIGHTY] or list(trial.profile.values())
-    return math.exp(sum(math.log(latency.p50_ms) for latency in weighty) / len(weighty))

@@ -1,7 +1,7 @@
 """What one engine did when it was tried."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from exporter.profile import Latency
@@ -18,6 +18,7 @@ class Trial:
         max_difference: of a probability to torch's, absolute; None if it was not run.
         accepted: whether it may serve.
         reason: why not; "" if it may.
+        ratios: by another engine's name the share of its time that this one takes, see `table.paired_ratios`.
     """
 
     engine: str
@@ -26,6 +27,7 @@ class Trial:
     max_difference: float | None
     accepted: bool
     reason: str
+    ratios: Mapping[str, float] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -48,12 +50,14 @@ class EngineChoice:
         trials: one per engine asked for, in that order.
         parity: the chosen one's largest difference to torch's probabilities, absolute.
         bound: the largest that is allowed; 1e-5 in fp32.
+        gain: the share of a more exact engine's time that a less exact one may take at most to be chosen.
     """
 
     engine: str
     trials: tuple[Trial, ...]
     parity: float
     bound: float
+    gain: float
 
     @property
     def chosen(self) -> Trial:
@@ -61,11 +65,12 @@ class EngineChoice:
         return next(trial for trial in self.trials if trial.engine == self.engine)
 
     def to_dict(self) -> dict[str, Any]:
-        """For the manifest: `engine`, `parity`, `profile` (latency by candidates) and `trials`."""
+        """For the manifest: `engine`, `parity`, `profile` (latency by candidates), `choice` (its rule) and `trials`."""
         chosen = self.chosen.to_dict()
         return {
             "engine": self.engine,
             "parity": {"max_abs": self.parity, "bound": self.bound, "ne_loss": chosen["ne_loss"]},
             "profile": {"engine": self.engine, "buckets": chosen["buckets"]},
-            "trials": [trial.to_dict() for trial in self.trials],
+            "choice": {"rule": "paired rounds, median ratio; the most exact, unless beaten", "gain": self.gain},
+            "trials": [{**trial.to_dict(), "time_ratio": trial.ratios.get(self.engine)} for trial in self.trials],
         }

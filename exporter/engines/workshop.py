@@ -60,15 +60,15 @@ class Workshop:
 
         return self._made("int8-static" if static else "int8-dynamic", make)
 
-    def program(self) -> Files:
-        """As `rows` in float16, with the dense part as a torch program."""
+    def program(self, *, compiled: bool = False) -> Files:
+        """As `rows` in float16, with the dense part as a torch program, or compiled for the CPU."""
         plain = self.rows("float16")
 
         def make(folder: Path) -> None:
             os.link(plain["rows.npy"], folder / "rows.npy")
-            write_dense_program(self.served, self.features, "float16", folder / "dense.pt2")
+            write_dense_program(self.served, self.features, "float16", folder / "dense.pt2", compiled=compiled)
 
-        return self._made("program", make)
+        return self._made("compiled" if compiled else "program", make)
 
     def trained(self) -> NDArray[np.bool_]:
         """bool [rows]: which rows of the table training has touched, as far as first-order weights tell (they start

@@ -6,8 +6,7 @@ from typing import Any
 
 from exporter.lint.facts import Facts
 from exporter.lint.finding import Finding
-
-BUDGET_METRIC = "nv_inference_first_response_histogram_ms"
+from exporter.metrics import LATENCIES
 
 
 def scheduling(config: Any, _: Facts) -> Iterator[Finding]:
@@ -71,16 +70,16 @@ def metric_buckets(config: Any, facts: Facts) -> Iterator[Finding]:
     edges = [
         edge
         for control in controls
-        if control.metric_identifier.family == BUDGET_METRIC
+        if control.metric_identifier.family == LATENCIES
         for edge in control.histogram_options.buckets
     ]
     if not any(math.isclose(edge, budget_ms) for edge in edges):
         yield Finding(
             "metric-buckets",
             "advice",
-            f"{BUDGET_METRIC} has no edge at {budget_ms:g} ms",
+            f"{LATENCIES} has no edge at {budget_ms:g} ms",
             "Triton's own histogram (edges 100, 500, 2000, 5000 ms) cannot tell what was in time",
-            f"model_metrics {{ metric_control {{ ... buckets: [..., {budget_ms:g}, ...] }} }}",
+            "exfm-export --metric-buckets, if the Triton that serves knows model_metrics (2.51 does not)",
         )
 
 

@@ -4,34 +4,34 @@ Lies in the version folder beside the engine's files, the schema and copies of t
 needs only numpy below 2 and what the engine needs.
 """
 
-import json
 import os
 import sys
+
+# What lies beside this file goes before any other that the server's working directory may offer.
+sys.path.insert(0, os.path.dirname(__file__))
+
+import exporter.runner.early
+
+# isort: split
+import fcntl
+import json
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
-# What lies beside this file goes before any other that the server's working directory may offer.
-sys.path.insert(0, str(Path(__file__).parent))
-
 import exfm.features
-import exporter.runner
 from exfm.features.schema import Schema
 from exfm.features.signature import PROBABILITY, UNKNOWN, tensors_of
+from exporter.runner.aside import aside, yield_to_all
 from exporter.runner.scorer import BadRequestError, Inputs, NotServableError, Scorer, Scores
 
 ASK_FROM_CANDIDATES = 256
 """From this size on a request is asked whether it was cancelled: the question takes Triton 0.1 ms, about as long as
 scoring 60 candidates, and Triton has itself dropped what was cancelled while it waited in the queue."""
-
-
-LEAST = 19
-"""The niceness that yields to all others."""
 
 
 def check_numpy(version: str) -> None:
@@ -54,31 +54,16 @@ def check_origin(folder: Path) -> None:
 
 
 @contextmanager
-def yielding() -> Iterator[None]:
-    """Let every other process go first meanwhile: a version that loads must not slow the one that serves.
-
-    Not where the system wouldn't let us back, for then the model would serve that slowly for good.
-    """
-    before = os.getpriority(os.PRIO_PROCESS, 0)
-    with ThreadPoolExecutor(1) as trial:
-        # Linux keeps a niceness per thread, so a thread that ends can find out.
-        if not trial.submit(_comes_back, before).result():
-            yield
-            return
-    os.setpriority(os.PRIO_PROCESS, 0, LEAST)
+def in_turn(folder: Path) -> Iterator[None]:
+    """One process after the other for that folder: a version's instances that load at once would share caches and
+    memory with the one that serves, and with each other."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(handle, fcntl.LOCK_EX)
         yield
     finally:
-        os.setpriority(os.PRIO_PROCESS, 0, before)
-
-
-def _comes_back(niceness: int) -> bool:
-    os.setpriority(os.PRIO_PROCESS, 0, LEAST)
-    try:
-        os.setpriority(os.PRIO_PROCESS, 0, niceness)
-    except PermissionError:
-        return False
-    return True
+        os.close(handle)
 
 
 class TritonPythonModel:
@@ -89,8 +74,12 @@ class TritonPythonModel:
         check_numpy(np.__version__)
         folder = Path(args["model_repository"]) / args["model_version"]
         check_origin(folder)
-        with yielding():
-            self._load(folder, args)
+        with in_turn(folder):
+            aside(lambda: self._load(folder, args))
+
+    def finalize(self) -> None:
+        """Nothing is left to serve: let others go first while the process ends, which takes the kernel a while."""
+        yield_to_all()
 
     def _load(self, folder: Path, args: Mapping[str, str]) -> None:
         schema = Schema.load(folder / "schema.json")

@@ -1,4 +1,8 @@
-"""Table outside, dense part in torch: on a GPU a CUDA graph per number of candidates, else the program as it is."""
+"""Table outside, dense part in torch: compiled for the CPU ahead of time, or a program, which on a GPU is recorded as a
+CUDA graph per number of candidates.
+
+The recording needs a GPU and was only ever run against a stand-in for one; everything else is tested as it is.
+"""
 
 from bisect import bisect_left
 from collections.abc import Callable
@@ -70,12 +74,20 @@ class CudaDense(TorchDense):
         return graph, made
 
 
-def load(folder: Path, most: int, features: list[int]) -> RowsEngine:
-    """The version's engine: `rows.npy`, `dense.pt2`; `features` are the widths of request and candidate."""
+def load(folder: Path, most: int, features: list[int], compiled: bool = False) -> RowsEngine:
+    """The version's engine: `rows.npy`, `dense.pt2`.
+
+    Args:
+        folder: the version's.
+        most: candidates to make room for.
+        features: widths of request and candidate.
+        compiled: whether `dense.pt2` is a package of AOTInductor's, which runs on the CPU, or an exported program.
+    """
     table = open_table(folder)
-    program: Any = torch.export.load(folder / "dense.pt2").module()
-    widths = features[0], features[1]
-    if torch.cuda.is_available():
+    path, widths = folder / "dense.pt2", (features[0], features[1])
+    package: Any = torch._inductor.aoti_load_package(str(path)) if compiled else torch.export.load(path)
+    program: Any = package if compiled else package.module()
+    if torch.cuda.is_available() and not compiled:
         return RowsEngine(table, CudaDense(program.cuda(), table, widths, most))
     torch.set_num_threads(1)
     return RowsEngine(table, TorchDense(program, table, widths, most))

@@ -46,7 +46,8 @@ def test_json_says_what_was_published(student: Path, tmp_path: Path, capsys: pyt
 def test_publish_may_be_said_and_options_may_come_first(student: Path, tmp_path: Path) -> None:
     place = ["--repository", str(tmp_path / "repository")]
     assert main(["publish", str(student), *place, "--quick"]) == 0
-    assert main([*place, "--engine", "onnx", str(student)]) == 0
+    assert main([*place, "--engine", "onnx", "--metric-buckets", str(student)]) == 0
+    assert "nv_inference_first_response_histogram_ms" in next(tmp_path.rglob("config.pbtxt")).read_text()
     assert versions_in(tmp_path / "repository" / "feed_long_view") == [1, 2]
 
 

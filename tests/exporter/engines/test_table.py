@@ -11,39 +11,57 @@ from onnx import numpy_helper
 from exfm.models.checkpoint import Checkpoint
 from exporter.engines import table
 from exporter.engines.recipes import RECIPES
-from exporter.engines.table import ALL, Latency, Trial, choose_engine, fastest
+from exporter.engines.table import ALL, Trial, choose_engine, fastest, timed
 from exporter.errors import ExportRefusedError
+from exporter.profile import Race
 from exporter.trace import ServedStudent, write_graph
 
 TWO = ("onnx", "onnx_rows")
 RUNNER = {"exporter", "engine.json"}
 
 
-def trial(engine: str, *p50_ms: float, accepted: bool = True) -> Trial:
-    profile = {100 * place: Latency(value, value, value) for place, value in enumerate(p50_ms, 1)}
-    return Trial(engine, profile, 0.0, 0.0, accepted, "" if accepted else "off")
+MS = 1_000_000
+
+
+def trial(engine: str, *, accepted: bool = True) -> Trial:
+    return Trial(engine, {}, 0.0, 0.0, accepted, "" if accepted else "off")
+
+
+def winner(*trials: Trial, **times_ms: list[float]) -> str:
+    """Whoever serves, given each engine's time per number of candidates: 1 and 300."""
+    spent = {
+        size: {name: [round(each[place] * MS)] for name, each in times_ms.items()} for place, size in ((0, 1), (1, 300))
+    }
+    return fastest(timed(trials, {size: Race(each) for size, each in spent.items()})).engine
 
 
 def test_the_faster_engine_serves() -> None:
-    assert fastest([trial("onnx", 1.0, 4.0), trial("onnx_rows", 0.5, 2.0)]).engine == "onnx_rows"
+    assert winner(trial("onnx"), trial("onnx_rows"), onnx=[1.0, 4.0], onnx_rows=[0.5, 2.0]) == "onnx_rows"
 
 
 def test_where_speeds_are_equal_the_more_exact_one_serves() -> None:
-    assert fastest([trial("openvino_bf16", 0.98, 3.9), trial("onnx", 1.0, 4.0)]).engine == "onnx"
+    both = trial("openvino_bf16"), trial("onnx")
+    assert winner(*both, onnx=[1.0, 4.0], openvino_bf16=[0.5, 3.9]) == "onnx"
+    assert winner(*both, onnx=[1.0, 4.0], openvino_bf16=[0.5, 3.7]) == "openvino_bf16"
+
+
+def test_a_slow_spell_does_not_decide() -> None:
+    """`onnx_rows` is 2 % faster in every round, which is too little; medians of all rounds would say 5 times."""
+    race = Race({"onnx": [100, 100, 500, 500, 500], "onnx_rows": [98, 98, 490, 98, 490]})
+    assert fastest(timed([trial("onnx"), trial("onnx_rows")], {300: race})).engine == "onnx"
 
 
 def test_an_engine_that_is_not_exact_enough_does_not_serve_however_fast() -> None:
-    assert fastest([trial("onnx", 1.0), trial("onnx_int8", 0.1, accepted=False)]).engine == "onnx"
+    assert winner(trial("onnx"), trial("onnx_int8", accepted=False), onnx=[1, 1], onnx_int8=[0.1, 0.1]) == "onnx"
 
 
 def test_small_requests_do_not_decide() -> None:
-    small = {1: Latency(9.0, 9.0, 9.0), 200: Latency(1.0, 1.0, 1.0)}
-    assert fastest([trial("onnx", 2.0), Trial("onnx_rows", small, 0.0, 0.0, True, "")]).engine == "onnx_rows"
+    assert winner(trial("onnx"), trial("onnx_rows"), onnx=[1.0, 2.0], onnx_rows=[9.0, 1.0]) == "onnx_rows"
 
 
 def test_none_accepted_is_refused_with_every_reason() -> None:
     with pytest.raises(ExportRefusedError, match="none may serve: onnx_int8: off"):
-        fastest([trial("onnx_int8", 1.0, accepted=False)])
+        fastest([trial("onnx_int8", accepted=False)])
 
 
 def test_only_the_winners_files_are_left(checkpoint: Checkpoint, served: ServedStudent, tmp_path: Path) -> None:
@@ -64,7 +82,8 @@ def test_the_manifests_table_is_plain(stage: Callable[[str], tuple[Path, Any]]) 
     assert plain["engine"] == plain["profile"]["engine"] == "onnx"
     assert set(plain["profile"]["buckets"]["1"]) == {"p50_ms", "p99_ms", "mean_ms"}
     assert plain["parity"]["max_abs"] <= plain["parity"]["bound"] == 1e-5
-    assert [each["accepted"] for each in plain["trials"]] == [True]
+    assert [(each["accepted"], each["time_ratio"]) for each in plain["trials"]] == [(True, 1.0)]
+    assert plain["choice"]["gain"] == 0.95
 
 
 @pytest.mark.parametrize("name", ALL)

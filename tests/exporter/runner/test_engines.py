@@ -1,5 +1,7 @@
 """What every engine keeps, run as the server runs it."""
 
+import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from exfm.features.schema import Schema
 from exporter.engines.recipes import RECIPES
 from exporter.engines.table import ALL
 from exporter.golden import encode_request
+from exporter.runner.aside import aside
 from exporter.runner.scorer import Scorer
 from exporter.trace import ServedStudent
 from exporter.verify import torch_probability
@@ -63,6 +66,29 @@ def test_an_answer_is_not_overwritten_by_the_next(scorer: Scorer, own: Schema, m
     kept = first.probability.copy()
     scorer.score([make_request(own, 9, seed=2)])
     assert np.array_equal(first.probability, kept)
+
+
+def test_an_engine_loaded_aside_runs_in_the_thread_that_serves(
+    engine: str, stage: Callable[[str], tuple[Path, Any]], own: Schema, make_request: Any
+) -> None:
+    """What it left to a thread of its own would stay behind everybody else for good."""
+    made: list[Scorer] = []
+    aside(lambda: made.append(Scorer(stage(engine)[0], own)))
+    (scorer,), request = made, make_request(own, 500)
+    scorer.score([request])
+    before = _idle_ns(), time.thread_time_ns()
+    for _ in range(30):
+        scorer.score([request])
+    assert _idle_ns() - before[0] < 0.1 * (time.thread_time_ns() - before[1])
+
+
+def _idle_ns() -> int:
+    """Time that threads left behind by `aside` have run."""
+    spent = 0
+    for task in Path("/proc/self/task").iterdir():
+        if os.sched_getscheduler(int(task.name)) == os.SCHED_IDLE:
+            spent += int((task / "schedstat").read_text().split()[0])
+    return spent
 
 
 @pytest.mark.parametrize(

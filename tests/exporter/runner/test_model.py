@@ -1,11 +1,12 @@
 """The runner without Triton: its backend module is replaced by a stand-in, everything else is real."""
 
+import errno
+import fcntl
 import importlib
 import os
 import shutil
 import sys
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -179,18 +180,35 @@ def test_a_schema_without_candidate_numbers_is_served(
     ]
 
 
-def test_a_version_that_loads_lets_others_go_first(runner: ModuleType) -> None:
-    before = os.getpriority(os.PRIO_PROCESS, 0)
-    # Asked in a thread that ends, for without a way back it stays where it went.
-    with ThreadPoolExecutor(1) as trial:
-        back = trial.submit(runner._comes_back, before).result()
-    with runner.yielding():
-        assert os.getpriority(os.PRIO_PROCESS, 0) == (runner.LEAST if back else before)
-    assert os.getpriority(os.PRIO_PROCESS, 0) == before
+def test_a_version_loads_where_it_is_not_felt(
+    runner: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    seen: list[int] = []
+    model = runner.TritonPythonModel()
+    monkeypatch.setattr(runner, "check_numpy", lambda _: None)
+    monkeypatch.setattr(runner, "check_origin", lambda _: None)
+    monkeypatch.setattr(model, "_load", lambda *_: seen.append(os.sched_getscheduler(0)))
+    (tmp_path / "1").mkdir()
+    model.initialize({"model_repository": str(tmp_path), "model_version": "1"})
+    assert seen == [os.SCHED_IDLE]
+    assert os.sched_getscheduler(0) == os.SCHED_OTHER, "what serves afterwards has its turn as before"
 
 
-def test_where_there_is_no_way_back_nothing_is_given_away(runner: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = os.getpriority(os.PRIO_PROCESS, 0)
-    monkeypatch.setattr(runner, "_comes_back", lambda _: False)
-    with runner.yielding():
-        assert os.getpriority(os.PRIO_PROCESS, 0) == before
+def test_instances_load_one_after_the_other(runner: ModuleType, tmp_path: Path) -> None:
+    with runner.in_turn(tmp_path):
+        other = os.open(tmp_path, os.O_RDONLY)
+        with pytest.raises(BlockingIOError):
+            fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    os.close(other)
+
+
+def test_where_folders_cannot_be_locked_they_load_all_the_same(
+    runner: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def none(*_: Any) -> None:
+        raise OSError(errno.ENOLCK, "no locks")
+
+    monkeypatch.setattr("fcntl.flock", none)
+    with runner.in_turn(tmp_path):
+        pass
