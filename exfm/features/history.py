@@ -4,7 +4,7 @@ Training and serving call the same `latest` and `restore`; they differ only in w
 """
 
 import struct
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,7 @@ from exfm.features.embeddings import CODECS, Codec, Codes, Floats, code_bytes, r
 
 Ints = NDArray[np.int64]
 _HEADER = struct.Struct("<4sBBHH")
+_TIME = struct.Struct("<q")
 _MAGIC = b"EXH1"
 MOST_EVENTS = 0xFFFF
 MAP_BYTES = 1 << 36
@@ -54,13 +55,9 @@ class History:
 
     def take(self, index: NDArray[np.int64] | slice) -> "History":
         """The events at `index`, which must keep them in the order of time."""
-        return replace(
-            self,
-            time_ms=self.time_ms[index],
-            event=self.event[index],
-            space=self.space[index],
-            codes=self.codes[index],
-        )
+        # Not `replace`, which takes as long again: the annotator does this for every user of every batch.
+        columns = self.time_ms[index], self.event[index], self.space[index], self.codes[index]
+        return History(*columns, self.dimension, self.codec)
 
 
 def pack(history: History) -> bytes:
@@ -68,8 +65,16 @@ def pack(history: History) -> bytes:
     if len(history) > MOST_EVENTS:
         raise PackedError(f"{len(history)} events; a packed history holds at most {MOST_EVENTS}")
     header = _HEADER.pack(_MAGIC, CODECS.index(history.codec), 0, history.dimension, len(history))
-    columns = (history.time_ms.astype("<i8"), history.event.astype("<u8"), history.space.astype("<u4"), history.codes)
-    return header + b"".join([column.tobytes() for column in columns])
+    return b"".join([header, *_columns(history)])
+
+
+def _columns(history: History) -> tuple[bytes, bytes, bytes, bytes]:
+    return (
+        history.time_ms.astype("<i8", copy=False).tobytes(),
+        history.event.astype("<u8", copy=False).tobytes(),
+        history.space.astype("<u4", copy=False).tobytes(),
+        history.codes.tobytes(),
+    )
 
 
 def unpack(value: bytes) -> History:
@@ -102,17 +107,58 @@ def merge(old: History, new: History, capacity: int, *, not_before_ms: int = 0) 
     """
     if (old.dimension, old.codec) != (new.dimension, new.codec):
         old = History.empty(new.dimension, new.codec)
-    both = replace(
-        new,
-        time_ms=np.concatenate([old.time_ms, new.time_ms]),
-        event=np.concatenate([old.event, new.event]),
-        space=np.concatenate([old.space, new.space]),
-        codes=np.concatenate([old.codes, new.codes]),
+    both = History(
+        np.concatenate([old.time_ms, new.time_ms]),
+        np.concatenate([old.event, new.event]),
+        np.concatenate([old.space, new.space]),
+        np.concatenate([old.codes, new.codes]),
+        new.dimension,
+        new.codec,
     )
     last = len(both) - 1 - np.unique(both.event[::-1], return_index=True)[1]
     last = last[both.time_ms[last] >= not_before_ms]
     order = last[np.lexsort((both.event[last], both.time_ms[last]))]
     return both.take(order[max(0, len(order) - capacity) :])
+
+
+def append(value: bytes | None, new: History, capacity: int, *, not_before_ms: int = 0) -> bytes:
+    """`pack(merge(unpack(value), new, ...))`, for a value that a merge made, or None for no events yet.
+
+    Nearly always all of `new` is later than what is there; that is done on the bytes, ten times as fast.
+
+    Raises:
+        PackedError: the value is no packed history.
+    """
+    value = value if value is not None else pack(History.empty(new.dimension, new.codec))
+    capacity = min(capacity, MOST_EVENTS)
+    old = _followed(value, new, not_before_ms) if 0 < len(new) <= capacity else -1
+    if old < 0:
+        return pack(merge(unpack(value), new, capacity, not_before_ms=not_before_ms))
+    gone = max(0, old + len(new) - capacity)
+    head = _HEADER.pack(_MAGIC, CODECS.index(new.codec), 0, new.dimension, old - gone + len(new))
+    parts, at = [head], _HEADER.size
+    for size, more in zip((8, 8, 4, new.codes.shape[1]), _columns(new), strict=True):
+        parts += [value[at + gone * size : at + old * size], more]
+        at += old * size
+    return b"".join(parts)
+
+
+def _followed(value: bytes, new: History, not_before_ms: int) -> int:
+    """How many events a value has, if all of `new` is later and of its make, and nothing too old; else -1."""
+    if len(value) < _HEADER.size:
+        return -1
+    magic, codec, _, dimension, count = _HEADER.unpack_from(value)
+    if (magic, codec, dimension) != (_MAGIC, CODECS.index(new.codec), new.dimension):
+        return -1
+    times = new.time_ms
+    if len(value) != _HEADER.size + count * (20 + new.codes.shape[1]) or times[0] < not_before_ms:
+        return -1
+    if len(times) > 1 and (times[1:] <= times[:-1]).any():
+        return -1
+    if not count:
+        return 0
+    (oldest,), (newest,) = (_TIME.unpack_from(value, _HEADER.size + 8 * place) for place in (0, count - 1))
+    return int(count) if not_before_ms <= oldest and newest < times[0] else -1
 
 
 def latest(
@@ -173,6 +219,29 @@ def inputs_at(history: History, asked_ms: int, *, delay_ms: int, length: int) ->
     at = np.array([asked_ms], np.int64)
     index = latest(np.zeros(len(history), np.int64), history.time_ms, nobody, at, delay_ms=delay_ms, length=length)
     return inputs_of(history, index, at)
+
+
+def row_of(inputs: HistoryInputs) -> Floats:
+    """The served model's tensor `request_history`, float32 [Q, L * (d + 2)].
+
+    Per row the L * d values, event by event, then L flags (1 where there is an event), then L ages in seconds.
+    """
+    rows, length, dimension = inputs.values.shape
+    values = inputs.values.reshape(rows, length * dimension)
+    return np.concatenate((values, inputs.known.astype(np.float32), inputs.age_s), 1)
+
+
+def split_row(row: Floats, length: int) -> HistoryInputs:
+    """What `row_of` made a row of, for histories of `length` events; views where it can.
+
+    Raises:
+        ValueError: the width is none of L * (d + 2) with d >= 1.
+    """
+    dimension, rest = divmod(row.shape[1], length)
+    if rest or dimension < 3:
+        raise ValueError(f"a history's row of width {row.shape[1]} does not hold {length} events")
+    values, known, age_s = np.split(row, [row.shape[1] - 2 * length, row.shape[1] - length], axis=1)
+    return HistoryInputs(values.reshape(len(row), length, dimension - 2), known > 0, age_s)
 
 
 def user_key(user: int) -> bytes:

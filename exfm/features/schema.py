@@ -145,13 +145,39 @@ class Columns:
 
 
 @dataclass(frozen=True)
+class HistorySpec:
+    """The history of stored embeddings that a student reads besides the features (LoopFM, arXiv 2605.29280).
+
+    Attributes:
+        length: L, the most events; the user's latest ones.
+        dimension: d, of one embedding.
+        delay_ms: an event may be seen when it is older than this, so that training sees no more than the store had.
+    """
+
+    length: int
+    dimension: int
+    delay_ms: int = 0
+
+    def __post_init__(self) -> None:
+        for name, least in (("length", 1), ("dimension", 1), ("delay_ms", 0)):
+            if not least <= getattr(self, name) < 2**31:
+                raise SchemaError(f"history: {name} must be >= {least} and below 2**31, got {getattr(self, name)}")
+
+    @property
+    def width(self) -> int:
+        """Of one request's row: values, flags, ages (`exfm.features.history.row_of`)."""
+        return self.length * (self.dimension + 2)
+
+
+@dataclass(frozen=True)
 class Schema:
-    """Features, columns and verticals of one log; see the module's text."""
+    """Features, columns and verticals of one log, and the history that its students read; see the module's text."""
 
     name: str
     features: tuple[Feature, ...]
     verticals: tuple[Vertical, ...]
     columns: Columns = Columns()
+    history: HistorySpec | None = None
 
     def __post_init__(self) -> None:
         names = [feature.name for feature in self.features]
@@ -201,9 +227,15 @@ class Schema:
 
     @cached_property
     def digest(self) -> str:
-        """sha256 in hex over what a served tensor depends on: features and tasks, not budgets or column names."""
-        parts = {"features": [_plain(f, skip=("column",)) for f in self.ordered], "tasks": list(self.tasks)}
+        """sha256 in hex over what a served tensor depends on: features, history and tasks, not budgets or columns."""
+        parts: dict[str, Any] = {"features": [_plain(f, skip=("column",)) for f in self.ordered]}
+        parts |= {"tasks": list(self.tasks), **self._history()}
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+    @cached_property
+    def blocks_digest(self) -> str:
+        """The digest without the history: what a logged impression carries, for its blocks depend on no more."""
+        return replace(self, history=None).digest
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON or TOML; `from_dict` reads them back to an equal schema."""
@@ -212,20 +244,25 @@ class Schema:
             "columns": _plain(self.columns),
             "feature": [_plain(feature) for feature in self.features],
             "vertical": [_plain(vertical) for vertical in self.verticals],
+            **self._history(),
         }
+
+    def _history(self) -> dict[str, Any]:
+        return {"history": _plain(self.history)} if self.history else {}
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> "Schema":
         """Build and check a schema; unknown keys and wrong types raise `SchemaError`."""
         if not isinstance(raw, Mapping):
             raise SchemaError(f"schema: expected a table, got {raw!r}")
-        if unknown := set(raw) - {"name", "columns", "feature", "vertical"}:
+        if unknown := set(raw) - {"name", "columns", "feature", "vertical", "history"}:
             raise SchemaError(f"schema: unknown key {sorted(unknown)[0]!r}")
         return cls(
             name=str(raw.get("name", "")),
             features=tuple(_build(Feature, entry) for entry in _list(raw, "feature")),
             verticals=tuple(_build(Vertical, entry) for entry in _list(raw, "vertical")),
             columns=_build(Columns, raw.get("columns", {})),
+            history=_build(HistorySpec, raw["history"]) if "history" in raw else None,
         )
 
     @classmethod
@@ -239,7 +276,7 @@ class Schema:
 
 
 def _build(kind: type[T], entry: Any) -> T:
-    name = kind.__name__.lower()
+    name = kind.__name__.lower().removesuffix("spec")
     if not isinstance(entry, Mapping):
         raise SchemaError(f"{name}: expected a table, got {entry!r}")
     label = f"{name} {entry.get('name', '')!r}"

@@ -15,6 +15,7 @@ DTYPES: dict[BlockKind, np.dtype[np.int64] | np.dtype[np.float32]] = {
 }
 REQUEST_SIDES: tuple[Side, ...] = ("user", "context")
 CANDIDATE_SIDES: tuple[Side, ...] = ("ad",)
+HISTORY = "request_history"
 PROBABILITY = "probability"
 UNKNOWN = "unknown"
 
@@ -56,15 +57,28 @@ class Tensor:
     """One input of the served model: the blocks of some sides side by side.
 
     `request_*` tensors are [1, width] per request (user, then context); `candidate_*` tensors are [N, width].
+    `request_history` has no blocks: callers don't send it, the frontend fills it from the online store.
+
+    Attributes:
+        name: of the model's input.
+        kind: of its values.
+        blocks: what it is made of, in order.
+        extra: columns that are in no block.
     """
 
     name: str
     kind: BlockKind
     blocks: tuple[Block, ...]
+    extra: int = 0
 
     @property
     def width(self) -> int:
-        return sum(block.width for block in self.blocks)
+        return sum(block.width for block in self.blocks) + self.extra
+
+    @property
+    def per_candidate(self) -> bool:
+        """Whether it has a row per candidate; else it has one per request."""
+        return self.name.startswith("candidate")
 
 
 def blocks_of(schema: Schema, side: Side) -> tuple[Block, Block]:
@@ -82,4 +96,6 @@ def tensors_of(schema: Schema) -> tuple[Tensor, ...]:
         pairs = [blocks_of(schema, side) for side in sides]
         made.append(Tensor(f"{label}_ids", "ids", tuple(ids for ids, _ in pairs)))
         made.append(Tensor(f"{label}_numbers", "numbers", tuple(numbers for _, numbers in pairs)))
+        if label == "request" and schema.history:
+            made.append(Tensor(HISTORY, "numbers", (), schema.history.width))
     return tuple(tensor for tensor in made if tensor.width)

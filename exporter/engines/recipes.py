@@ -75,7 +75,11 @@ RECIPES: dict[str, Recipe] = {
         ("torch",),
         ROWS16,
         Workshop.program,
-        lambda shop: {"most": shop.most, "features": list(shop.features)},
+        lambda shop: {
+            "most": shop.most,
+            "features": [shop.widths.request, shop.widths.candidate],
+            "history": shop.widths.history,
+        },
     ),
 }
 """Most exact first: where speeds are equal, the earlier one serves."""

@@ -12,11 +12,14 @@ from exfm.features.embeddings import quantise
 from exfm.features.history import (
     History,
     PackedError,
+    append,
     inputs_at,
     inputs_of,
     latest,
     merge,
     pack,
+    row_of,
+    split_row,
     unpack,
     user_key,
 )
@@ -66,6 +69,31 @@ def test_merging_keeps_each_event_once_by_time_and_the_last_ones(old: list[int],
     merged = merge(first, second, capacity)
     assert merged.time_ms.tolist() == sorted({*old, *new})[-capacity:]
     assert same(merge(merged, second, capacity), merged)
+
+
+@given(
+    st.lists(st.integers(0, 60), max_size=12),
+    st.lists(st.integers(0, 90), max_size=8),
+    st.integers(1, 10),
+    st.integers(0, 60),
+    st.sampled_from([4, 8]),
+)
+def test_appending_to_bytes_is_merging(
+    old: list[int], new: list[int], capacity: int, since_ms: int, dimension: int
+) -> None:
+    before = merge(history([]), history(sorted(old), list(range(len(old)))), 12)
+    more = history(sorted(new), list(range(100, 100 + len(new))), dimension)
+    for given_value, same_as in ((pack(before), before), (None, History.empty(dimension, "int4"))):
+        expected = pack(merge(same_as, more, capacity, not_before_ms=since_ms))
+        made = append(given_value, more, capacity, not_before_ms=since_ms)
+        assert made == expected
+        assert append(made, more, capacity, not_before_ms=since_ms) == made
+
+
+def test_appending_to_what_is_no_history_is_refused() -> None:
+    for bad in (b"", b"junk" * 10, pack(history([1]))[:-1]):
+        with pytest.raises(PackedError):
+            append(bad, history([5]), 10)
 
 
 def test_merging_drops_what_is_too_old_or_of_another_make() -> None:
@@ -135,3 +163,32 @@ def test_no_history_gives_empty_inputs() -> None:
 def test_user_keys_are_eight_bytes_of_their_own() -> None:
     assert len({user_key(user) for user in (-(2**63), -1, 0, 1, 2**63 - 1)}) == 5
     assert {len(user_key(user)) for user in (-1, 5)} == {8}
+
+
+@given(st.lists(st.integers(0, 100), max_size=30).map(sorted), st.integers(0, 120), st.integers(1, 7))
+def test_a_row_holds_values_then_flags_then_ages(times: list[int], at_ms: int, length: int) -> None:
+    made = inputs_at(history(times, dimension=3), at_ms, delay_ms=2, length=length)
+    row = row_of(made)
+    assert row.shape == (1, length * 5)
+    assert row.dtype == np.float32
+    np.testing.assert_array_equal(row[0, : 3 * length], made.values.ravel())
+    np.testing.assert_array_equal(row[0, 3 * length : 4 * length], made.known[0])
+    back = split_row(row, length)
+    for mine, theirs in zip(vars(made).values(), vars(back).values(), strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+
+
+def test_no_rows_are_no_rows() -> None:
+    made = inputs_of(history([1, 2]), np.empty((0, 3), np.int64), np.empty(0, np.int64))
+    assert row_of(made).shape == (0, 3 * (4 + 2))
+    assert split_row(row_of(made), 3).values.shape == (0, 3, 4)
+
+
+def test_no_history_is_a_row_of_zeros() -> None:
+    assert not row_of(inputs_at(History.empty(4, "int4"), 100, delay_ms=0, length=3)).any()
+
+
+@pytest.mark.parametrize("width", [7, 6, 0])
+def test_a_row_of_another_width_is_refused(width: int) -> None:
+    with pytest.raises(ValueError, match="does not hold 3 events"):
+        split_row(np.zeros((1, width), np.float32), 3)

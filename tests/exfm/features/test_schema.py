@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exfm.features.schema import Columns, Feature, Schema, SchemaError, Vertical
+from exfm.features.schema import Columns, Feature, HistorySpec, Schema, SchemaError, Vertical
 
 AD = Feature("ad_id", "ad", "id", buckets=10)
 AGE = Feature("age", "user", "number", boundaries=(1, 2))
@@ -174,3 +174,31 @@ def test_from_dict_refuses_what_it_does_not_know(change: dict[str, Any], message
 def test_unknown_vertical_is_a_key_error() -> None:
     with pytest.raises(KeyError):
         Schema("s", (AD,), (VERTICAL,)).for_vertical("nope")
+
+
+def test_a_history_changes_the_digest_and_comes_back_from_a_file(tmp_path: Path) -> None:
+    plain = Schema("s", (AD, AGE), (VERTICAL,))
+    made = [replace(plain, history=spec) for spec in (HistorySpec(5, 3), HistorySpec(5, 3, 10), HistorySpec(3, 5))]
+    assert "history" not in plain.to_dict()
+    assert len({schema.digest for schema in (plain, *made)}) == 4
+    assert {schema.blocks_digest for schema in (plain, *made)} == {plain.digest}
+    path = tmp_path / "schema.json"
+    path.write_text(json.dumps(made[1].to_dict()), encoding="utf-8")
+    assert Schema.load(path) == made[1]
+    assert made[1].for_vertical("feed").history == HistorySpec(5, 3, 10)
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ({"length": 0, "dimension": 4}, "history: length must be >= 1 .* got 0"),
+        ({"length": 4, "dimension": 4, "delay_ms": -1}, "history: delay_ms must be >= 0 .* got -1"),
+        ({"length": 4, "dimension": "x"}, "history '': dimension: expected an integer"),
+        ({"length": 4}, "history '': .*dimension"),
+        (3, "history: expected a table"),
+    ],
+)
+def test_a_wrong_history_is_refused(entry: Any, message: str) -> None:
+    raw = {**Schema("s", (AD,), (VERTICAL,)).to_dict(), "history": entry}
+    with pytest.raises(SchemaError, match=message):
+        Schema.from_dict(raw)

@@ -2,7 +2,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exfm.features.schema import SIDES, Feature, Schema, Vertical
+from exfm.features.schema import SIDES, Feature, HistorySpec, Schema, Vertical
 from exfm.features.signature import DTYPES, blocks_of, tensors_of
 
 VERTICAL = Vertical("feed", ("click",))
@@ -49,3 +49,13 @@ def test_wire_types_are_little_endian() -> None:
     ids, numbers = blocks_of(Schema("s", (AD, Feature("p", "ad", "number")), (VERTICAL,)), "ad")
     assert (ids.dtype, ids.row_bytes) == (np.int64, 8)
     assert (numbers.dtype, numbers.row_bytes) == (np.float32, 4)
+
+
+def test_a_history_is_one_more_float_tensor_of_the_request() -> None:
+    features = (Feature("who", "user", "id", buckets=4), AD)
+    plain = Schema("s", features, (VERTICAL,))
+    tensors = tensors_of(Schema("s", features, (VERTICAL,), history=HistorySpec(5, 3)))
+    assert [tensor.name for tensor in tensors] == ["request_ids", "request_history", "candidate_ids"]
+    assert (tensors[1].kind, tensors[1].width, tensors[1].blocks) == ("numbers", 25, ())
+    assert [tensor.per_candidate for tensor in tensors] == [False, False, True]
+    assert tuple(tensor for tensor in tensors if tensor.blocks) == tensors_of(plain)
