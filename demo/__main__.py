@@ -17,21 +17,31 @@ from typing import Any
 from tqdm import tqdm
 
 from demo.arguments import parser
+from demo.exposures import SHOWN, exposures, serve_exposures
 from demo.holdout import HoldoutError, first_held_out, holdout_s
+from demo.loop import EMBEDDING, Annotated, annotate, places_of, refreshed, share_with_history, with_histories
 from demo.replay import Load, Replayed, replay
 from demo.requests import Request, held_out_requests
 from demo.server import DemoError, serving
-from demo.show import latency_line, learning_table, ranked_list
+from demo.show import latency_line, learning_table, loop_lines, ranked_list
+from exfm.augment.places import Places
 from exfm.commands.train import REFUSED
 from exfm.data.source import Source, open_source, resolve_data_dir
-from exfm.distill.config import load_config
+from exfm.distill.config import TrainConfig, load_config
 from exfm.distill.scoring import TrainingReport
 from exfm.distill.trainer import Progress
 from exfm.distill.training import train
+from exporter.compare import QualityGate
 from exporter.errors import ExportRefusedError
 from exporter.export import export
+from exporter.options import DEFAULT_OPTIONS, ExportOptions
 from loadtest.summary import summarise
 from serving.errors import ServingError
+
+AGAIN = 300
+"""Requests to the refreshed students."""
+MEASURED = (1, 100, 500)
+"""Candidates that their exports measure latency at: fewer than usual, for the demo's sake."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -59,19 +69,27 @@ def run(asked: argparse.Namespace) -> dict[str, Any]:
     if data_dir is None:
         say("No data given (EXFM_DATA_DIR or --data): this is the simulator, whose true probabilities are known.")
     source = open_source(data_dir, asked.seed)
-    report = _learn(source, asked)
+    config = _config(source, asked)
+    report = _learn(source, config, asked.out / "run")
     say(learning_table(report))
-    repository = _publish(source, asked.out)
-    pool = _requests(source, asked)
+    repository = asked.out / "model_repository"
+    shutil.rmtree(repository, ignore_errors=True)
+    _publish(source, asked.out / "run", repository)
+    pool, places = _requests(source, asked), places_of(asked.out)
     load = Load(asked.rate, asked.requests, asked.seed)
-    with serving(repository, asked.out / "serve.log") as server:
+    logging = ("--log", places.log, "--shown", str(SHOWN))
+    with serving(repository, asked.out / "serve.log", logging) as server:
         version = server.triton_version()
         replayed = _replay(server.address, pool, load)
+        told = _show_exposures(server.address, source, pool)
     budgets_ms = {vertical.name: vertical.budget_ms for vertical in source.schema.verticals}
     summary = summarise(replayed.replies, [budgets_ms[request.vertical] for request in replayed.requests])
     served = {v.name: replayed.served_auc(v.name, v.tasks[0]) for v in source.schema.verticals}
     say(_example(replayed))
     say(latency_line(summary, asked.rate, served, budgets_ms))
+    closed = _close_the_loop(source, config, asked, repository=repository, pool=pool, places=places)
+    loop = {"outcomes_told": told, **closed}
+    say(loop_lines(loop))
     return {
         "data": source.name,
         "triton": {"version": version},
@@ -82,32 +100,76 @@ def run(asked: argparse.Namespace) -> dict[str, Any]:
             **asdict(summary),
             **({"budgets_ms": budgets_ms} if len(set(budgets_ms.values())) > 1 else {}),
         },
+        "loop": loop,
     }
 
 
-def _learn(source: Source, asked: argparse.Namespace) -> TrainingReport:
+def _close_the_loop(
+    source: Source,
+    config: TrainConfig,
+    asked: argparse.Namespace,
+    *,
+    repository: Path,
+    pool: list[Request],
+    places: Places,
+) -> dict[str, Any]:
+    """Annotate what was served, train and publish refreshed students, and ask them the same once more."""
+    times = source.examples.time_ms
+    until = first_held_out(times, config.stream.holdout_s)
+    made: Annotated = annotate(places, asked.out / "run" / "teacher.pt", source.examples.slice(0, until))
+    fresh = refreshed(source, until, places)
+    _learn(fresh, with_histories(config), asked.out / "refreshed")
+    # Its figures are of what was served, the first one's of the log's last day: neither is a bound for the other.
+    anyhow = replace(DEFAULT_OPTIONS, gate=QualityGate(allow_worse=True), buckets=MEASURED)
+    versions = _publish(source, asked.out / "refreshed", repository, anyhow)
+    load = Load(asked.rate, min(asked.requests, AGAIN), asked.seed + 1, "again")
+    stores = ("--log", places.log, "--histories", places.store)
+    with serving(repository, asked.out / "serve-refreshed.log", stores) as server:
+        replayed = _replay(server.address, pool, load)
+    budgets_ms = {vertical.name: vertical.budget_ms for vertical in source.schema.verticals}
+    summary = summarise(replayed.replies, [budgets_ms[request.vertical] for request in replayed.requests])
+    return {
+        **asdict(made),
+        "learned": len(fresh.examples),
+        "versions": versions,
+        "requests": summary.requests,
+        "within_budget": summary.within_budget,
+        "p99_ms": summary.p99_ms,
+        "share_with_history": share_with_history(places, load.name),
+    }
+
+
+def _show_exposures(address: str, source: Source, pool: list[Request]) -> int:
+    with tqdm(total=len(pool), desc="show", unit="request", file=sys.stderr, mininterval=1.0) as bar:
+        return asyncio.run(serve_exposures(address, exposures(pool), source.schema, "shown", bar.update))
+
+
+def _config(source: Source, asked: argparse.Namespace) -> TrainConfig:
     times = source.examples.time_ms
     held_out_s = holdout_s(times)
-    config = load_config(source.name, None, {"seed": asked.seed, "stream": {"holdout_s": held_out_s}})
+    own = {"seed": asked.seed, "stream": {"holdout_s": held_out_s}, "teacher": {"model": {"embedding": EMBEDDING}}}
+    config = load_config(source.name, None, own)
     # The students stop learning at the start of the chunk where the hold-out begins; it must not be the first one.
     chunk = min(config.stream.chunk, first_held_out(times, held_out_s))
-    config = replace(config, stream=replace(config.stream, chunk=chunk))
+    return replace(config, stream=replace(config.stream, chunk=chunk))
+
+
+def _learn(source: Source, config: TrainConfig, out: Path) -> TrainingReport:
     with tqdm(total=len(source.examples), unit="row", desc="train", file=sys.stderr) as bar:
 
         def show(step: Progress) -> None:
             bar.set_postfix({f"NE {name}": f"{ne:.4f}" for name, ne in step.ne.items()}, refresh=False)
             bar.update(step.done - bar.n)
 
-        return train(source, config, asked.out / "run", show)
+        return train(source, config, out, show)
 
 
-def _publish(source: Source, out: Path) -> Path:
-    repository = out / "model_repository"
-    shutil.rmtree(repository, ignore_errors=True)
+def _publish(source: Source, run: Path, repository: Path, options: ExportOptions = DEFAULT_OPTIONS) -> dict[str, int]:
+    """Publish a run's students; their versions by vertical, lite ones by their own names."""
     names = [f"{vertical.name}{end}" for vertical in source.schema.verticals for end in (".pt", ".lite.pt")]
-    for name in tqdm(names, desc="export", unit="student", file=sys.stderr):
-        export(out / "run" / "students" / name, repository)
-    return repository
+    bar = tqdm(names, desc="export", unit="student", file=sys.stderr)
+    made = [export(run / "students" / name, repository, options) for name in bar]
+    return {each.vertical: each.version for each in made}
 
 
 def _requests(source: Source, asked: argparse.Namespace) -> list[Request]:

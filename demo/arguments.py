@@ -11,6 +11,10 @@ Train a teacher and distilled students, export them, serve them with Triton, and
 The published students have not learned the end of the log, its last six hours or a quarter of a shorter log. The
 replayed requests are made of it: what each user saw next, mixed with sampled ads. Bids are the log's own, or random
 where it has none. Latency counts from each request's scheduled send.
+
+Then the loop is closed once: what users really saw is served again, all of it shown, and what they did is told to the
+server. Joined and annotated by the teacher it becomes examples and histories; refreshed students learn the log's later
+part and these examples, are published as the next version, and asked once more.
 """
 EPILOG = """\
 examples:
@@ -20,7 +24,8 @@ examples:
   python -m demo --json > summary.json             the summary alone on standard output
 
 writes:
-  OUT/summary.json  OUT/run (training)  OUT/model_repository  OUT/serve.log  OUT/triton.log
+  OUT/summary.json  OUT/run (training)  OUT/refreshed  OUT/model_repository  OUT/serve*.log  OUT/triton.log
+  OUT/async: the event log, the join, the example stream and the online store
 
 exit codes: 0 done; 1 a step failed; 2 bad usage, or the data or the settings were refused
 """

@@ -2,7 +2,7 @@
 
 import gc
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -18,11 +18,15 @@ LEAST_TIMEOUT_S = 0.001
 
 @dataclass(frozen=True)
 class Load:
-    """How the requests are sent: per second, how many, and the seed of their order and arrivals."""
+    """How the requests are sent: per second, how many, the seed of their order and arrivals.
+
+    `name` begins the requests' ids; without one they have none, and the server logs nothing of them.
+    """
 
     rate_rps: float
     requests: int
     seed: int = 0
+    name: str = ""
 
 
 @dataclass(frozen=True)
@@ -52,10 +56,10 @@ async def replay(address: str, pool: Sequence[Request], load: Load, done: Callab
     """
     order = np.random.default_rng(load.seed).permutation(len(pool))
     requests = [pool[order[index % len(pool)]] for index in range(load.requests)]
-    calls = [_call(request, index) for index, request in enumerate(requests)]
+    calls = [call_of(request, f"{load.name}-{index}" if load.name else "") for index, request in enumerate(requests)]
     async with RankingClient(address) as client:
         for call in calls[:WARM_UP]:
-            await client.rank(call, timeout_s=1.0)
+            await client.rank(replace(call, request_id=""), timeout_s=1.0)
         # What is alive by now stays; a collection during the run would be the generator's lateness, not the server's.
         gc.collect()
         gc.freeze()
@@ -73,7 +77,9 @@ def _one_each(calls: Sequence[RankCall]) -> list[RankCall]:
     return list({call.vertical: call for call in calls}.values())
 
 
-def _call(request: Request, index: int) -> RankCall:
+def call_of(request: Request, request_id: str) -> RankCall:
+    """A request as the client sends it."""
+
     def prepared(side: str) -> Prepared:
         return Prepared(request.blocks[f"{side}_ids"].tobytes(), request.blocks[f"{side}_numbers"].tobytes())
 
@@ -84,5 +90,5 @@ def _call(request: Request, index: int) -> RankCall:
         user=prepared("user"),
         context=prepared("context"),
         bids=request.bids,
-        request_id=f"demo-{index}",
+        request_id=request_id,
     )

@@ -1,7 +1,7 @@
 """The server that the demo asks."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,14 +36,14 @@ class Server:
 
 
 @contextlib.contextmanager
-def serving(repository: Path, log: Path) -> Iterator[Server]:
-    """Run `exfm-serve` on a free port until the block ends.
+def serving(repository: Path, log: Path, more: Sequence[str] = ()) -> Iterator[Server]:
+    """Run `exfm-serve` on a free port until the block ends, with further arguments.
 
     Raises:
         DemoError: it did not become ready.
     """
     try:
-        with running(repository, log, ("--reply-reserve-ms", str(REPLY_RESERVE_MS))) as process:
+        with running(repository, log, ("--reply-reserve-ms", str(REPLY_RESERVE_MS), *more)) as process:
             yield Server(process.address, process.triton)
     except NotReadyError as error:
         raise DemoError(str(error)) from error

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 from demo.requests import Request
 from exfm.distill.scoring import TrainingReport
@@ -70,6 +71,22 @@ def latency_line(
         f"p50 {summary.p50_ms:.2f} ms, p99 {summary.p99_ms:.2f} ms, {summary.within_budget:.2%} within "
         f"{budget}; {tiers}\nAUC of the served probabilities on exposures held out: {aucs}"
     )
+
+
+def loop_lines(loop: Mapping[str, Any]) -> str:
+    """What the loop made of what was served; `loop` as in `summary.json`."""
+    versions = ", ".join(f"{name} {version}" for name, version in loop["versions"].items())
+    lines = [
+        "The loop, closed once:",
+        f"  served what users really saw: {loop['impressions']:,} impressions logged, "
+        f"{loop['outcomes_told']:,} positive outcomes told and acknowledged",
+        f"  joined and annotated by {loop['snapshot']}: {loop['examples']:,} examples, "
+        f"{loop['joined']:,} of them with their outcome; {loop['users']:,} users with a history",
+        f"  refreshed students, with histories, learned {loop['learned']:,} rows of the log and of these: {versions}",
+        f"  asked again: {loop['requests']:,} requests, {loop['share_with_history']:.1%} of them with a history, "
+        f"{loop['within_budget']:.2%} within budget, p99 {loop['p99_ms']:.2f} ms",
+    ]
+    return "\n".join(lines)
 
 
 def _cell(value: float | None) -> str:

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from exfm.features.encoding import Encoder
 from exfm.features.schema import Schema, Side
-from exfm.features.signature import CANDIDATE_SIDES, REQUEST_SIDES, blocks_of, tensors_of
+from exfm.features.signature import CANDIDATE_SIDES, HISTORY, REQUEST_SIDES, blocks_of, tensors_of
 from exporter.verify import Batch
 
 
@@ -20,7 +20,8 @@ def encode_request(schema: Schema, tensors: dict[str, NDArray[Any]]) -> Batch:
         return np.concatenate([encoder.encode(s, blocks[s, "ids"], blocks[s, "numbers"]).rows for s in sides], axis=1)
 
     candidate_rows = rows(CANDIDATE_SIDES)
-    return Batch(rows(REQUEST_SIDES), candidate_rows, np.zeros(len(candidate_rows), np.int64))
+    owner = np.zeros(len(candidate_rows), np.int64)
+    return Batch(rows(REQUEST_SIDES), candidate_rows, owner, tensors.get(HISTORY))
 
 
 def _blocks(schema: Schema, tensors: dict[str, NDArray[Any]]) -> dict[tuple[Side, str], NDArray[Any]]:
@@ -29,7 +30,7 @@ def _blocks(schema: Schema, tensors: dict[str, NDArray[Any]]) -> dict[tuple[Side
     for side in (*REQUEST_SIDES, *CANDIDATE_SIDES):
         for block in blocks_of(schema, side):
             blocks[side, block.kind] = np.empty((1 if side in REQUEST_SIDES else candidates, 0), block.dtype)
-    for tensor in tensors_of(schema):
+    for tensor in (each for each in tensors_of(schema) if each.blocks):
         ends = np.cumsum([block.width for block in tensor.blocks])
         for block, part in zip(tensor.blocks, np.split(tensors[tensor.name], ends[:-1], axis=1), strict=True):
             blocks[block.side, block.kind] = np.ascontiguousarray(part)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from exfm.features.schema import Schema
-from exfm.features.signature import PROBABILITY, REQUEST_SIDES
+from exfm.features.signature import HISTORY, PROBABILITY, REQUEST_SIDES
 from exfm.models.student import Student
 
 REQUEST_ROWS, CANDIDATE_ROWS, OWNER = "request_rows", "candidate_rows", "owner"
@@ -26,23 +26,32 @@ class ServedStudent(nn.Module):
         super().__init__()
         self.student = student
 
-    def forward(self, request_rows: Tensor, candidate_rows: Tensor, owner: Tensor) -> Tensor:
-        return torch.sigmoid(self.student(request_rows, candidate_rows, owner))
+    def forward(
+        self, request_rows: Tensor, candidate_rows: Tensor, owner: Tensor, history: Tensor | None = None
+    ) -> Tensor:
+        return torch.sigmoid(self.student(request_rows, candidate_rows, owner, history))
 
 
 def write_graph(served: ServedStudent, schema: Schema, path: Path) -> onnx.ModelProto:
     """Convert and write `path`; returns the graph with its weights, checked for form."""
     requests = torch.export.Dim("requests", min=1)
     candidates = torch.export.Dim("candidates", min=1)
+    example, names, shapes = _example(schema), [REQUEST_ROWS, CANDIDATE_ROWS, OWNER], [requests, candidates, candidates]
+    if schema.history:
+        example, names, shapes = (
+            (*example, torch.zeros(3, schema.history.width)),
+            [*names, HISTORY],
+            [*shapes, requests],
+        )
     with quiet():
         program = torch.onnx.export(
             served.eval(),
-            _example(schema),
+            example,
             dynamo=True,
             verbose=False,
-            input_names=[REQUEST_ROWS, CANDIDATE_ROWS, OWNER],
+            input_names=names,
             output_names=[PROBABILITY],
-            dynamic_shapes=({0: requests}, {0: candidates}, {0: candidates}),
+            dynamic_shapes=tuple({0: open_axis} for open_axis in shapes),
         )
     assert program is not None
     weights_bytes = sum(weight.numel() * weight.element_size() for weight in served.state_dict().values())
@@ -51,7 +60,7 @@ def write_graph(served: ServedStudent, schema: Schema, path: Path) -> onnx.Model
     return program.model_proto
 
 
-def _example(schema: Schema) -> tuple[Tensor, Tensor, Tensor]:
+def _example(schema: Schema) -> tuple[Tensor, ...]:
     """Three requests with seven candidates: sizes that no axis has by nature, so that none is taken for a constant."""
     request_width = sum(len(schema.side(side)) for side in REQUEST_SIDES)
     request_rows = torch.zeros(3, request_width, dtype=torch.int64)

@@ -22,11 +22,19 @@ TABLE = "student.table.weight"
 
 @dataclass(frozen=True)
 class Batch:
-    """Encoded requests: `request_rows` int64 [B, Fr], `candidate_rows` int64 [M, Fc], `owner` int64 [M]."""
+    """Encoded requests.
+
+    Attributes:
+        request_rows: int64 [B, Fr].
+        candidate_rows: int64 [M, Fc].
+        owner: int64 [M].
+        history: float32 [B, L * (d + 2)] where the schema has a history.
+    """
 
     request_rows: NDArray[np.int64]
     candidate_rows: NDArray[np.int64]
     owner: NDArray[np.int64]
+    history: NDArray[np.float32] | None = None
 
 
 def check_checkpoint(checkpoint: Checkpoint) -> None:
@@ -79,8 +87,8 @@ def _check_golden(checkpoint: Checkpoint) -> None:
 def check_weights(graph: onnx.ModelProto, served: ServedStudent) -> int:
     """Prove that the graph's weights are the serving student's, all of them and nothing else, value by value.
 
-    Integer constants of shapes and axes are not weights. A head or an adapter that only training needs would show as a
-    weight too many.
+    Integer constants of shapes and axes are not weights, nor are single numbers of the arithmetic, which have no axis.
+    A head or an adapter that only training needs would show as a weight too many.
 
     Returns:
         How many numbers the weights hold together.
@@ -116,11 +124,12 @@ def _student_weights(served: ServedStudent) -> dict[str, NDArray[Any]]:
 
 def _graph_weights(graph: onnx.ModelProto) -> dict[str, NDArray[Any]]:
     floating = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16, onnx.TensorProto.DOUBLE)
-    return {w.name: numpy_helper.to_array(w) for w in graph.graph.initializer if w.data_type in floating}
+    arrays = [weight for weight in graph.graph.initializer if weight.data_type in floating and weight.dims]
+    return {weight.name: numpy_helper.to_array(weight) for weight in arrays}
 
 
 def torch_probability(served: ServedStudent, batch: Batch) -> NDArray[np.float32]:
     """Probabilities float32 [M, T] by torch."""
     with torch.no_grad():
-        rows = (torch.from_numpy(part) for part in (batch.request_rows, batch.candidate_rows, batch.owner))
-        return np.asarray(served(*rows).numpy(), np.float32)
+        parts = (batch.request_rows, batch.candidate_rows, batch.owner, batch.history)
+        return np.asarray(served(*(torch.from_numpy(part) for part in parts if part is not None)).numpy(), np.float32)

@@ -9,7 +9,8 @@ import pytest
 from numpy.typing import NDArray
 
 from exfm.features.encoding import MISSING
-from exfm.features.schema import Feature, Schema, Vertical
+from exfm.features.history import HistoryInputs, row_of
+from exfm.features.schema import Feature, HistorySpec, Schema, Vertical
 from exfm.features.signature import tensors_of
 from exfm.features.values import key_of
 
@@ -63,7 +64,11 @@ def make_request() -> MakeRequest:
         rng = np.random.default_rng(seed)
         made: Tensors = {}
         for tensor in tensors_of(schema):
-            rows = 1 if tensor.name.startswith("request") else candidates
+            rows = candidates if tensor.per_candidate else 1
+            if not tensor.blocks:
+                assert schema.history
+                made[tensor.name] = _history(rng, schema.history)
+                continue
             columns = [draw(rng, feature, rows) for block in tensor.blocks for feature in block.features]
             made[tensor.name] = np.stack(columns, axis=1).astype(np.int64 if tensor.kind == "ids" else np.float32)
         return made
@@ -71,11 +76,21 @@ def make_request() -> MakeRequest:
     return make
 
 
+def _history(rng: np.random.Generator, spec: HistorySpec) -> NDArray[np.float32]:
+    known = rng.random((1, spec.length)) < 0.7
+    values = rng.uniform(-1, 1, (1, spec.length, spec.dimension)).astype(np.float32)
+    ages_s = rng.uniform(0, 1e6, known.shape).astype(np.float32)
+    return row_of(HistoryInputs(values * known[..., None], known, ages_s * known))
+
+
 @pytest.fixture(scope="session")
 def make_checkpoint(make_request: MakeRequest) -> MakeCheckpoint:
-    """`make_checkpoint(schema, vertical, seed=0, backbone="dot")`: a random student's complete checkpoint."""
+    """`make_checkpoint(schema, vertical, seed=0, backbone="dot", dimension=4, **history)`: a random student's complete
+    checkpoint; further arguments are those of its history encoder."""
 
-    def make(schema: Schema, vertical: str, seed: int = 0, backbone: str = "dot", dimension: int = 4) -> "Checkpoint":
+    def make(
+        schema: Schema, vertical: str, seed: int = 0, backbone: str = "dot", dimension: int = 4, **history: Any
+    ) -> "Checkpoint":
         import torch
 
         from exfm.models.checkpoint import Checkpoint, Prior
@@ -85,7 +100,7 @@ def make_checkpoint(make_request: MakeRequest) -> MakeCheckpoint:
         rng = np.random.default_rng(seed)
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            student = Student(own, backbone, dimension)
+            student = Student(own, backbone, dimension, history=history)
             student.table.weight.data.normal_(std=0.5)
         prior = rng.uniform(0.01, 0.2, (20, len(own.tasks))).astype(np.float32)
         return Checkpoint(
@@ -95,7 +110,7 @@ def make_checkpoint(make_request: MakeRequest) -> MakeCheckpoint:
             state=student.state_dict(),
             vertical=vertical,
             backbone=backbone,
-            options={"dimension": dimension},
+            options={"dimension": dimension, "history": history},
             quality={"auc": 0.7, "ne": 0.9},
             lineage={"teacher": "none", "rows": 0},
             prior=Prior(np.arange(100, 120, dtype=np.int64), prior, prior.mean(0)),

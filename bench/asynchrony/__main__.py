@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -13,9 +14,12 @@ from typing import Any
 import torch
 
 from bench.asynchrony import isolation, lookup, overhead, throughput
+from bench.asynchrony.histories import histories
 from bench.asynchrony.kill import kill_rounds
 from bench.overload.plant import BenchError
 from exfm.augment.annotate.priority import yield_to_others
+from exfm.data.errors import DataError
+from exfm.data.source import resolve_data_dir
 from loadtest.arguments import count, positive
 from serving.errors import RepositoryError
 
@@ -30,6 +34,8 @@ serving feels of it.
   kill       kill -9 of frontend, joiner and annotator in turn at random instants under load; the books afterwards
   annotate   the annotator with one worker process over the bare forward pass on the same batches, in turns; the lag
              from the join to the commit at half of the measured rate
+  histories  a student with stored histories, without, and with the ads themselves in their place, paired seeds; on
+             EXFM_DATA_DIR's log, else the simulator's
 
 Figures hold for a machine that does nothing else. The models are the demo's, or some that are made the first time.
 """
@@ -59,6 +65,10 @@ def _throughput(folder: Path, asked: argparse.Namespace) -> dict[str, Any]:
     return {"annotate": throughput.measure(folder, rows=asked.rows, rounds=asked.pairs, seconds=asked.seconds)}
 
 
+def _histories(_: Path, __: argparse.Namespace) -> dict[str, Any]:
+    return {"histories": histories(resolve_data_dir(None, os.environ))}
+
+
 Part = Callable[[Path, argparse.Namespace], Mapping[str, Any]]
 PARTS: dict[str, Part] = {
     "lookup": lookup.measure,
@@ -66,6 +76,7 @@ PARTS: dict[str, Part] = {
     "overhead": overhead.measure,
     "kill": _kill,
     "annotate": _annotate,
+    "histories": _histories,
 }
 """Each gets an empty folder and the command line, and returns keys of `async.json`."""
 
@@ -80,7 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for name in (part for part in PARTS if part in asked.only):
             _measure(name, asked, result)
             path.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    except RepositoryError as error:
+    except (RepositoryError, DataError) as error:
         sys.stderr.write(f"bench-async: {error}\n")
         return 2
     except (BenchError, TimeoutError) as error:

@@ -38,7 +38,7 @@ def impressions(source: Source, examples: Examples, prefix: str = "r") -> list[I
                 int(part.time_ms[place]),
                 vertical.name,
                 1,
-                own.digest,
+                own.blocks_digest,
                 "full",
                 "",
                 0,

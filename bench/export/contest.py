@@ -33,12 +33,15 @@ class Replicated:
         self._engine = engine
 
     def run(
-        self, request_rows: NDArray[np.int64], candidate_rows: NDArray[np.int64], counts: NDArray[np.int64]
+        self,
+        request_rows: NDArray[np.int64],
+        candidate_rows: NDArray[np.int64],
+        counts: NDArray[np.int64],
+        history: NDArray[np.float32] | None = None,
     ) -> NDArray[np.float32]:
         """See `Engine`."""
-        return self._engine.run(
-            np.repeat(request_rows, counts, axis=0), candidate_rows, np.ones_like(candidate_rows[:, 0])
-        )
+        one_each, past = np.ones_like(candidate_rows[:, 0]), None if history is None else history.repeat(counts, axis=0)
+        return self._engine.run(request_rows.repeat(counts, axis=0), candidate_rows, one_each, past)
 
 
 @dataclass(frozen=True)

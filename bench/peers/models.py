@@ -43,8 +43,14 @@ class Contestants:
 class ReplicatedStudent(ServedStudent):
     """A student served naively: the request's side is repeated for each candidate and looked up with it."""
 
-    def forward(self, request_rows: Tensor, candidate_rows: Tensor, owner: Tensor) -> Tensor:
-        """See `Student.forward`; probabilities float32 [M, T]."""
+    def forward(
+        self,
+        request_rows: Tensor,
+        candidate_rows: Tensor,
+        owner: Tensor,
+        history: Tensor | None = None,  # noqa: ARG002
+    ) -> Tensor:
+        """See `Student.forward`; probabilities float32 [M, T]. For students without histories."""
         student = self.student
         repeated = torch.index_select(request_rows, 0, owner)
         request, request_first = student.table.split(student.table(repeated))

@@ -1,8 +1,8 @@
 """Reading an example stream: examples with the teacher's annotations, in the order in which they came in."""
 
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -180,16 +180,29 @@ def find_stream(data_dir: Path) -> Path | None:
     return data_dir if (data_dir / STREAM).is_file() else None
 
 
-def read_stream(folder: Path) -> tuple[Schema, Examples, Catalogue, Catalogue]:
-    """All of a stream as one log: its schema, the rows by time, the ads and users as it last saw them.
+def read_stream(folder: Path) -> tuple[Schema, Examples, Catalogue, Catalogue, History]:
+    """All of a stream as one log: its schema, the rows by time, the ads and users as it last saw them, its events.
 
     Raises:
         DataError: the stream is damaged or has no rows.
     """
     reader = StreamReader(folder)
-    parts = [each.examples for each in reader.read()]
+    parts = list(reader.read())
     if not parts:
         raise DataError("the example stream holds no rows yet", folder)
-    ordered = concat(parts).in_time_order()
+    whole = concat([each.examples for each in parts])
+    order = np.argsort(whole.time_ms, kind="stable")
+    ordered, events = whole.take(order), events_by_row([each.events for each in parts]).take(order)
     sides = [{n: ordered.blocks[n] for n in BLOCK_NAMES if n.startswith(side)} for side in ("ad_", "user_")]
-    return reader.form.schema, ordered, Catalogue.of(ordered.ad, sides[0]), Catalogue.of(ordered.user, sides[1])
+    return reader.form.schema, ordered, Catalogue.of(ordered.ad, sides[0]), Catalogue.of(ordered.user, sides[1]), events
+
+
+def events_by_row(parts: Sequence[History]) -> History:
+    """The events of several parts of a stream, one after the other."""
+    return replace(
+        parts[0],
+        time_ms=np.concatenate([each.time_ms for each in parts]),
+        event=np.concatenate([each.event for each in parts]),
+        space=np.concatenate([each.space for each in parts]),
+        codes=np.concatenate([each.codes for each in parts]),
+    )

@@ -12,6 +12,7 @@ from exfm.data import annotated, kuairand, simulator, tabular
 from exfm.data.chunks import day_of
 from exfm.data.errors import DataError
 from exfm.data.examples import Catalogue, Examples
+from exfm.features.history import History
 from exfm.features.schema import Schema
 
 __all__ = ["ENVIRONMENT", "Catalogue", "Source", "open_source", "resolve_data_dir"]
@@ -31,6 +32,7 @@ class Source:
         ads: every ad that is known, to sample candidates from.
         users: every user that is known.
         utc_offset_h: hours by which the zone of the log's days is ahead of UTC.
+        events: what the rows put into their users' histories, row i as event i; None where no teacher gave embeddings.
     """
 
     name: str
@@ -39,6 +41,7 @@ class Source:
     ads: Catalogue
     users: Catalogue
     utc_offset_h: float = 0.0
+    events: History | None = None
 
     @cached_property
     def days(self) -> NDArray[np.int64]:
@@ -81,8 +84,7 @@ def open_source(data_dir: Path | None, seed: int = 0) -> Source:
     if data_dir is None:
         return Source("simulator", *simulator.simulate(seed))
     if stream := annotated.find_stream(data_dir):
-        schema, examples, ads, users = annotated.read_stream(stream)
-        return Source(schema.name, schema, examples, ads, users)
+        return annotated_source(stream)
     if log := tabular.find_log(data_dir):
         schema, examples, ads, users = tabular.read_log(log)
         return Source(schema.name, schema, _with_rows(examples, data_dir), ads, users)
@@ -90,6 +92,12 @@ def open_source(data_dir: Path | None, seed: int = 0) -> Source:
         schema, examples, ads, users = kuairand.read_kuairand(layout)
         return Source(schema.name, schema, _with_rows(examples, data_dir), ads, users, kuairand.UTC_OFFSET_H)
     raise DataError(f"expected {annotated.LOOKED_FOR}; or {tabular.LOOKED_FOR}; or {kuairand.LOOKED_FOR}", data_dir)
+
+
+def annotated_source(folder: Path) -> Source:
+    """All of an example stream; `DataError` if it is damaged or has no rows."""
+    schema, examples, ads, users, events = annotated.read_stream(folder)
+    return Source(schema.name, schema, examples, ads, users, events=events)
 
 
 def _with_rows(examples: Examples, data_dir: Path) -> Examples:

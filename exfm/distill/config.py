@@ -112,6 +112,21 @@ class DistillOptions:
 
 
 @dataclass(frozen=True)
+class HistoryOptions:
+    """What the students see of a user's past embeddings (LoopFM); with a `length` of 0 nothing.
+
+    Attributes:
+        length: the most events.
+        delay_ms: an event counts when it is older than this: how long the online store takes to have it.
+        model: arguments of `exfm.models.history.HistoryTokens`.
+    """
+
+    length: int = 0
+    delay_ms: int = 0
+    model: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class TrainConfig:
     """Everything that a run depends on besides the data."""
 
@@ -123,6 +138,7 @@ class TrainConfig:
     lite: LiteOptions = LiteOptions()
     distill: DistillOptions = DistillOptions()
     counters: CounterOptions = field(default_factory=CounterOptions)
+    history: HistoryOptions = HistoryOptions()
 
     def __post_init__(self) -> None:
         if self.stream.chunk < 1 or self.stream.batch < 1:

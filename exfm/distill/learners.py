@@ -1,6 +1,6 @@
 """One model each with its optimizers: predicts, then learns."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -125,16 +125,26 @@ class StudentLearner:
     """A student on the stream; with `distill`, also its auxiliary head and adapter."""
 
     def __init__(
-        self, schema: Schema, options: StudentOptions, distill: DistillOptions | None, *, seed: int, batch: int
+        self,
+        schema: Schema,
+        options: StudentOptions,
+        distill: DistillOptions | None,
+        *,
+        seed: int,
+        batch: int,
+        history: Mapping[str, Any] | None = None,
+        make: Callable[..., Student] = Student,
     ) -> None:
         torch.manual_seed(seed)
-        self.model = Student(schema, options.backbone, options.dimension, options.model)
+        self.model = make(schema, options.backbone, options.dimension, options.model, history)
         self._distiller = _Distiller(self.model.backbone.width, len(schema.tasks), distill) if distill else None
         more = [self._distiller.heads] if self._distiller else []
         self._fit = Fit(self.model, self.model.table, schema, options.rates, *more)
         self._batch, self._fresh = batch, True
 
-    def stream(self, request: Ints, candidate: Ints, labels: Floats, teacher: Floats) -> Floats:
+    def stream(
+        self, request: Ints, candidate: Ints, labels: Floats, teacher: Floats, history: Floats | None = None
+    ) -> Floats:
         """Predict each batch of the next rows, then learn it.
 
         Args:
@@ -142,27 +152,33 @@ class StudentLearner:
             candidate: int64 [n, ad features].
             labels: float32 [n, T], NaN where unknown.
             teacher: the teacher's probabilities [n, T], NaN where it said nothing.
+            history: float32 [n, L * (d + 2)] where the schema has a history.
 
         Returns:
             Probabilities [n, T], each made before its row was learned.
         """
-        arrays = [torch.from_numpy(array) for array in (request, candidate, labels, teacher)]
+        given = [request, candidate, labels, teacher, *([] if history is None else [history])]
+        arrays = [torch.from_numpy(array) for array in given]
         parts = np.array_split(np.arange(len(labels)), pieces(len(labels), self._batch)) if len(labels) else []
         made = [self._batch_of(*(array[int(part[0]) : int(part[-1]) + 1] for array in arrays)) for part in parts]
         return np.concatenate(made) if made else np.empty(labels.shape, np.float32)
 
-    def _batch_of(self, request: Tensor, candidate: Tensor, labels: Tensor, teacher: Tensor) -> Floats:
+    def _batch_of(
+        self, request: Tensor, candidate: Tensor, labels: Tensor, teacher: Tensor, history: Tensor | None = None
+    ) -> Floats:
         owner = torch.arange(len(labels))
         with self._fit.predicting():
-            probabilities = torch.sigmoid(self.model(request, candidate, owner)).numpy()
+            probabilities = torch.sigmoid(self.model(request, candidate, owner, history)).numpy()
         if self._fresh:
             self._start_at(base_rate(labels))
-        self._learn(request, candidate, labels, teacher)
+        self._learn(request, candidate, labels, teacher, history)
         return probabilities
 
-    def _learn(self, request: Tensor, candidate: Tensor, labels: Tensor, teacher: Tensor) -> None:
+    def _learn(
+        self, request: Tensor, candidate: Tensor, labels: Tensor, teacher: Tensor, history: Tensor | None
+    ) -> None:
         gathered = self.model.table(request), self.model.table(candidate)
-        hidden, first_order = self.model.represent(*gathered, torch.arange(len(labels)))
+        hidden, first_order = self.model.represent(*gathered, torch.arange(len(labels)), history)
         loss = label_loss(self.model.head(hidden) + first_order, labels)
         if self._distiller:
             loss = loss + self._distiller.loss(hidden, labels, teacher)

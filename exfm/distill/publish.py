@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 
 from exfm.data.examples import project
 from exfm.data.source import Source
+from exfm.distill.config import StudentOptions
 from exfm.distill.scoring import TrainingReport
 from exfm.distill.stream import VerticalStream
 from exfm.distill.trainer import Trainer, VerticalTraining
-from exfm.features.signature import tensors_of
+from exfm.features.signature import HISTORY, tensors_of
 from exfm.models.checkpoint import Checkpoint, lite_of
 
 GOLDEN_CANDIDATES = 64
@@ -70,9 +71,11 @@ def golden_request(source: Source, stream: VerticalStream, seed: int) -> dict[st
     request = {name: block[row : row + 1] for name, block in source.examples.blocks.items()}
     blocks = {**request, **{name: block[ads] for name, block in source.ads.blocks.items()}}
     mine = project(blocks, source.schema, stream.schema)
-    return {
+    history = {HISTORY: stream.histories.rows(np.array([row]))} if stream.histories else {}
+    return history | {
         tensor.name: np.ascontiguousarray(np.concatenate([mine[block.name] for block in tensor.blocks], 1))
         for tensor in tensors_of(stream.schema)
+        if tensor.blocks
     }
 
 
@@ -105,7 +108,7 @@ def _student(
         state=published.student,
         vertical=vertical.stream.name,
         backbone=options.backbone,
-        options={"dimension": options.dimension, **options.model},
+        options=_options_of(options, trainer),
         quality=_first_and_further(quality),
         lineage=lineage,
         prior=published.prior,
@@ -125,10 +128,16 @@ def _lite(student: Checkpoint, trainer: Trainer, vertical: VerticalTraining, rep
         vertical=name,
         state=state,
         backbone=options.backbone,
-        options={"dimension": options.dimension, **options.model},
+        options=_options_of(options, trainer),
         quality=_first_and_further(quality),
         lineage={**student.lineage, "tier": "lite", "serves": own.name},
     )
+
+
+def _options_of(options: StudentOptions, trainer: Trainer) -> dict[str, Any]:
+    history = trainer.config.history
+    own = {"history": dict(history.model)} if history.length else {}
+    return {"dimension": options.dimension, **options.model, **own}
 
 
 def _first_and_further(quality: dict[str, dict[str, float]]) -> dict[str, Any]:

@@ -1,11 +1,12 @@
 """A source as arrays that learners walk: everything encoded once, in time order."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from exfm.data.examples import Examples
+from exfm.data.histories import Histories
 from exfm.data.source import Source
 from exfm.distill.config import ConfigError, TrainConfig
 from exfm.distill.counters import counters
@@ -65,6 +66,7 @@ class VerticalStream:
         labels: float32 [n, T].
         ads: int64 [n], keys.
         teacher_columns: where its tasks stand among the teacher's.
+        histories: of the source's rows, if the vertical's student reads them.
     """
 
     name: str
@@ -75,18 +77,25 @@ class VerticalStream:
     labels: Floats
     ads: Ints
     teacher_columns: list[int]
+    histories: Histories | None = None
 
     @classmethod
-    def of(cls, source: Source, name: str, teacher_tasks: tuple[str, ...]) -> "VerticalStream":
+    def of(
+        cls, source: Source, name: str, teacher_tasks: tuple[str, ...], histories: Histories | None = None
+    ) -> "VerticalStream":
         """The rows of the source that have a label for any of the vertical's tasks."""
-        schema = source.schema.for_vertical(name)
+        schema = replace(source.schema.for_vertical(name), history=histories.spec if histories else None)
         every = stack_labels(source.examples.labels, schema.tasks)
         index = np.flatnonzero(~np.isnan(every).all(1))
         mine = source.examples.take(index).project(source.schema, schema)
         rows = encode(mine, schema)
         request = np.concatenate([rows["user"], rows["context"]], 1)
         columns = [teacher_tasks.index(task) for task in schema.tasks]
-        return cls(name, schema, index, request, rows["ad"], every[index], mine.ad, columns)
+        return cls(name, schema, index, request, rows["ad"], every[index], mine.ad, columns, histories)
+
+    def history(self, rows: slice) -> Floats | None:
+        """The histories of its own rows, float32 [n, L * (d + 2)]; None without."""
+        return self.histories.rows(self.index[rows]) if self.histories else None
 
     def within(self, start: int, stop: int) -> slice:
         """Which of its rows stand in [start, stop) of the source's."""

@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from exfm.data.chunks import by_rows
+from exfm.data.histories import Histories
 from exfm.data.source import Source
 from exfm.distill.config import ConfigError, TrainConfig
 from exfm.distill.learners import StudentLearner, TeacherLearner
@@ -18,6 +20,7 @@ from exfm.distill.metrics import entropy, log_loss
 from exfm.distill.prior import PriorLearner
 from exfm.distill.scoring import ARMS, Floats, Predictions
 from exfm.distill.stream import TeacherStream, VerticalStream, stack_labels
+from exfm.features.schema import HistorySpec
 from exfm.models.checkpoint import Prior, lite_of
 
 
@@ -57,7 +60,7 @@ class VerticalTraining:
 
     def __init__(self, stream: VerticalStream, ads: NDArray[np.int64], config: TrainConfig) -> None:
         self.stream = stream
-        made = {"seed": config.seed, "batch": config.stream.batch}
+        made: dict[str, Any] = {"seed": config.seed, "batch": config.stream.batch, "history": config.history.model}
         self.student = StudentLearner(stream.schema, config.student, config.distill, **made)
         self.plain = StudentLearner(stream.schema, config.student, None, **made)
         self.lite: StudentLearner | None = None
@@ -76,12 +79,14 @@ class VerticalTraining:
         stream, rows = self.stream, self.stream.within(start, stop)
         request, candidate, labels = stream.request[rows], stream.candidate[rows], stream.labels[rows]
         teacher = annotations[stream.index[rows] - start][:, stream.teacher_columns]
+        history = stream.history(rows)
         self.arms["teacher"][rows] = teacher
         self.arms["prior"][rows] = self.prior.predict(stream.ads[rows])
-        self.arms["student"][rows] = self.student.stream(request, candidate, labels, teacher)
-        self.arms["plain"][rows] = self.plain.stream(request, candidate, labels, np.full_like(teacher, np.nan))
+        self.arms["student"][rows] = self.student.stream(request, candidate, labels, teacher, history)
+        untaught = np.full_like(teacher, np.nan)
+        self.arms["plain"][rows] = self.plain.stream(request, candidate, labels, untaught, history)
         if self.lite:
-            self.arms["lite"][rows] = self.lite.stream(request, candidate, labels, teacher)
+            self.arms["lite"][rows] = self.lite.stream(request, candidate, labels, teacher, history)
         self.prior.learn(stream.ads[rows], labels)
         self.chunks.append(rows)
         self._count(rows)
@@ -137,7 +142,8 @@ class Trainer:
         names = {vertical.name for vertical in source.schema.verticals}
         if config.lite.train and (taken := names & {lite_of(name) for name in names}):
             raise TrainingError(f"{source.name}: vertical {min(taken)!r} has the name of another one's lite student")
-        streams = [VerticalStream.of(source, vertical.name, self.rows.tasks) for vertical in source.schema.verticals]
+        histories, verticals = self._histories(), source.schema.verticals
+        streams = [VerticalStream.of(source, each.name, self.rows.tasks, histories) for each in verticals]
         for stream in streams:
             if not len(stream.index):
                 raise TrainingError(f"{source.name}: vertical {stream.name!r} has no impression with an outcome")
@@ -202,6 +208,18 @@ class Trainer:
             chunks=vertical.chunks,
             last_day=stream.within(self.source.last_day, len(examples)),
         )
+
+    def _histories(self) -> Histories | None:
+        options, source = self.config.history, self.source
+        if not options.length:
+            return None
+        if source.events is None or not source.events.dimension:
+            raise TrainingError(
+                f"{source.name}: history.length is {options.length}, but the data brings no embeddings; an example "
+                "stream does, if its teacher has teacher.model.embedding"
+            )
+        spec = HistorySpec(options.length, source.events.dimension, options.delay_ms)
+        return Histories(source.events, source.examples.user, source.examples.time_ms, spec)
 
     def _refuse_unknown_features(self) -> None:
         known = {feature.name for feature in self.source.schema.features}

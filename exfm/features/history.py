@@ -226,8 +226,9 @@ def row_of(inputs: HistoryInputs) -> Floats:
 
     Per row the L * d values, event by event, then L flags (1 where there is an event), then L ages in seconds.
     """
-    parts = (inputs.values.reshape(len(inputs.known), -1), inputs.known.astype(np.float32), inputs.age_s)
-    return np.concatenate(parts, 1)
+    rows, length, dimension = inputs.values.shape
+    values = inputs.values.reshape(rows, length * dimension)
+    return np.concatenate((values, inputs.known.astype(np.float32), inputs.age_s), 1)
 
 
 def split_row(row: Floats, length: int) -> HistoryInputs:

@@ -54,7 +54,8 @@ class Checkpoint:
         state: the weights to serve with.
         vertical: the student's vertical; "" for the teacher.
         backbone: name of a student's backbone; "wukong" for the teacher.
-        options: the remaining arguments of the model's constructor.
+        options: the remaining arguments of the model's constructor; a student's hold those of its backbone, its
+            `dimension`, and under `history` those of its history encoder.
         quality: figures over the last day, each row predicted before it was learned.
         lineage: what it was made from: strings and numbers. A lite student's also has `tier`, "lite", and under
             `serves` the name of its vertical, for its schema and `vertical` bear the name that it is published under.
@@ -95,7 +96,8 @@ class Checkpoint:
         if self.kind == "teacher":
             return Teacher(self.schema, self.tasks, **self.options)
         own = dict(self.options)
-        return Student(self.schema, self.backbone, int(own.pop("dimension")), own)
+        dimension, history = int(own.pop("dimension")), own.pop("history", None)
+        return Student(self.schema, self.backbone, dimension, own, history)
 
     def save(self, path: Path) -> None:
         """Write the file, whole or not at all."""

@@ -44,4 +44,4 @@ def compare(made: NDArray[np.float32], exact: NDArray[np.float32]) -> Accuracy:
 def run_batch(engine: Engine, batch: Batch) -> NDArray[np.float32]:
     """Probabilities [M, T] of an encoded batch."""
     counts = np.bincount(batch.owner, minlength=len(batch.request_rows)).astype(np.int64)
-    return engine.run(batch.request_rows, batch.candidate_rows, counts)
+    return engine.run(batch.request_rows, batch.candidate_rows, counts, batch.history)

@@ -1,6 +1,7 @@
 """The dense part of a student, over table rows that were gathered outside of it."""
 
 import copy
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,18 +15,21 @@ from exfm.features.signature import PROBABILITY
 from exfm.models.student import Student
 from exporter.trace import ServedStudent, quiet
 
-REQUEST, CANDIDATE = "request", "candidate"
+REQUEST, CANDIDATE, PAST = "request", "candidate", "history"
 
 
 class ServedDense(nn.Module):
-    """One request: rows [1, request features, d + T] and [M, ad features, d + T] -> probabilities float32 [M, T]."""
+    """One request: rows [1, request features, d + T] and [M, ad features, d + T] -> probabilities float32 [M, T].
+
+    A third input, where the schema has a history, is its row, float32 [1, width].
+    """
 
     def __init__(self, student: Student) -> None:
         super().__init__()
         self.student = student
 
-    def forward(self, request: Tensor, candidate: Tensor) -> Tensor:
-        return torch.sigmoid(self.student.score_one_request(request.float(), candidate.float()))
+    def forward(self, request: Tensor, candidate: Tensor, history: Tensor | None = None) -> Tensor:
+        return torch.sigmoid(self.student.score_one_request(request.float(), candidate.float(), history))
 
 
 def splits(served: nn.Module) -> bool:
@@ -47,17 +51,26 @@ def table_of(served: ServedStudent, dtype: str) -> NDArray[Any]:
     return table
 
 
-def write_dense_onnx(served: ServedStudent, features: tuple[int, int], dtype: str, path: Path) -> onnx.ModelProto:
+@dataclass(frozen=True)
+class Widths:
+    """Of the dense part's inputs: features of a request, of a candidate, and columns of a history's row, if any."""
+
+    request: int
+    candidate: int
+    history: int = 0
+
+
+def write_dense_onnx(served: ServedStudent, widths: Widths, dtype: str, path: Path) -> onnx.ModelProto:
     """Convert and write the dense graph, any number of candidates; returns it with its weights."""
     with quiet():
         program = torch.onnx.export(
             _dense(served),
-            _example(served, features, dtype),
+            _example(served, widths, dtype),
             dynamo=True,
             verbose=False,
-            input_names=[REQUEST, CANDIDATE],
+            input_names=[REQUEST, CANDIDATE, *([PAST] if widths.history else [])],
             output_names=[PROBABILITY],
-            dynamic_shapes=({}, {0: torch.export.Dim("candidates", min=1)}),
+            dynamic_shapes=_open_axes(widths),
         )
     assert program is not None
     program.save(path)
@@ -66,16 +79,16 @@ def write_dense_onnx(served: ServedStudent, features: tuple[int, int], dtype: st
 
 
 def write_dense_program(
-    served: ServedStudent, features: tuple[int, int], dtype: str, path: Path, *, compiled: bool = False
+    served: ServedStudent, widths: Widths, dtype: str, path: Path, *, compiled: bool = False
 ) -> None:
     """Write the dense part as a `torch.export` program, any number of candidates.
 
     With `compiled` AOTInductor makes a shared library of it, in a package that torch loads: for this processor's CPU
     and those that can do the same, within seconds, with a C++ compiler.
     """
-    shapes: Any = ({}, {0: torch.export.Dim("candidates", min=1)})
     with quiet():
-        program = torch.export.export(_dense(served), _example(served, features, dtype), dynamic_shapes=shapes)
+        example = _example(served, widths, dtype)
+        program = torch.export.export(_dense(served), example, dynamic_shapes=_open_axes(widths))
         if compiled:
             one_thread = {"cpp.threads": 1}  # else as many as this process has, whatever serves
             torch._inductor.aoti_compile_and_package(program, package_path=str(path), inductor_configs=one_thread)
@@ -94,6 +107,12 @@ def _dense(served: ServedStudent) -> ServedDense:
         student.table.weight = weight
 
 
-def _example(served: ServedStudent, features: tuple[int, int], dtype: str) -> tuple[Tensor, Tensor]:
+def _example(served: ServedStudent, widths: Widths, dtype: str) -> tuple[Tensor, ...]:
     width, kind = served.student.table.weight.shape[1], getattr(torch, dtype)
-    return torch.zeros(1, features[0], width, dtype=kind), torch.zeros(7, features[1], width, dtype=kind)
+    history = [torch.zeros(1, widths.history)] if widths.history else []
+    rows = torch.zeros(1, widths.request, width, dtype=kind), torch.zeros(7, widths.candidate, width, dtype=kind)
+    return (*rows, *history)
+
+
+def _open_axes(widths: Widths) -> Any:
+    return ({}, {0: torch.export.Dim("candidates", min=1)}, *([{}] if widths.history else []))

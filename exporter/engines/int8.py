@@ -37,16 +37,18 @@ def quantize_static(source: Path, target: Path, table: NDArray[Any], batch: Batc
 
 class _Calibration(quantization.CalibrationDataReader):  # type: ignore[misc]
     def __init__(self, table: NDArray[Any], batch: Batch) -> None:
-        self._feeds = iter(
-            {
-                "request": table[batch.request_rows[i : i + 1]],
-                "candidate": table[batch.candidate_rows[batch.owner == i]],
-            }
-            for i in range(len(batch.request_rows))
-        )
+        self._feeds = (_feed(table, batch, place) for place in range(len(batch.request_rows)))
 
     def get_next(self) -> dict[str, Any] | None:
         return next(self._feeds, None)
+
+
+def _feed(table: NDArray[Any], batch: Batch, place: int) -> dict[str, Any]:
+    made: dict[str, Any] = {
+        "request": table[batch.request_rows[place : place + 1]],
+        "candidate": table[batch.candidate_rows[batch.owner == place]],
+    }
+    return made if batch.history is None else {**made, "history": batch.history[place : place + 1]}
 
 
 @contextmanager

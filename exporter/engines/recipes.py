@@ -51,7 +51,12 @@ class Recipe:
 
 
 def _torch(*, compiled: bool) -> Callable[[Workshop], Mapping[str, Any]]:
-    return lambda shop: {"most": shop.most, "features": list(shop.features), "compiled": compiled}
+    return lambda shop: {
+        "most": shop.most,
+        "features": [shop.widths.request, shop.widths.candidate],
+        "history": shop.widths.history,
+        "compiled": compiled,
+    }
 
 
 def _openvino(precision: str) -> Callable[[Workshop], Mapping[str, Any]]:

@@ -5,8 +5,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from exfm.features.schema import Feature, Schema
-from exfm.features.signature import CANDIDATE_SIDES, DTYPES, REQUEST_SIDES, tensors_of
+from exfm.features.history import HistoryInputs, row_of
+from exfm.features.schema import Feature, HistorySpec, Schema
+from exfm.features.signature import CANDIDATE_SIDES, DTYPES, HISTORY, REQUEST_SIDES, tensors_of
 from exfm.features.values import key_of
 from exporter.verify import Batch
 
@@ -17,12 +18,22 @@ ACCURACY_SIZES = (1, 3, 64, 17, 200, 500)
 def random_request(schema: Schema, candidates: int, seed: int) -> dict[str, NDArray[Any]]:
     """A request's tensors with values drawn uniformly, known ones where the schema knows them."""
     rng = np.random.default_rng(seed)
-    made = {}
-    for tensor in tensors_of(schema):
-        rows = candidates if tensor.name.startswith("candidate") else 1
+    made: dict[str, NDArray[Any]] = {}
+    if schema.history:
+        made[HISTORY] = random_history(schema.history, 1, rng)
+    for tensor in (each for each in tensors_of(schema) if each.blocks):
+        rows = candidates if tensor.per_candidate else 1
         columns = [_draw(rng, feature, rows) for block in tensor.blocks for feature in block.features]
         made[tensor.name] = np.stack(columns, axis=1).astype(DTYPES[tensor.kind])
     return made
+
+
+def random_history(spec: HistorySpec, requests: int, rng: np.random.Generator) -> NDArray[np.float32]:
+    """Rows of `request_history`, some of them without an event, others with fewer than there is room for."""
+    known = rng.integers(-1, spec.length, requests)[:, None] >= np.arange(spec.length)[::-1]
+    values = rng.uniform(-1, 1, (requests, spec.length, spec.dimension)).astype(np.float32)
+    age_s = rng.uniform(0, 30 * 86_400, known.shape).astype(np.float32)
+    return row_of(HistoryInputs(values * known[:, :, None], known, age_s * known))
 
 
 def _draw(rng: np.random.Generator, feature: Feature, rows: int) -> NDArray[Any]:
@@ -55,4 +66,5 @@ def random_rows(schema: Schema, usable: NDArray[np.bool_], seed: int) -> Batch:
 
     count = len(ACCURACY_SIZES)
     owner = np.repeat(np.arange(count), ACCURACY_SIZES)
-    return Batch(draw(REQUEST_SIDES, count), draw(CANDIDATE_SIDES, len(owner)), owner)
+    history = random_history(schema.history, count, rng) if schema.history else None
+    return Batch(draw(REQUEST_SIDES, count), draw(CANDIDATE_SIDES, len(owner)), owner, history)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from exfm.features.schema import Schema
 from exfm.features.signature import CANDIDATE_SIDES, REQUEST_SIDES
-from exporter.engines.dense import table_of, write_dense_onnx, write_dense_program
+from exporter.engines.dense import Widths, table_of, write_dense_onnx, write_dense_program
 from exporter.engines.int8 import quantize_dynamic, quantize_static
 from exporter.engines.requests import random_rows
 from exporter.trace import ServedStudent, write_graph
@@ -25,7 +25,8 @@ class Workshop:
     def __init__(self, served: ServedStudent, schema: Schema, folder: Path) -> None:
         self.served, self.schema, self._folder = served, schema, folder
         request = sum(len(schema.side(side)) for side in REQUEST_SIDES)
-        self.features = request, sum(len(schema.side(side)) for side in CANDIDATE_SIDES)
+        candidate = sum(len(schema.side(side)) for side in CANDIDATE_SIDES)
+        self.widths = Widths(request, candidate, schema.history.width if schema.history else 0)
         self.most = max(vertical.max_candidates for vertical in schema.verticals)
 
     def whole(self) -> Files:
@@ -41,7 +42,7 @@ class Workshop:
 
         def make(folder: Path) -> None:
             np.save(folder / "rows.npy", table_of(self.served, dtype))
-            graph = write_dense_onnx(self.served, self.features, dtype, folder / "dense.onnx")
+            graph = write_dense_onnx(self.served, self.widths, dtype, folder / "dense.onnx")
             check_dense_weights(graph, self.served)
 
         return self._made(f"rows-{dtype}", make)
@@ -66,7 +67,7 @@ class Workshop:
 
         def make(folder: Path) -> None:
             os.link(plain["rows.npy"], folder / "rows.npy")
-            write_dense_program(self.served, self.features, "float16", folder / "dense.pt2", compiled=compiled)
+            write_dense_program(self.served, self.widths, "float16", folder / "dense.pt2", compiled=compiled)
 
         return self._made("compiled" if compiled else "program", make)
 

@@ -17,7 +17,11 @@ class Engine(Protocol):
     """Scores encoded requests."""
 
     def run(
-        self, request_rows: NDArray[np.int64], candidate_rows: NDArray[np.int64], counts: NDArray[np.int64]
+        self,
+        request_rows: NDArray[np.int64],
+        candidate_rows: NDArray[np.int64],
+        counts: NDArray[np.int64],
+        history: NDArray[np.float32] | None = None,
     ) -> NDArray[np.float32]:
         """Probabilities, each as if its request were alone.
 
@@ -25,6 +29,7 @@ class Engine(Protocol):
             request_rows: [B, user + context features], rows of the stacked table.
             candidate_rows: [M, ad features], the requests' candidates one request after the other.
             counts: [B], candidates per request, each at least 1; M together.
+            history: [B, L * (d + 2)] where the schema has a history.
 
         Returns:
             [M, T].

@@ -12,7 +12,13 @@ from numpy.typing import NDArray
 
 
 class Dense(Protocol):
-    """The dense graph. Its inputs are buffers of its own, filled in place, which spares a copy."""
+    """The dense graph. Its inputs are buffers of its own, filled in place, which spares a copy.
+
+    Attributes:
+        history: where to put a request's history, float32 [1, L * (d + 2)]; None for a graph without.
+    """
+
+    history: NDArray[np.float32] | None
 
     def buffers(self, candidates: int) -> tuple[NDArray[Any], NDArray[Any]]:
         """Where to put the gathered rows: [1, request features, width] and [candidates, ad features, width]."""
@@ -44,7 +50,11 @@ class RowsEngine:
         self._table, self._dense = table, dense
 
     def run(
-        self, request_rows: NDArray[np.int64], candidate_rows: NDArray[np.int64], counts: NDArray[np.int64]
+        self,
+        request_rows: NDArray[np.int64],
+        candidate_rows: NDArray[np.int64],
+        counts: NDArray[np.int64],
+        history: NDArray[np.float32] | None = None,
     ) -> NDArray[np.float32]:
         """See `Engine`."""
         made, start = [], 0
@@ -52,6 +62,8 @@ class RowsEngine:
             request, candidates = self._dense.buffers(count)
             self._table.gather(request_rows[place : place + 1], request)
             self._table.gather(candidate_rows[start : start + count], candidates)
+            if self._dense.history is not None:
+                self._dense.history[:] = 0.0 if history is None else history[place : place + 1]
             made.append(self._dense.run(count))
             start += count
         return made[0] if len(made) == 1 else np.concatenate(made)

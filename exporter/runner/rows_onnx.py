@@ -19,6 +19,7 @@ class OnnxDense:
         shapes = {entry.name: entry.shape for entry in session.get_inputs()}
         self._request = np.zeros((1, shapes["request"][1], table.width), table.dtype)
         self._candidates = np.zeros((most, shapes["candidate"][1], table.width), table.dtype)
+        self.history = np.zeros(shapes["history"], np.float32) if "history" in shapes else None
 
     def buffers(self, candidates: int) -> tuple[NDArray[Any], NDArray[Any]]:
         """See `Dense`."""
@@ -29,6 +30,8 @@ class OnnxDense:
     def run(self, candidates: int) -> NDArray[np.float32]:
         """See `Dense`."""
         feed = {"request": self._request, "candidate": self._candidates[:candidates]}
+        if self.history is not None:
+            feed["history"] = self.history
         (probability,) = self._session.run(None, feed)
         return np.asarray(probability, np.float32)
 

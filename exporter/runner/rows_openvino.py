@@ -22,6 +22,8 @@ class OpenvinoDense:
         self._model, self._table = model, table
         self._features = [model.input(name).partial_shape[1].get_length() for name in ("request", "candidate")]
         self._request = np.zeros((1, self._features[0], table.width), table.dtype)
+        past = [entry.get_shape() for entry in model.inputs if entry.get_any_name() == "history"]
+        self.history = np.zeros(list(past[0]), np.float32) if past else None
         self._sizes: list[int] = []
         self._slots: dict[int, tuple[Any, NDArray[Any]]] = {}
         for size in bucket_sizes(most):
@@ -48,6 +50,8 @@ class OpenvinoDense:
         candidates = np.zeros((size, self._features[1], self._table.width), self._table.dtype)
         request.set_tensor("request", openvino.Tensor(self._request, shared_memory=True))
         request.set_tensor("candidate", openvino.Tensor(candidates, shared_memory=True))
+        if self.history is not None:
+            request.set_tensor("history", openvino.Tensor(self.history, shared_memory=True))
         request.infer()
         self._slots[size] = request, candidates
         self._sizes.append(size)

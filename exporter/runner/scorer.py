@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from exfm.features.encoding import MISSING, Encoder
 from exfm.features.schema import SIDES, Schema, Side
-from exfm.features.signature import DTYPES, PROBABILITY, Tensor, blocks_of, tensors_of
+from exfm.features.signature import DTYPES, HISTORY, PROBABILITY, Tensor, blocks_of, tensors_of
 from exporter.runner.engine import Engine, load_engine, read_engine_file
 
 Inputs = dict[str, NDArray[Any]]
@@ -71,7 +71,7 @@ class Scorer:
         blocks = self._split_blocks(joined, len(requests), int(ends[-1]))
         encoded = {side: encoder.encode(*blocks[side]) for side, encoder in self._sides.items()}
         request_rows = np.concatenate((encoded["user"], encoded["context"]), axis=1)
-        probability = self._engine.run(request_rows, encoded["ad"], np.array(counts, np.int64))
+        probability = self._engine.run(request_rows, encoded["ad"], np.array(counts, np.int64), joined.get(HISTORY))
         unknown = self._count_unknown(blocks, encoded, ends)
         parts = np.split(probability, ends[:-1])
         return [Scores(part, int(count)) for part, count in zip(parts, unknown, strict=True)]

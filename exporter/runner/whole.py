@@ -23,11 +23,20 @@ class WholeGraph:
         self._names = {entry.name for entry in session.get_inputs()}
 
     def run(
-        self, request_rows: NDArray[np.int64], candidate_rows: NDArray[np.int64], counts: NDArray[np.int64]
+        self,
+        request_rows: NDArray[np.int64],
+        candidate_rows: NDArray[np.int64],
+        counts: NDArray[np.int64],
+        history: NDArray[np.float32] | None = None,
     ) -> NDArray[np.float32]:
         """See `Engine`."""
         owner = np.repeat(np.arange(len(counts)), counts)
-        feed = {"request_rows": request_rows, "candidate_rows": candidate_rows, "owner": owner}
+        feed = {
+            "request_rows": request_rows,
+            "candidate_rows": candidate_rows,
+            "owner": owner,
+            "request_history": history,
+        }
         (probability,) = self._session.run(None, {name: feed[name] for name in self._names})
         return np.asarray(probability, np.float32)
 

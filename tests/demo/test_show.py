@@ -1,7 +1,7 @@
 import numpy as np
 
 from demo.requests import Request
-from demo.show import SHOWN, SHOWN_BEYOND, latency_line, ranked_list
+from demo.show import SHOWN, SHOWN_BEYOND, latency_line, loop_lines, ranked_list
 from loadtest.summary import Summary
 from serving.client import Ranking, Tier
 
@@ -38,3 +38,23 @@ def test_budgets_are_named_where_they_differ() -> None:
 def test_an_auc_that_is_none_is_a_dash() -> None:
     summary = Summary(4, 40.0, 5.0, 9.0, 0.75, {"full": 1.0}, 0.1)
     assert latency_line(summary, 10, {"a": 0.5, "b": float("nan")}, {"a": 40.0}).endswith("a 0.5000, b -")
+
+
+def test_the_loop_is_told_in_plain_numbers() -> None:
+    loop = {
+        "impressions": 1200,
+        "outcomes_told": 300,
+        "snapshot": "demo-1",
+        "examples": 1199,
+        "joined": 299,
+        "users": 40,
+        "learned": 5000,
+        "versions": {"feed": 2},
+        "requests": 100,
+        "share_with_history": 0.5,
+        "within_budget": 1.0,
+        "p99_ms": 9.0,
+    }
+    text = loop_lines(loop)
+    for figure in ("1,200 impressions", "300 positive", "1,199 examples", "299 of them", "40 users", "feed 2", "50.0%"):
+        assert figure in text

@@ -30,6 +30,7 @@ def summary(kuairand_parquet: Path, triton_environment: object, out: Path) -> di
     assert "Learning, last day" in done.stdout
     assert "really shown" in done.stdout
     assert "within 25 ms" in done.stdout
+    assert "The loop, closed once" in done.stdout
     loaded: dict[str, Any] = json.loads((out / "summary.json").read_text())
     return loaded
 
@@ -59,6 +60,17 @@ def test_the_published_students_have_learned_up_to_the_hold_out(summary: dict[st
     for name in summary["verticals"]:
         lineage = json.loads((out / "model_repository" / name / "1" / "manifest.json").read_text())["lineage"]
         assert lineage["first_ms"] < lineage["learned_until_ms"] < lineage["last_ms"] - 6 * 3_600_000
+
+
+def test_what_was_served_becomes_examples_histories_and_a_refreshed_student(summary: dict[str, Any], out: Path) -> None:
+    loop = summary["loop"]
+    assert 0 < loop["joined"] == loop["outcomes_told"] < loop["impressions"] == loop["examples"]
+    assert 0 < loop["users"] <= loop["examples"]
+    assert loop["share_with_history"] > 0.5
+    for name in summary["verticals"]:
+        manifest = json.loads((out / "model_repository" / name / "2" / "manifest.json").read_text())
+        assert "request_history" in [tensor["name"] for tensor in manifest["tensors"]]
+        assert loop["versions"][name] == 2
 
 
 def test_an_impossible_load_is_refused_before_any_work(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ class RowReader:
     def __init__(self, schema: Schema) -> None:
         self._schema = schema
         self._of = {each.name: schema.for_vertical(each.name) for each in schema.verticals}
-        self._hashes = {name: own.digest for name, own in self._of.items()}
+        self._hashes = {name: own.blocks_digest for name, own in self._of.items()}
 
     def read(self, batch: pa.RecordBatch) -> Examples:
         """The rows as examples of the whole schema.
@@ -89,10 +89,17 @@ def _absent(feature: Feature) -> int | float:
 
 
 def _matrix(batch: pa.RecordBatch, name: str, kind: np.dtype[Any], width: int) -> Array:
-    rows = batch.column(name).to_pylist()
-    if any(len(row) != width * kind.itemsize for row in rows):
+    """A binary column's rows as an array [N, width], without a look at each row's object."""
+    column, size = batch.column(name), width * kind.itemsize
+    if not len(column):
+        return np.empty((0, width), kind)
+    _, offsets, data = column.buffers()
+    edges = np.frombuffer(offsets, np.int32, len(column) + 1, 4 * column.offset)
+    if (np.diff(edges) != size).any():
         raise PoisonError(f"block {name}: expected {width} x {kind.itemsize} bytes in each row")
-    return np.frombuffer(b"".join(rows), kind).reshape(len(rows), width)
+    if not size:
+        return np.empty((len(column), 0), kind)
+    return np.frombuffer(data, kind, len(column) * width, int(edges[0])).reshape(-1, width)
 
 
 def bisect(batch: pa.RecordBatch, work: Callable[[pa.RecordBatch], Any]) -> tuple[list[Any], list[tuple[int, str]]]:

@@ -1,6 +1,7 @@
 """Annotated examples as columns of the stream, and as events of their users' histories."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -75,8 +76,9 @@ def by_user(user: NDArray[np.int64], events: History) -> dict[int, History]:
     order = kept[np.lexsort((events.event[kept], events.time_ms[kept], user[kept]))]
     if not len(order):
         return {}
-    edges = np.flatnonzero(np.diff(user[order])) + 1
-    return {int(user[part[0]]): events.take(part) for part in np.split(order, edges)}
+    whose, mine = user[order], events.take(order)
+    edges = [0, *(np.flatnonzero(np.diff(whose)) + 1).tolist(), len(order)]
+    return {int(whose[start]): mine.take(slice(start, stop)) for start, stop in pairwise(edges)}
 
 
 def _fixed(codes: NDArray[np.uint8]) -> pa.Array:

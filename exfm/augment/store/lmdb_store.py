@@ -8,7 +8,7 @@ from pathlib import Path
 import lmdb
 
 from exfm.augment.store.store import StoreOptions, StoreUnavailableError
-from exfm.features.history import History, PackedError, merge, pack, unpack, user_key
+from exfm.features.history import History, PackedError, append, unpack, user_key
 
 _POSITION = b"position"[:7]
 """Seven bytes, so that it is no user's key."""
@@ -33,9 +33,8 @@ class LmdbStore:
             with self._env.begin(write=True) as writing:
                 for user, new in events.items():
                     key = user_key(user)
-                    old = _unpack(writing.get(key)) or History.empty(new.dimension, new.codec)
                     since_ms = int(new.time_ms[-1]) - options.keep_ms if len(new) else 0
-                    writing.put(key, pack(merge(old, new, options.capacity, not_before_ms=since_ms)))
+                    writing.put(key, _append(writing.get(key), new, options.capacity, since_ms))
                 writing.put(_POSITION, _NUMBER.pack(position))
 
     def position(self) -> int:
@@ -75,6 +74,13 @@ class LmdbStore:
             yield
         except (lmdb.Error, OSError) as error:
             raise StoreUnavailableError(f"{self._path}: {error}") from error
+
+
+def _append(value: bytes | None, new: History, capacity: int, since_ms: int) -> bytes:
+    try:
+        return append(value, new, capacity, not_before_ms=since_ms)
+    except PackedError:  # what can't be read is as good as nothing
+        return append(None, new, capacity, not_before_ms=since_ms)
 
 
 def _unpack(value: bytes | None) -> History | None:

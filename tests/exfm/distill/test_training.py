@@ -1,5 +1,6 @@
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,12 +8,16 @@ import pytest
 import torch
 
 from exfm.data.source import Source
-from exfm.distill.config import TrainConfig
+from exfm.distill.config import HistoryOptions, TrainConfig
 from exfm.distill.learners import StudentLearner
 from exfm.distill.scoring import TrainingReport
+from exfm.distill.trainer import TrainingError
 from exfm.distill.training import train
 from exfm.features.encoding import Encoder
-from exfm.features.signature import tensors_of
+from exfm.features.history import History
+from exfm.features.schema import HistorySpec
+from exfm.features.signature import HISTORY, tensors_of
+from exfm.models.backbone import ModelError
 from exfm.models.checkpoint import load_checkpoint
 
 Make = Callable[..., Source]
@@ -124,3 +129,38 @@ def test_the_callers_random_state_is_left_alone(tiny: Make, config: TrainConfig)
     torch.manual_seed(7)
     train(tiny(100), config)
     assert torch.equal(torch.rand(1), expected)
+
+
+@pytest.fixture
+def past(tiny: Make) -> Source:
+    """A log whose rows have embeddings."""
+    source = tiny(600)
+    codes = np.random.default_rng(0).integers(0, 256, (600, 8)).astype(np.uint8)
+    every = np.ones(600, np.uint32)
+    events = History(source.examples.time_ms, np.arange(600, dtype=np.uint64), every, codes, 8, "int8")
+    return replace(source, events=events)
+
+
+def test_students_with_histories_are_trained_and_told_apart(past: Source, config: TrainConfig, tmp_path: Path) -> None:
+    options = HistoryOptions(length=3, delay_ms=1000, model={"pooling": "attention", "heads": 2})
+    train(past, replace(config, history=options), tmp_path)
+    full, lite = (load_checkpoint(tmp_path / "students" / f"clicks{end}") for end in (".pt", ".lite.pt"))
+    assert full.schema.history == HistorySpec(3, 8, 1000)
+    assert full.schema.digest == lite.schema.digest != past.schema.for_vertical("clicks").digest
+    assert load_checkpoint(tmp_path / "teacher.pt").schema.history is None
+    student = full.build_student()
+    assert student.history is not None
+    assert student.history.encoder.pooling == "attention"
+    assert full.golden[HISTORY].shape == (1, 3 * 10)
+    before = StudentLearner(full.schema, config.student, None, seed=0, batch=50, history=options.model).model
+    assert not torch.equal(student.history.encoder.value.weight, before.history.encoder.value.weight)  # type: ignore[union-attr]
+
+
+def test_histories_need_embeddings(tiny: Make, config: TrainConfig) -> None:
+    with pytest.raises(TrainingError, match=r"history.length is 3, but the data brings no embeddings"):
+        train(tiny(100), replace(config, history=HistoryOptions(length=3)))
+
+
+def test_an_unknown_option_of_the_histories_is_named(past: Source, config: TrainConfig) -> None:
+    with pytest.raises(ModelError, match=r"history: .*'poling'"):
+        train(past, replace(config, history=HistoryOptions(length=3, model={"poling": "sum"})))

@@ -178,6 +178,12 @@ def test_a_row_holds_values_then_flags_then_ages(times: list[int], at_ms: int, l
         np.testing.assert_array_equal(mine, theirs)
 
 
+def test_no_rows_are_no_rows() -> None:
+    made = inputs_of(history([1, 2]), np.empty((0, 3), np.int64), np.empty(0, np.int64))
+    assert row_of(made).shape == (0, 3 * (4 + 2))
+    assert split_row(row_of(made), 3).values.shape == (0, 3, 4)
+
+
 def test_no_history_is_a_row_of_zeros() -> None:
     assert not row_of(inputs_at(History.empty(4, "int4"), 100, delay_ms=0, length=3)).any()
 

@@ -3,8 +3,10 @@
 import pytest
 import torch
 
+from exfm.features.history import HistoryInputs, row_of
+from exfm.features.schema import HistorySpec
 from exfm.models.backbone import ModelError
-from exfm.models.history import POOLINGS, HistoryEncoder, Pooling
+from exfm.models.history import POOLINGS, HistoryEncoder, HistoryTokens, Pooling
 
 
 def batch(rows: int = 3, length: int = 5, dimension: int = 4) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -65,3 +67,16 @@ def test_what_cannot_be_built_is_named() -> None:
         HistoryEncoder(4, 8, "max")  # type: ignore[arg-type]
     with pytest.raises(ModelError, match="3 heads"):
         HistoryEncoder(4, 8, "attention", heads=3)
+
+
+def test_a_row_becomes_tokens_and_no_event_none() -> None:
+    values, known, age_s = batch()
+    known[2] = False
+    inputs = HistoryInputs(*(each.numpy() for each in (values * known[..., None], known, age_s * known)))
+    tokens = HistoryTokens(HistorySpec(5, 4), 8, tokens=3, pooling="sum")
+    made = tokens(torch.from_numpy(row_of(inputs)))
+    expected = tokens.encoder(values * known[..., None], known, age_s * known).reshape(3, 3, 8) / 5
+    torch.testing.assert_close(made, expected)
+    assert not made[2].any()
+    with pytest.raises(ModelError, match="tokens must be >= 1"):
+        HistoryTokens(HistorySpec(5, 4), 8, tokens=0)

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -5,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from exfm.features.schema import Schema
-from exfm.models.backbone import BACKBONES
+from exfm.features.schema import HistorySpec, Schema
+from exfm.models.backbone import BACKBONES, ModelError
 from exfm.models.student import Student
 
 NAMES = sorted(BACKBONES)
@@ -87,3 +88,25 @@ def test_onnx_agrees_for_other_sizes_than_it_was_traced_with(schema: Schema, bac
     names = [each.name for each in session.get_inputs()]
     (made,) = session.run(None, dict(zip(names, (each.numpy() for each in asked), strict=True)))
     np.testing.assert_allclose(made, student(*asked).detach().numpy(), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("backbone", NAMES)
+def test_a_history_is_part_of_the_request(schema: Schema, backbone: str) -> None:
+    student = Student(replace(schema, history=HistorySpec(4, 3)), backbone)
+    for parameter in student.parameters():
+        nn.init.normal_(parameter, std=0.3)
+    student.eval()
+    request, candidate, history = rows(schema, 2, 3), rows(schema, 6, 3), torch.rand(2, 4 * 5) + 0.1
+    owner = torch.tensor([0, 0, 1, 1, 1, 1])
+    made = student(request, candidate, owner, history)
+    assert (made - student(request, candidate, owner, torch.zeros(2, 20))).abs().max() > 1e-3
+    gathered = student.table(request[1:]), student.table(candidate[2:])
+    torch.testing.assert_close(student.score_one_request(*gathered, history[1:]), made[2:], rtol=1e-4, atol=1e-5)
+
+
+def test_a_history_is_given_where_the_schema_has_one_and_only_there(schema: Schema) -> None:
+    asked = rows(schema, 1, 3), rows(schema, 1, 3), torch.zeros(1, dtype=torch.int64)
+    with pytest.raises(ModelError, match="history: missing"):
+        Student(replace(schema, history=HistorySpec(4, 3)))(*asked)
+    with pytest.raises(ModelError, match="reads none"):
+        Student(schema)(*asked, torch.zeros(1, 20))

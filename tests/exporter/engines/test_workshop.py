@@ -8,7 +8,7 @@ from onnx import numpy_helper
 from exfm.features.schema import Schema
 from exfm.models.backbone import BACKBONES
 from exfm.models.student import Student
-from exporter.engines.dense import write_dense_onnx
+from exporter.engines.dense import Widths, write_dense_onnx
 from exporter.engines.workshop import Workshop
 from exporter.errors import ExportRefusedError
 from exporter.trace import ServedStudent
@@ -44,8 +44,8 @@ def test_the_student_keeps_its_table(shop: Workshop, served: ServedStudent) -> N
 @pytest.mark.parametrize("backbone", sorted(BACKBONES))
 def test_every_backbones_dense_graph_holds_the_students_weights(backbone: str, own: Schema, tmp_path: Path) -> None:
     served = ServedStudent(Student(own, backbone, 4)).eval()
-    features = len(own.side("user")) + len(own.side("context")), len(own.side("ad"))
-    graph = write_dense_onnx(served, features, "float16", tmp_path / "dense.onnx")
+    widths = Widths(len(own.side("user")) + len(own.side("context")), len(own.side("ad")))
+    graph = write_dense_onnx(served, widths, "float16", tmp_path / "dense.onnx")
     check_dense_weights(graph, served)
     names = {entry.name: [dim.dim_param for dim in entry.type.tensor_type.shape.dim] for entry in graph.graph.input}
     assert names["candidate"][0], "the number of candidates is open"

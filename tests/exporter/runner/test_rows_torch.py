@@ -11,7 +11,7 @@ from exporter.runner.rows import RowsEngine, RowTable, bucket_sizes
 from exporter.runner.rows_torch import CudaDense, TorchDense
 
 MOST = 20
-FEATURES = (2, 3)
+FEATURES = (2, 3, 0)
 
 
 class FakeGraph:
