@@ -32,7 +32,7 @@ def vendor_config(
 ) -> str:
     """The text of a `config.pbtxt` for a model `<vertical>_graph` with `model.onnx`, or `model.plan` for TensorRT.
 
-    Requests are not batched: a request's candidates are the batch, and `owner` is 0 for each.
+    Batches come formed, as from the frontend: requests [B, w], their candidates joined, `owner` saying whose each is.
 
     Args:
         schema: the vertical's own.
@@ -53,7 +53,7 @@ def vendor_config(
     policy.allow_timeout_override = True
     policy.max_queue_size = batching.max_queue or queue_size(vertical.budget_ms, batching.instances, {})
     for size in sizes:
-        add_warm_up(config, size, batch_size=0)
+        add_warm_up(config, size)
     control = config.model_metrics.metric_control.add()
     control.metric_identifier.family = LATENCIES
     control.histogram_options.buckets.extend(round(vertical.budget_ms * edge, 3) for edge in EDGES)
@@ -69,18 +69,18 @@ def tensorrt_command(schema: Schema, buckets: Sequence[int] = ()) -> tuple[str, 
     request = sum(len(schema.side(side)) for side in REQUEST_SIDES)
     ad = sum(len(schema.side(side)) for side in CANDIDATE_SIDES)
 
-    def shapes(size: int) -> str:
-        return f"{REQUEST_ROWS}:1x{request},{CANDIDATE_ROWS}:{size}x{ad},{OWNER}:{size}"
+    def shapes(size: int, requests: int = 1) -> str:
+        return f"{REQUEST_ROWS}:{requests}x{request},{CANDIDATE_ROWS}:{size}x{ad},{OWNER}:{size}"
 
-    usual = min(sizes, key=lambda size: abs(size - 200))
-    bounds = (f"--minShapes={shapes(1)}", f"--optShapes={shapes(usual)}", f"--maxShapes={shapes(max(sizes))}")
+    usual, most = min(sizes, key=lambda size: abs(size - 200)), shapes(max(sizes), ONE_PER_GPU.max_requests)
+    bounds = (f"--minShapes={shapes(1)}", f"--optShapes={shapes(usual)}", f"--maxShapes={most}")
     return ("trtexec", "--onnx=model.onnx", "--saveEngine=model.plan", *bounds)
 
 
 def _set_tensors(config: Any, schema: Schema) -> None:
     request = sum(len(schema.side(side)) for side in REQUEST_SIDES)
     ad = sum(len(schema.side(side)) for side in CANDIDATE_SIDES)
-    for name, dims in ((REQUEST_ROWS, [1, request]), (CANDIDATE_ROWS, [-1, ad]), (OWNER, [-1])):
+    for name, dims in ((REQUEST_ROWS, [-1, request]), (CANDIDATE_ROWS, [-1, ad]), (OWNER, [-1])):
         config.input.add(name=name, data_type=model_config_pb2.TYPE_INT64, dims=dims)
     config.output.add(name=PROBABILITY, data_type=model_config_pb2.TYPE_FP32, dims=[-1, len(schema.tasks)])
 
@@ -99,4 +99,5 @@ def _tune_tensorrt(config: Any, sizes: Sequence[int]) -> None:
     for size in sizes:
         graph = cuda.graph_spec.add(batch_size=0)
         for name, dims in shapes.items():
-            graph.input[name].dim.extend(size if dim < 0 else dim for dim in dims)
+            rows = 1 if name == REQUEST_ROWS else size
+            graph.input[name].dim.extend(rows if dim < 0 else dim for dim in dims)

@@ -17,6 +17,8 @@ REQUEST_SIDES: tuple[Side, ...] = ("user", "context")
 CANDIDATE_SIDES: tuple[Side, ...] = ("ad",)
 PROBABILITY = "probability"
 UNKNOWN = "unknown"
+OWNER = "owner"
+"""Of a jagged batch: int64 [sum N], which of its requests each candidate belongs to, ascending."""
 
 
 @dataclass(frozen=True)
