@@ -3,14 +3,19 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from tritonclient.grpc import model_config_pb2
 
 from exfm.features.schema import Schema
-from exfm.features.signature import PROBABILITY, UNKNOWN, BlockKind, tensors_of
+from exfm.features.signature import OWNER, PROBABILITY, UNKNOWN, BlockKind, tensors_of
 from exporter.profile import Latency
 
+Former = Literal["frontend", "triton"]
+"""Who forms batches: the frontend sends them whole, or Triton's dynamic batcher joins requests."""
+FRONTEND: Former = "frontend"
+TRITON: Former = "triton"
+FORMERS: tuple[Former, ...] = (FRONTEND, TRITON)
 SCHEMA_HASH = "schema_hash"
 ENGINE = "engine"
 PRIORITIES = 3
@@ -25,12 +30,15 @@ _TYPES: dict[BlockKind, int] = {"ids": model_config_pb2.TYPE_INT64, "numbers": m
 
 @dataclass(frozen=True)
 class Batching:
-    """How Triton forms batches of requests.
+    """How requests become batches.
 
     Attributes:
         max_requests: the most requests in one run of the graph.
-        max_queue: the most requests that wait; more are refused at once. None: as many as fit into the budget.
-        instances: copies of the model, each a process with one thread and the weights in its own memory.
+        max_queue: the most calls that wait in Triton; more are refused at once. None: as many as fit into the budget.
+        instances: copies of the model, each a process with one thread and the weights in its own memory; a frontend
+            that forms batches has one call fewer outstanding.
+        by: who forms them. Earliest deadline first in the frontend wins goodput under overload
+            (docs/decisions/0008-batch-formation.md).
 
     With a queue timeout Triton can miss a request that arrives just as its last busy instance ends another one: its
     batcher then sleeps until the next arrival, or half a second. Of bursts of 16 requests 65 % stalled with one
@@ -42,6 +50,11 @@ class Batching:
     max_requests: int = 8
     max_queue: int | None = None
     instances: int = 3
+    by: Former = FRONTEND
+
+    def to_dict(self) -> dict[str, Any]:
+        """What the manifest tells the frontend."""
+        return {"by": self.by, "max_requests": self.max_requests, "instances": self.instances}
 
 
 DEFAULT_BATCHING = Batching()
@@ -58,7 +71,8 @@ def model_config(
     """The `ModelConfig` message of the one vertical that `schema` holds, pinned to `version`.
 
     The queue's default timeout is the vertical's whole budget: Triton takes a request's own, shorter timeout only if
-    the default is not zero.
+    the default is not zero. A model whose batches come formed has no batch dimension; its calls wait in a queue with
+    the same timers all the same, which Triton keeps for a dynamic batcher of single calls.
 
     Args:
         schema: the vertical's own.
@@ -68,22 +82,37 @@ def model_config(
         profile: its latency by number of candidates; gives the queue's size and the warm-ups.
     """
     (vertical,) = schema.verticals
-    config = model_config_pb2.ModelConfig(name=vertical.name, backend="python", max_batch_size=batching.max_requests)
+    together = batching.by == FRONTEND
+    config = model_config_pb2.ModelConfig(name=vertical.name, backend="python")
+    config.max_batch_size = 0 if together else batching.max_requests
     config.version_policy.specific.versions.append(version)
     for tensor in tensors_of(schema):
-        ragged = tensor.name.startswith("candidate")
-        dims = [-1, tensor.width] if ragged else [tensor.width]
+        dims, ragged = input_shape(tensor.name, tensor.width, batching.by)
         config.input.add(name=tensor.name, data_type=_TYPES[tensor.kind], dims=dims, allow_ragged_batch=ragged)
-    config.output.add(name=PROBABILITY, data_type=model_config_pb2.TYPE_FP32, dims=[-1, len(schema.tasks)])
-    config.output.add(name=UNKNOWN, data_type=model_config_pb2.TYPE_INT32, dims=[1])
+    if together:
+        config.input.add(name=OWNER, data_type=model_config_pb2.TYPE_INT64, dims=[-1])
+    for name, kind, dims in output_shapes(len(schema.tasks), batching.by):
+        config.output.add(name=name, data_type=kind, dims=dims)
     config.instance_group.add(count=batching.instances, kind=model_config_pb2.ModelInstanceGroup.KIND_CPU)
     _set_queue(config.dynamic_batching, vertical.budget_ms, batching, profile or {})
     for size in profile or {}:
-        add_warm_up(config, size, batch_size=1)
+        add_warm_up(config, size)
     config.parameters[SCHEMA_HASH].string_value = schema.digest
     if engine:
         config.parameters[ENGINE].string_value = engine
     return config
+
+
+def input_shape(name: str, width: int, by: Former) -> tuple[list[int], bool]:
+    """Dimensions of an input without those that Triton adds, and whether it is ragged: its requests differ in rows."""
+    ragged = name.startswith("candidate") and by == TRITON
+    return ([-1, width] if ragged or by == FRONTEND else [width]), ragged
+
+
+def output_shapes(tasks: int, by: Former) -> tuple[tuple[str, int, list[int]], ...]:
+    """Name, type and dimensions of each output."""
+    unknown = (UNKNOWN, int(model_config_pb2.TYPE_INT32), [-1] if by == FRONTEND else [1])
+    return (PROBABILITY, int(model_config_pb2.TYPE_FP32), [-1, tasks]), unknown
 
 
 def queue_size(budget_ms: float, instances: int, profile: Mapping[int, Latency]) -> int:
@@ -103,11 +132,13 @@ def _set_queue(batcher: Any, budget_ms: float, batching: Batching, profile: Mapp
     policy.max_queue_size = batching.max_queue or queue_size(budget_ms, batching.instances, profile)
 
 
-def add_warm_up(config: Any, candidates: int, *, batch_size: int, runs: int = WARM_UPS) -> None:
+def add_warm_up(config: Any, candidates: int, *, runs: int = WARM_UPS) -> None:
     """Let every instance run a request of that many candidates, all zeros, before the version is ready."""
-    sample = config.model_warmup.add(name=f"{candidates} candidates", batch_size=batch_size, count=runs)
+    # Also without a batch dimension: at 0 Triton passes the sample over, without a word.
+    sample = config.model_warmup.add(name=f"{candidates} candidates", batch_size=1, count=runs)
     for tensor in config.input:
-        dims = [candidates if dim < 0 else dim for dim in tensor.dims]
+        rows = 1 if tensor.name.startswith("request") else candidates
+        dims = [rows if dim < 0 else dim for dim in tensor.dims]
         sample.inputs[tensor.name].data_type = tensor.data_type
         sample.inputs[tensor.name].dims.extend(dims)
         sample.inputs[tensor.name].zero_data = True

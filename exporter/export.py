@@ -98,7 +98,7 @@ def export(
         choice = _choose(checkpoint, served, folder, options, itinerary)
         itinerary.begin("verify", f"{choice.engine}, as the server will run it")
         answer = prove(folder, checkpoint, served, choice.bound)
-        manifest = _manifest(checkpoint, comparison, choice, served)
+        manifest = _manifest(checkpoint, comparison, choice, served, options)
         itinerary.begin("configure", "config.pbtxt")
         config = _configure(checkpoint, choice, options, manifest, itinerary)
         itinerary.begin("package", "schema, prior, golden request, runner")
@@ -178,7 +178,11 @@ def _configure(
 
 
 def _manifest(
-    checkpoint: Checkpoint, comparison: Comparison, choice: EngineChoice, served: ServedStudent
+    checkpoint: Checkpoint,
+    comparison: Comparison,
+    choice: EngineChoice,
+    served: ServedStudent,
+    options: ExportOptions,
 ) -> Mapping[str, Any]:
     """All of the manifest but the version and the files' hashes."""
     (vertical,) = checkpoint.schema.verticals
@@ -191,6 +195,7 @@ def _manifest(
         "budget_ms": vertical.budget_ms,
         "max_candidates": vertical.max_candidates,
         "tensors": [{"name": t.name, "dtype": np.dtype(DTYPES[t.kind]).name, "width": t.width} for t in tensors],
+        "batching": options.batching.to_dict(),
         "parameters": sum(weight.numel() for weight in served.state_dict().values()),
         **choice.to_dict(),
         "quality": checkpoint.quality,

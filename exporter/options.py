@@ -16,7 +16,7 @@ class ExportOptions:
     """How to export.
 
     Attributes:
-        batching: how Triton forms batches of requests.
+        batching: how requests become batches.
         engines: which to try; the fastest that is exact enough serves.
         buckets: numbers of candidates to measure latency at; empty: `exporter.profile.BUCKETS` up to the most.
         gate: how much worse than the served version the new one may be.

@@ -32,7 +32,7 @@ def vendor_config(
 ) -> str:
     """The text of a `config.pbtxt` for a model `<vertical>_graph` with `model.onnx`, or `model.plan` for TensorRT.
 
-    Requests are not batched: a request's candidates are the batch, and `owner` is 0 for each.
+    Batches come formed, as from the frontend: requests [B, w], their candidates joined, `owner` saying whose each is.
 
     Args:
         schema: the vertical's own.
@@ -53,7 +53,7 @@ def vendor_config(
     policy.allow_timeout_override = True
     policy.max_queue_size = batching.max_queue or queue_size(vertical.budget_ms, batching.instances, {})
     for size in sizes:
-        add_warm_up(config, size, batch_size=0, runs=WARM_UPS)
+        add_warm_up(config, size, runs=WARM_UPS)
     add_budget_edges(config, vertical.budget_ms)
     config.parameters[SCHEMA_HASH].string_value = schema.digest
     {"onnxruntime": _tune_onnxruntime, "tensorrt": _tune_tensorrt}[backend](config, sizes)
@@ -67,18 +67,18 @@ def tensorrt_command(schema: Schema, buckets: Sequence[int] = ()) -> tuple[str, 
     request = sum(len(schema.side(side)) for side in REQUEST_SIDES)
     ad = sum(len(schema.side(side)) for side in CANDIDATE_SIDES)
 
-    def shapes(size: int) -> str:
-        return f"{REQUEST_ROWS}:1x{request},{CANDIDATE_ROWS}:{size}x{ad},{OWNER}:{size}"
+    def shapes(size: int, requests: int = 1) -> str:
+        return f"{REQUEST_ROWS}:{requests}x{request},{CANDIDATE_ROWS}:{size}x{ad},{OWNER}:{size}"
 
-    usual = min(sizes, key=lambda size: abs(size - 200))
-    bounds = (f"--minShapes={shapes(1)}", f"--optShapes={shapes(usual)}", f"--maxShapes={shapes(max(sizes))}")
+    usual, most = min(sizes, key=lambda size: abs(size - 200)), shapes(max(sizes), ONE_PER_GPU.max_requests)
+    bounds = (f"--minShapes={shapes(1)}", f"--optShapes={shapes(usual)}", f"--maxShapes={most}")
     return ("trtexec", "--onnx=model.onnx", "--saveEngine=model.plan", *bounds)
 
 
 def _set_tensors(config: Any, schema: Schema) -> None:
     request = sum(len(schema.side(side)) for side in REQUEST_SIDES)
     ad = sum(len(schema.side(side)) for side in CANDIDATE_SIDES)
-    for name, dims in ((REQUEST_ROWS, [1, request]), (CANDIDATE_ROWS, [-1, ad]), (OWNER, [-1])):
+    for name, dims in ((REQUEST_ROWS, [-1, request]), (CANDIDATE_ROWS, [-1, ad]), (OWNER, [-1])):
         config.input.add(name=name, data_type=model_config_pb2.TYPE_INT64, dims=dims)
     config.output.add(name=PROBABILITY, data_type=model_config_pb2.TYPE_FP32, dims=[-1, len(schema.tasks)])
 
@@ -97,4 +97,5 @@ def _tune_tensorrt(config: Any, sizes: Sequence[int]) -> None:
     for size in sizes:
         graph = cuda.graph_spec.add(batch_size=0)
         for name, dims in shapes.items():
-            graph.input[name].dim.extend(size if dim < 0 else dim for dim in dims)
+            rows = 1 if name == REQUEST_ROWS else size
+            graph.input[name].dim.extend(rows if dim < 0 else dim for dim in dims)

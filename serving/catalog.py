@@ -30,6 +30,19 @@ class Golden:
 
 
 @dataclass(frozen=True)
+class Batching:
+    """How the frontend forms batches for a model.
+
+    Attributes:
+        calls: the most that may be outstanding at a backend: one fewer than the model has instances.
+        most: the most requests in a call.
+    """
+
+    calls: int
+    most: int
+
+
+@dataclass(frozen=True)
 class Vertical:
     """One published version of a vertical's model.
 
@@ -45,6 +58,7 @@ class Vertical:
         learned_until_ms: the last impression that prior and model have learned, milliseconds since the epoch.
         written_s: when the version was published, seconds since the epoch.
         lite: the smaller model of tier `lite`, for the same tensors and tasks; None: there is none.
+        batching: of the batches that the model takes whole; None: it takes requests, and its server joins them.
     """
 
     name: str
@@ -58,6 +72,7 @@ class Vertical:
     learned_until_ms: int = 0
     written_s: float = 0.0
     lite: "Vertical | None" = None
+    batching: Batching | None = None
 
     @property
     def tasks(self) -> tuple[str, ...]:

@@ -70,6 +70,10 @@ class UnavailableError(BackendError):
     """The backend can't be reached, or may not be asked."""
 
 
+class EjectedError(BackendError):
+    """The backend lost its trust while the request waited for it here; it was never asked."""
+
+
 class BadScoresError(BackendError):
     """The backend answered, but not with one finite probability per candidate and task."""
 

@@ -16,7 +16,7 @@ from tritonclient.grpc import model_config_pb2
 
 from exfm.features.schema import Schema, SchemaError
 from exfm.features.signature import PROBABILITY, tensors_of
-from serving.catalog import Catalog, Golden, Vertical
+from serving.catalog import Batching, Catalog, Golden, Vertical
 from serving.errors import RepositoryError
 from serving.ladder.prior import Prior
 from serving.signature import MANIFEST, SIGNATURE, check_signature
@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 CONFIG = "config.pbtxt"
 FP32_BOUND = 1e-5
 """Parity up to here is that of fp32; what is above it is an engine's own, wider bound."""
+_BY_FRONTEND, _BY_TRITON = "frontend", "triton"
 _READ_HERE = ("schema.json", "prior.npz", "golden.npz")
 
 
@@ -133,6 +134,7 @@ def _load_version(folder: Path) -> _Model:
             profile=_profile(manifest),
             learned_until_ms=int(lineage.get("learned_until_ms", 0)),
             written_s=datetime.fromisoformat(manifest["created_utc"]).timestamp(),
+            batching=_batching(manifest),
         )
     except (SchemaError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise RepositoryError(f"{folder}: {error}") from error
@@ -171,6 +173,20 @@ def _profile(manifest: Mapping[str, Any]) -> dict[int, float]:
     """Mean seconds of a call by candidates; empty for a version that was published without."""
     buckets = manifest.get("profile", {}).get("buckets", {})
     return {int(candidates): float(entry["mean_ms"]) / 1e3 for candidates, entry in buckets.items()}
+
+
+def _batching(manifest: Mapping[str, Any]) -> Batching | None:
+    """None where Triton forms the batches, as for every version whose manifest says nothing of it."""
+    said = manifest.get("batching", {"by": _BY_TRITON})
+    if said["by"] == _BY_TRITON:
+        return None
+    if said["by"] != _BY_FRONTEND:
+        raise ValueError(f"{MANIFEST}: batches formed by {said['by']!r} are unknown to this server")
+    instances, most = int(said["instances"]), int(said["max_requests"])
+    if instances < 1 or most < 1:
+        raise ValueError(f"{MANIFEST}: batching by {instances} instances of {most} requests")
+    # One stays free: for canaries, for the stalls that Triton has with none, and so that cores are left for us.
+    return Batching(max(instances - 1, 1), most)
 
 
 def _arrays(path: Path, *names: str) -> list[NDArray[Any]]:

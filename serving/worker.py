@@ -19,7 +19,7 @@ from serving.catalog import Catalog, Vertical
 from serving.features.histories import Histories
 from serving.features.lookup import HistoryLookup
 from serving.features.store import opener
-from serving.inference.lite import LiteScorer
+from serving.inference.lite import lite_scorer
 from serving.inference.scorer import Scorer
 from serving.inference.site import Site, Vet, no_vet
 from serving.ladder.choice import FEWEST
@@ -140,8 +140,9 @@ class Worker:
     def _site(self, backend: str, scorers: Mapping[str, Scorer], vet: Vet) -> Site:
         lites = {model.name: model for model in self._lites.values()}
         models = {**self._catalog, **lites}
-        own = {model.name: LiteScorer(scorers[name], model) for name, model in self._lites.items()}
-        return Site(backend, models, {**scorers, **own}, _gate(self._catalog, self._options), vet=vet)
+        own = {model.name: lite_scorer(scorers[name], model) for name, model in self._lites.items()}
+        gate = _gate(self._catalog, self._options)
+        return Site(backend, models, {**scorers, **own}, gate, vet=vet, share=self._options.share)
 
     def _lane(self, site: Site, name: str) -> Lane:
         offered = [tier for tier in sorted(self._tiers(name)) if tier in (Tier.FULL, Tier.TRIMMED)]
@@ -228,7 +229,7 @@ class Worker:
 
 def _rung(tier: Tier, site: Site, name: str, model: Vertical | None = None) -> Rung:
     guard = site.guards[name]
-    return Rung(tier, guard, site.estimates[name], lambda: guard.trusted, model)
+    return Rung(tier, guard, site.estimates[name], lambda: guard.trusted, model, site.batchers.get(name))
 
 
 def _histories(catalog: Catalog, url: str) -> Histories:

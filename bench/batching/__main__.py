@@ -15,7 +15,7 @@ from tqdm import tqdm
 from bench.batching.contest import NAMES, PATTERN, Contest, Entrant, entrant, hold, processors
 from bench.batching.figures import best, ratios, summaries
 from bench.batching.report import table
-from bench.batching.variant import jagged_name, write_both
+from bench.batching.variant import Forms, write_both
 from bench.overload.messages import make_pools
 from bench.overload.plant import BenchError
 from bench.overload.repository import find_or_make
@@ -33,9 +33,10 @@ EACH = 24
 """Different requests."""
 VARIANTS = ("triton", "triton<=8", "triton<=12", "edf-1", "edf-2", "edf-3", "edf-2<=8", "edf-3<=12")
 DESCRIPTION = """\
-Where should a batch be formed? The same student stands twice in one embedded Triton: as published, where Triton's
-dynamic batcher joins requests (ragged inputs, a queue with a timer), and as a variant without a batcher that takes a
-whole jagged batch in one call. An open-loop Poisson client in this process drives each variant in turn, round by round:
+Where should a batch be formed? The same student stands twice in one embedded Triton, in the two forms that exfm-export
+publishes: --batching triton, where Triton's dynamic batcher joins requests (ragged inputs, a queue with a timer), and
+--batching frontend, which takes a whole jagged batch in one call, formed by the product's own batcher. An open-loop
+Poisson client in this process drives each variant in turn, round by round:
 
   triton      one plain call per request, with the queue's timer; the client gives up at the deadline, without
               cancelling the call
@@ -43,10 +44,9 @@ whole jagged batch in one call. An open-loop Poisson client in this process driv
   edf-K       the frontend's own queue, earliest deadline first: K calls outstanding, each with up to --most requests;
               a request falls back at once when its predicted finish lies past its deadline
   edf-KxM     the same with up to M requests in a call
-  edf-K-p99   the same, predicting the 99th percentile of the finish instead of its mean
   edf-K<=N    the same with at most N requests in flight, as with triton<=N: the batch is formed elsewhere, and no more
 
-The base rate is 0.7 of what a closed loop of six callers gets from the published model, measured anew in each round.
+The base rate is 0.7 of what a closed loop of six callers gets by single requests, measured anew in each round.
 Deadlines run from the scheduled instant. No ladder, no gate, no server of ours is in the way. Triton and the client
 share this machine, so what the client saves, Triton gets. Compare variants by the ratios, taken within a round.
 """
@@ -87,22 +87,21 @@ def run(asked: argparse.Namespace) -> dict[str, Any]:
     queries = [decode(parse(message), vertical) for message in messages]
     entrants = [entrant(name, asked.most) for name in asked.variants]
     with tempfile.TemporaryDirectory(prefix="exfm-batching-") as folder:
-        write_both(published, vertical, Path(folder))
+        forms = write_both(published, vertical, Path(folder))
         log = asked.out / "batching-triton.log"
-        models = (vertical.name, jagged_name(vertical))
-        with EmbeddedTriton(ensure(), Path(folder), models, log) as triton:
-            measured = asyncio.run(_measure(asked, triton, vertical, queries, entrants))
+        with EmbeddedTriton(ensure(), Path(folder), (forms.triton.name, forms.frontend.name), log) as triton:
+            measured = asyncio.run(_measure(asked, triton, forms, queries, entrants))
             return _conditions(asked, vertical, candidates, triton.version) | measured
 
 
 async def _measure(
     asked: argparse.Namespace,
     triton: EmbeddedTriton,
-    vertical: Vertical,
+    forms: Forms,
     queries: Sequence[RankQuery],
     entrants: Sequence[Entrant],
 ) -> dict[str, Any]:
-    contest = Contest(triton, vertical, queries, asked.seed)
+    contest = Contest(triton, forms, queries, asked.seed)
     try:
         await contest.check()
         total = asked.repeats * len(asked.multiples) * len(entrants)

@@ -8,7 +8,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import grpc
 import numpy as np
@@ -16,19 +16,19 @@ import psutil
 from numpy.typing import NDArray
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
+from bench.batching.bound import BoundedScorer
 from bench.batching.figures import Cost, Sample, sample
-from bench.batching.frontend import BoundedScorer, EdfBatcher
-from bench.batching.jagged import JaggedModel
-from bench.batching.variant import jagged_name
+from bench.batching.variant import Forms
 from bench.overload.plant import BenchError, cpu_s, spent_between
 from loadtest.arrivals import poisson
 from loadtest.conditions import machine_cpu_s
 from loadtest.open_loop import drive
 from serving.budget.deadline import Deadline
 from serving.budget.estimates import Estimates
-from serving.catalog import Vertical
+from serving.catalog import Batching
 from serving.embedded.process import EmbeddedTriton
 from serving.errors import BackendError, BusyError
+from serving.inference.batcher import EdfBatcher
 from serving.inference.endpoint import TritonEndpoint
 from serving.inference.scorer import Scorer, Scores
 from serving.inference.triton import TritonScorer
@@ -41,18 +41,17 @@ BASE_SHARE = 0.7
 REST_S = 0.3
 WARM_UP = 12
 TRIES = 20
-PATTERN = re.compile(r"(?:triton|edf-([1-9]\d*)(?:x([1-9]\d*))?(-p99)?)(?:<=([1-9]\d*))?")
-NAMES = "triton, edf-K, edf-KxM, edf-K-p99, edf-KxM-p99, each also with <=N"
+PATTERN = re.compile(r"(?:triton|edf-([1-9]\d*)(?:x([1-9]\d*))?)(?:<=([1-9]\d*))?")
+NAMES = "triton, edf-K, edf-KxM, each also with <=N"
 
 
 @dataclass(frozen=True)
 class Entrant:
-    """A variant of `NAMES`: K calls outstanding of up to M requests each; predicting the p99; N requests in flight."""
+    """A variant of `NAMES`: K calls outstanding of up to M requests each; N requests in flight."""
 
     name: str
     slots: int | None
     most: int
-    cautious: bool
     bound: int | None
 
     @property
@@ -66,52 +65,53 @@ def entrant(name: str, most: int = 8) -> Entrant:
     match = PATTERN.fullmatch(name)
     if match is None:
         raise ValueError(f"{name!r} is none of {NAMES}")
-    slots, size, bound = (int(group) if group else None for group in match.group(1, 2, 4))
-    return Entrant(name, slots, size or most, match[3] is not None, bound)
+    slots, size, bound = (int(group) if group else None for group in match.group(1, 2, 3))
+    return Entrant(name, slots, size or most, bound)
 
 
 class Contest:
-    """One Triton with both models, the queries, and what it takes to send them. Made inside the running event loop."""
+    """One Triton with both forms, the queries, and what it takes to send them. Made inside the running event loop."""
 
-    def __init__(self, triton: EmbeddedTriton, vertical: Vertical, queries: Sequence[RankQuery], seed: int) -> None:
+    def __init__(self, triton: EmbeddedTriton, forms: Forms, queries: Sequence[RankQuery], seed: int) -> None:
         self._triton = triton
-        self._vertical = vertical
-        self._queries = queries
+        self._forms = forms
+        self._plain = [replace(query, vertical=forms.triton) for query in queries]
+        self._jagged = [replace(query, vertical=forms.frontend) for query in queries]
         self._draw = np.random.default_rng(seed)
         self._endpoint = TritonEndpoint(triton.address)
         self._endpoint.cancels = False  # the server that this bench starts crashes under cancellations
-        self._plain = TritonScorer(self._endpoint)
-        self._jagged = JaggedModel(self._endpoint, jagged_name(vertical))
+        self._scorer = TritonScorer(self._endpoint)
 
     async def close(self) -> None:
         """Close the connection."""
         await self._endpoint.close()
 
     async def check(self, bound: float = 1e-4) -> None:
-        """Prove that both models say the same of the same requests; `BenchError` if not."""
-        queries = self._queries[:3]
+        """Prove that both forms say the same of the same requests; `BenchError` if not."""
         try:
-            together = await self._jagged.score_together(queries)
-            for query, one in zip(queries, together, strict=True):
-                alone = await self._patiently(self._plain, query)
+            together = await self._scorer.score_together(self._jagged[:3], Deadline.after(2.0))
+            for query, one in zip(self._plain[:3], together, strict=True):
+                alone = await self._patiently(self._scorer, query)
+                if isinstance(one, BackendError):
+                    raise one
                 off = np.abs(alone.probability - one.probability).max()
                 if off > bound or alone.unknown != one.unknown:
-                    raise BenchError(f"the jagged variant scores differently, by {off:.3g}")
+                    raise BenchError(f"the forms score differently, by {off:.3g}")
         except BackendError as error:
-            raise BenchError(f"the variants can't be compared: {error}") from error
+            raise BenchError(f"the forms can't be compared: {error}") from error
 
     async def base_rps(self, seconds: float) -> float:
-        """`BASE_SHARE` of what a few callers, each waiting for its answer, get from the published model."""
+        """`BASE_SHARE` of what a few callers, each waiting for its answer, get by single requests."""
         done = 0
         until_s = time.monotonic() + seconds
 
         async def call(start: int) -> None:
             nonlocal done
-            for query in itertools.islice(itertools.cycle(self._queries), start, None):
+            for query in itertools.islice(itertools.cycle(self._plain), start, None):
                 if time.monotonic() >= until_s:
                     return
                 with contextlib.suppress(BusyError):  # the queue's own timer
-                    await self._plain.score(query, Deadline.after(2.0))
+                    await self._scorer.score(query, Deadline.after(2.0))
                     done += 1
 
         try:
@@ -127,16 +127,17 @@ class Contest:
     ) -> Sample:
         """Send one schedule; each request's budget is the vertical's times one of `shares`, drawn at random."""
         scorer, batcher = await self._ready(who)
-        budgets_s = (self._vertical.budget_s * self._draw.choice(shares, len(schedule_s))).tolist()
+        queries = self._jagged if who.jagged else self._plain
+        budgets_s = (self._forms.triton.budget_s * self._draw.choice(shares, len(schedule_s))).tolist()
 
         async def send(index: int, lateness_s: float) -> Scores:
             until = Deadline.after(budgets_s[index] - lateness_s)
             async with asyncio.timeout_at(until.at_s):
-                return await scorer.score(self._queries[index % len(self._queries)], until)
+                return await scorer.score(queries[index % len(queries)], until)
 
         gc.collect()
         gc.disable()
-        meter = _Meter(self._triton, self._vertical.name)
+        meter = _Meter(self._triton, self._forms.triton.name)
         replies = await drive(send, schedule_s)
         wall_s, spent = meter.read()
         gc.enable()
@@ -148,18 +149,19 @@ class Contest:
     async def _ready(self, who: Entrant) -> tuple[Scorer, EdfBatcher | None]:
         """The variant, its way warm and what it learns from measurement learned a little."""
         if who.slots is None:
-            await self._warm_up(self._plain)
-            return _bounded(self._plain, who), None
+            await self._warm_up(self._scorer, self._plain)
+            return _bounded(self._scorer, who), None
         estimates = Estimates()
-        batcher = EdfBatcher(self._jagged.score_together, estimates, who.slots, who.most, cautious=who.cautious)
-        estimates.seed(len(self._queries[0]), await self._warm_up(batcher))
+        rows = self._forms.frontend.max_candidates
+        batcher = EdfBatcher(self._scorer, estimates, Batching(who.slots, who.most), rows)
+        estimates.seed(len(self._jagged[0]), await self._warm_up(batcher, self._jagged))
         batcher.calls = batcher.scored = 0
         return _bounded(batcher, who), batcher
 
-    async def _warm_up(self, scorer: Scorer) -> float:
+    async def _warm_up(self, scorer: Scorer, queries: Sequence[RankQuery]) -> float:
         """A few calls, one at a time; how long the quickest took, in seconds."""
         took_s = []
-        for query in itertools.islice(itertools.cycle(self._queries), WARM_UP):
+        for query in itertools.islice(itertools.cycle(queries), WARM_UP):
             start_s = time.monotonic()
             try:
                 await self._patiently(scorer, query)

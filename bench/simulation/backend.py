@@ -2,14 +2,16 @@
 
 import asyncio
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 from random import Random
 
 import numpy as np
 
+from serving.admission.priority import Priority
 from serving.budget.deadline import Deadline
-from serving.errors import BusyError, UnavailableError
+from serving.errors import BackendError, BusyError, UnavailableError
 from serving.inference.scorer import Scores
 from serving.query import RankQuery
 
@@ -72,13 +74,17 @@ class SimulatedBackend:
     async def score(self, query: RankQuery, until: Deadline) -> Scores:
         """See `serving.inference.scorer.Scorer.score`."""
         del until
+        await self._take(len(query))
+        return _scores(query)
+
+    async def _take(self, candidates: int) -> None:
+        """Enter, and be served."""
         self._refuse_if_dead()
         await self._enter()
-        service = asyncio.ensure_future(self._serve(len(query.ads)))
+        service = asyncio.ensure_future(self._serve(candidates))
         service.add_done_callback(self._freed)
         await asyncio.shield(service)
         self._refuse_if_dead()
-        return Scores(np.full((len(query.ads), len(query.vertical.tasks)), 0.5, np.float32), 0)
 
     def _refuse_if_dead(self) -> None:
         if self.health is Health.DEAD:
@@ -119,3 +125,44 @@ class SimulatedBackend:
     def _freed(self, service: "asyncio.Future[None]") -> None:
         service.exception()
         self._leave()
+
+
+class BatchedBackend(SimulatedBackend):
+    """Takes whole batches, and holds each to what a batch must be.
+
+    Attributes:
+        faults: what was wrong with a batch, in words.
+        outstanding: batches that it was asked for and that are not given up.
+        peak: the most there were at once.
+    """
+
+    def __init__(self, speed: Speed, random: Random, most: int) -> None:
+        super().__init__(speed, random)
+        self.faults: list[str] = []
+        self.outstanding = self.peak = 0
+        self._most = most
+
+    async def score_together(self, queries: Sequence[RankQuery], until: Deadline) -> list[Scores | BackendError]:
+        """See `serving.inference.batcher.BatchScorer.score_together`."""
+        self._judge(queries, until)
+        self.outstanding += 1
+        self.peak = max(self.peak, self.outstanding)
+        try:
+            await self._take(sum(map(len, queries)))
+        finally:
+            self.outstanding -= 1
+        return [_scores(query) for query in queries]
+
+    def _judge(self, queries: Sequence[RankQuery], until: Deadline) -> None:
+        if not 1 <= len(queries) <= self._most:
+            self.faults.append(f"a batch of {len(queries)} requests")
+        if len(queries) > 1 and sum(map(len, queries)) > queries[0].vertical.max_candidates:
+            self.faults.append("a batch larger than the largest request")
+        if len({query.priority is Priority.SHADOW for query in queries}) > 1:
+            self.faults.append("a batch of shadow requests and others")
+        if until.remaining_s() < 0:
+            self.faults.append("a batch that began after its last deadline")
+
+
+def _scores(query: RankQuery) -> Scores:
+    return Scores(np.full((len(query), len(query.vertical.tasks)), 0.5, np.float32), 0)

@@ -5,6 +5,7 @@ from random import Random
 
 from bench.simulation.backend import Health, Speed
 from serving.admission.choose import LAWS
+from serving.catalog import Batching
 
 SIZES = (20, 100, 200, 500, 2000)
 
@@ -59,19 +60,22 @@ class Plan:
         law: name of the admission law.
         seconds: how long requests arrive.
         load: offered candidate cost over what an average one of the backends can do, outside bursts.
+        batching: in our own queue; None: requests go to the backends one by one.
     """
 
     lives: tuple[Life, ...]
     law: str
     seconds: float
     load: float
+    batching: Batching | None
 
     @classmethod
     def draw(cls, random: Random) -> "Plan":
         """Draw one."""
         seconds = random.uniform(0.04, 0.16)
         lives = tuple(Life.draw(random, seconds) for _ in range(random.choice((1, 1, 1, 2, 3))))
-        return cls(lives, random.choice(LAWS), seconds, random.choice((0.3, 0.9, 2.0, 5.0, 10.0)))
+        batching = Batching(random.randint(1, 3), random.choice((1, 4, 8))) if random.random() < 0.7 else None
+        return cls(lives, random.choice(LAWS), seconds, random.choice((0.3, 0.9, 2.0, 5.0, 10.0)), batching)
 
     def gap_s(self, random: Random) -> float:
         """Seconds to the next request."""

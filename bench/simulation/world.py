@@ -1,4 +1,4 @@
-"""One seeded world: the real gates, laws, estimates, breakers, ladder, hedging and watchdog against simulated backends.
+"""One seeded world: the real gates, laws, estimates, batchers, breakers, ladder and watchdog on simulated backends.
 
 Time is virtual, and every step is held to the invariants that the server promises:
 
@@ -7,19 +7,21 @@ Time is virtual, and every step is held to the invariants that the server promis
 - what is in flight stays within a gate's limit when a request is let in, unless it is alone;
 - the gates' counters add up, hedges stay within their tokens, and when all is over nothing is in flight and no work is
   left running;
-- a backend that is well again is trusted again.
+- a backend that is well again is trusted again;
+- batches are within their bounds and begun in time, shadow requests never in others' company, no more calls outstanding
+  than may be, nobody left waiting past the hope to be in time or at a backend that is not trusted.
 """
 
 import asyncio
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 
 import numpy as np
 
-from bench.simulation.backend import Health, SimulatedBackend
+from bench.simulation.backend import BatchedBackend, Health, SimulatedBackend
 from bench.simulation.plan import SIZES, Life, Plan
 from bench.simulation.virtual import VirtualLoop, run
 from exfm.features.schema import Feature, Schema
@@ -97,8 +99,8 @@ class World:
         self._clock: Callable[[], float] = loop.time
         self._plan = plan = Plan.draw(self._random)
         self._budget_s = self._random.choice((0.015, 0.025, 0.060))
-        self._vertical = _vertical(self._budget_s)
-        self._backends = [SimulatedBackend(life.speed, self._random) for life in plan.lives]
+        self._vertical = replace(_vertical(self._budget_s), batching=plan.batching)
+        self._backends = [self._backend(life) for life in plan.lives]
         self._gates = [self._gate(life) for life in plan.lives]
         self._sites = [self._site(number) for number in range(len(plan.lives))]
         self._watchdog = Watchdog()
@@ -107,6 +109,12 @@ class World:
         lanes = [_lane(site) for site in self._sites]
         self._ladder = Ladder(lanes, self._vertical.prior, hedging, clock=self._clock)
         self._readiness = Readiness({FEED: [site.guards[FEED] for site in self._sites]}, _tell)
+
+    def _backend(self, life: Life) -> SimulatedBackend:
+        batching = self._plan.batching
+        if batching is None:
+            return SimulatedBackend(life.speed, self._random)
+        return BatchedBackend(life.speed, self._random, batching.most)
 
     def _gate(self, life: Life) -> "_WatchedGate":
         instances = life.speed.instances
@@ -129,6 +137,7 @@ class World:
         while self._clock() < began_s + self._plan.seconds:
             callers.append(asyncio.create_task(self._call(self._random.choice(SIZES))))
             self._check_counters()
+            self._check_batches()
             await asyncio.sleep(self._plan.gap_s(self._random))
         for backend in self._backends:
             backend.become(Health.WELL)
@@ -182,6 +191,18 @@ class World:
             self._hold(backend.busy <= life.speed.instances, "a backend serves more than it can")
         self._hold(self.tokens.left >= 0, "hedges beyond their tokens")
 
+    def _check_batches(self) -> None:
+        for site, backend in zip(self._sites, self._backends, strict=True):
+            if not isinstance(backend, BatchedBackend):
+                continue
+            assert self._plan.batching
+            batcher, calls = site.batchers[FEED], self._plan.batching.calls
+            self._hold(not backend.faults, "; ".join(backend.faults))
+            self._hold(backend.peak <= calls, f"{backend.peak} calls outstanding, {calls} may be")
+            self._hold(batcher.waiting == 0 or site.guards[FEED].trusted, "requests wait for an ejected backend")
+            overdue_s = batcher.overdue_s
+            self._hold(overdue_s <= EPSILON_S, f"a request waits {overdue_s:.6f} s past hope")
+
     async def _check_trust(self) -> None:
         slow = any(life.was_slow for life in self._plan.lives)
         within_s, guards = TRUSTED_AFTER_SLOW_S if slow else TRUSTED_S, [site.guards[FEED] for site in self._sites]
@@ -193,6 +214,9 @@ class World:
 
     def _check_end(self) -> None:
         self._check_counters()
+        self._check_batches()
+        for batcher in (site.batchers[FEED] for site in self._sites if site.batchers):
+            self._hold(batcher.waiting == batcher.outstanding == 0, "a batcher holds requests when all is over")
         for gate in self._gates:
             leaked = sum(count for (_, outcome), count in gate.counts().items() if outcome is Outcome.LEAKED)
             self._hold(leaked == 0, f"{leaked} permits leaked")
@@ -208,7 +232,8 @@ class World:
 
 def _lane(site: Site) -> Lane:
     guard, estimates = site.guards[FEED], site.estimates[FEED]
-    rungs = [Rung(tier, guard, estimates, lambda: guard.trusted) for tier in (Tier.FULL, Tier.TRIMMED)]
+    queue = site.batchers.get(FEED)
+    rungs = [Rung(tier, guard, estimates, lambda: guard.trusted, queue=queue) for tier in (Tier.FULL, Tier.TRIMMED)]
     return Lane(site.backend, tuple(rungs), site.gate)
 
 

@@ -18,6 +18,8 @@ CANDIDATE_SIDES: tuple[Side, ...] = ("ad",)
 HISTORY = "request_history"
 PROBABILITY = "probability"
 UNKNOWN = "unknown"
+OWNER = "owner"
+"""Of a jagged batch: int64 [sum N], which of its requests each candidate belongs to, ascending."""
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from exporter.commands.arguments import add_trust, count, make_parser, share, show
 from exporter.compare import MAX_NE_LOSS, QualityGate
-from exporter.configure import DEFAULT_BATCHING
+from exporter.configure import DEFAULT_BATCHING, FORMERS
 from exporter.engines.table import ALL
 from exporter.export import Published, export
 from exporter.options import QUICK_BUCKETS, QUICK_ENGINES, ExportOptions
@@ -68,10 +68,16 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _add_batching(made: argparse.ArgumentParser) -> None:
-    group = made.add_argument_group("how Triton batches requests")
+    group = made.add_argument_group("how requests become batches")
     usual = DEFAULT_BATCHING
+    group.add_argument(
+        "--batching",
+        choices=FORMERS,
+        default=usual.by,
+        help="who forms them: the frontend, earliest deadline first, or Triton's dynamic batcher (%(default)s)",
+    )
     group.add_argument("--max-batch", type=count, default=usual.max_requests, help="requests in one run (%(default)s)")
-    group.add_argument("--max-queue", type=count, help="requests that wait (as many as fit into the budget)")
+    group.add_argument("--max-queue", type=count, help="calls that wait in Triton (as many as fit into the budget)")
     group.add_argument(
         "--instances",
         type=count,
@@ -110,6 +116,7 @@ def export_options(options: argparse.Namespace) -> ExportOptions:
             max_requests=options.max_batch,
             max_queue=options.max_queue,
             instances=options.instances,
+            by=options.batching,
         ),
         engines=ALL if asked == AUTO else (asked,),
         gate=QualityGate(options.max_ne_loss, options.allow_worse),

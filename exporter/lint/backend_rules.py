@@ -110,6 +110,15 @@ def warm_up(config: Any, _: Facts) -> Iterator[Finding]:
             "worst (server issue 7776)",
             "one model_warmup per bucket of candidates, count: 10",
         )
+    for sample in config.model_warmup:
+        if sample.batch_size < 1:
+            yield Finding(
+                "warm-up-passed-over",
+                "warning",
+                f"model_warmup {sample.name!r} has batch_size {sample.batch_size}",
+                "Triton passes the sample over, without a word, and the first request of its size pays",
+                "batch_size: 1, also without a batch dimension",
+            )
 
 
 def pytorch(config: Any, _: Facts) -> Iterator[Finding]:

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from exporter.configure import FRONTEND, TRITON, Former
+
 
 @dataclass(frozen=True)
 class Host:
@@ -41,6 +43,12 @@ class Facts:
     host: Host
     manifest: Mapping[str, Any] | None = None
     files: frozenset[str] = field(default=frozenset())
+
+    @property
+    def former(self) -> Former:
+        """Who forms batches for the version; Triton, where the manifest doesn't say."""
+        batching = (self.manifest or {}).get("batching")
+        return FRONTEND if isinstance(batching, dict) and batching.get("by") == FRONTEND else TRITON
 
     @property
     def budget_us(self) -> float | None:

@@ -5,7 +5,8 @@ from typing import Any
 
 from tritonclient.grpc import model_config_pb2
 
-from exfm.features.signature import PROBABILITY, UNKNOWN
+from exfm.features.signature import OWNER
+from exporter.configure import FRONTEND, input_shape, output_shapes
 from exporter.home import OWN_CONFIG
 from exporter.lint.facts import Facts
 from exporter.lint.finding import Finding
@@ -80,9 +81,10 @@ def inputs(config: Any, facts: Facts) -> Iterator[Finding]:
         return
     expected = {}
     for tensor in tensors:
-        ragged = tensor["name"].startswith("candidate")
-        dims = [-1, tensor["width"]] if ragged else [tensor["width"]]
-        expected[tensor["name"]] = (_TYPES.get(tensor["dtype"]), dims, ragged)
+        shape = input_shape(tensor["name"], tensor["width"], facts.former)
+        expected[tensor["name"]] = (_TYPES.get(tensor["dtype"]), *shape)
+    if facts.former == FRONTEND:
+        expected[OWNER] = (_TYPES["int64"], [-1], False)
     found = {entry.name: (entry.data_type, list(entry.dims), entry.allow_ragged_batch) for entry in config.input}
     for key in sorted({*expected, *found}):
         if found.get(key) != expected.get(key):
@@ -94,10 +96,7 @@ def outputs(config: Any, facts: Facts) -> Iterator[Finding]:
     tasks = (facts.manifest or {}).get("tasks")
     if not isinstance(tasks, list):
         return
-    expected = {
-        PROBABILITY: (model_config_pb2.TYPE_FP32, [-1, len(tasks)], False),
-        UNKNOWN: (model_config_pb2.TYPE_INT32, [1], False),
-    }
+    expected = {key: (kind, dims, False) for key, kind, dims in output_shapes(len(tasks), facts.former)}
     found = {entry.name: (entry.data_type, list(entry.dims), False) for entry in config.output}
     for key in sorted({*expected, *found}):
         if found.get(key) != expected.get(key):

@@ -5,6 +5,7 @@ from typing import Any
 
 from tritonclient.grpc import model_config_pb2
 
+from exporter.configure import FRONTEND
 from exporter.lint.facts import Facts
 from exporter.lint.finding import Finding
 
@@ -113,7 +114,7 @@ def batch_delay(config: Any, _: Facts) -> Iterator[Finding]:
         )
 
 
-def batch_shape(config: Any, _: Facts) -> Iterator[Finding]:
+def batch_shape(config: Any, facts: Facts) -> Iterator[Finding]:
     """Batch sizes and the order of answers."""
     batching = config.dynamic_batching
     if batching.preserve_ordering:
@@ -124,14 +125,7 @@ def batch_shape(config: Any, _: Facts) -> Iterator[Finding]:
             "a fast answer waits for a slow one that came before it",
             "preserve_ordering: false",
         )
-    if config.backend == "python" and config.max_batch_size < 1:
-        yield Finding(
-            "no-batches",
-            "error",
-            f"max_batch_size is {config.max_batch_size}",
-            "the runner's tensors have a dimension for requests, which Triton then takes for data",
-            "max_batch_size: 8",
-        )
+    yield from _batch_dimension(config, facts)
     too_large = [size for size in batching.preferred_batch_size if size > config.max_batch_size]
     if too_large:
         yield Finding(
@@ -148,6 +142,28 @@ def batch_shape(config: Any, _: Facts) -> Iterator[Finding]:
             "preferred_batch_size is set",
             "it helps only where TensorRT has profiles for just these sizes",
             "leave preferred_batch_size out",
+        )
+
+
+def _batch_dimension(config: Any, facts: Facts) -> Iterator[Finding]:
+    """It is Triton's, who then forms the batches; those that come formed have none."""
+    if config.backend != "python":
+        return
+    if facts.former == FRONTEND and config.max_batch_size != 0:
+        yield Finding(
+            "batched-twice",
+            "error",
+            f"max_batch_size is {config.max_batch_size}, and the frontend forms this version's batches",
+            "Triton takes a whole batch for one request, and refuses its tensors",
+            "max_batch_size: 0, or publish with --batching triton",
+        )
+    elif facts.former != FRONTEND and config.max_batch_size < 1:
+        yield Finding(
+            "no-batches",
+            "error",
+            f"max_batch_size is {config.max_batch_size}, and Triton forms this version's batches",
+            "requests have a dimension for Triton's batches, which it then takes for data",
+            "max_batch_size: 8, or publish with --batching frontend",
         )
 
 

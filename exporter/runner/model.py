@@ -25,7 +25,7 @@ import triton_python_backend_utils as pb_utils
 
 import exfm.features
 from exfm.features.schema import Schema
-from exfm.features.signature import PROBABILITY, UNKNOWN, tensors_of
+from exfm.features.signature import OWNER, PROBABILITY, UNKNOWN, tensors_of
 from exporter.runner.aside import aside, yield_to_all
 from exporter.runner.scorer import BadRequestError, Inputs, NotServableError, Scorer, Scores
 
@@ -91,7 +91,24 @@ class TritonPythonModel:
             self._scorer.warm_up(golden, [1, most])
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
-        """Answer each request; a bad or cancelled one gets its own error and leaves the others alone."""
+        """Answer each request, in the form that config.pbtxt has: a jagged batch, or one request among others."""
+        if requests and pb_utils.get_input_tensor_by_name(requests[0], OWNER) is not None:
+            return [self._score_jagged(request) for request in requests]
+        return self._score_each(requests)
+
+    def _score_jagged(self, request: Any) -> Any:
+        """The answer to a batch that the caller has formed."""
+        joined, owner = self._read(request), pb_utils.get_input_tensor_by_name(request, OWNER).as_numpy()
+        if len(owner) >= ASK_FROM_CANDIDATES and request.is_cancelled():
+            return _error("the caller cancelled the request", pb_utils.TritonError.CANCELLED)
+        try:
+            scores = self._scorer.score_jagged(joined, owner)
+        except BadRequestError as error:
+            return _error(str(error), pb_utils.TritonError.INVALID_ARG)
+        return _response(scores.probability, scores.unknown)
+
+    def _score_each(self, requests: Sequence[Any]) -> list[Any]:
+        """Answers to a batch that Triton has formed; a bad or cancelled one of it leaves the others alone."""
         answers: list[Any] = [None] * len(requests)
         live: list[int] = []
         batch: list[Inputs] = []
@@ -115,9 +132,11 @@ class TritonPythonModel:
 
 
 def _answer(scores: Scores) -> Any:
-    unknown = np.array([[scores.unknown]], np.int32)
-    tensors = [pb_utils.Tensor(PROBABILITY, scores.probability[None]), pb_utils.Tensor(UNKNOWN, unknown)]
-    return pb_utils.InferenceResponse(tensors)
+    return _response(scores.probability[None], np.array([[scores.unknown]], np.int32))
+
+
+def _response(probability: Any, unknown: Any) -> Any:
+    return pb_utils.InferenceResponse([pb_utils.Tensor(PROBABILITY, probability), pb_utils.Tensor(UNKNOWN, unknown)])
 
 
 def _error(message: str, code: Any) -> Any:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from exfm.features.encoding import MISSING, Encoder
 from exfm.features.schema import SIDES, Schema, Side
-from exfm.features.signature import DTYPES, HISTORY, PROBABILITY, Tensor, blocks_of, tensors_of
+from exfm.features.signature import DTYPES, HISTORY, OWNER, PROBABILITY, Tensor, blocks_of, tensors_of
 from exporter.runner.engine import Engine, load_engine, read_engine_file
 
 Inputs = dict[str, NDArray[Any]]
@@ -34,6 +34,14 @@ class Scores:
 
     probability: NDArray[np.float32]
     unknown: int
+
+
+@dataclass(frozen=True)
+class JaggedScores:
+    """The answers to several requests: probability float32 [sum N, T], unknown int32 [B]."""
+
+    probability: NDArray[np.float32]
+    unknown: NDArray[np.int32]
 
 
 class Scorer:
@@ -67,14 +75,50 @@ class Scorer:
         """Score checked requests in one run of the engine, each as if it were alone."""
         joined = {t.name: _join([request[t.name] for request in requests]) for t in self._tensors}
         counts = [len(request[self._tensors[-1].name]) for request in requests]
+        scores = self._run(joined, np.array(counts, np.int64))
+        parts = np.split(scores.probability, np.cumsum(counts)[:-1])
+        return [Scores(part, int(count)) for part, count in zip(parts, scores.unknown, strict=True)]
+
+    def score_jagged(self, joined: Inputs, owner: NDArray[np.int64]) -> JaggedScores:
+        """Score requests that came joined, in one run of the engine, each as if it were alone.
+
+        Args:
+            joined: `request_*` [B, w] and `candidate_*` [sum N, w].
+            owner: [sum N], which request each candidate belongs to, ascending; each has at least one.
+
+        Raises:
+            BadRequestError: a tensor has the wrong type or shape, or they don't fit each other.
+        """
+        return self._run(joined, self._counts(joined, owner))
+
+    def _counts(self, joined: Inputs, owner: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Candidates of each request, int64 [B]."""
+        rows: dict[str, int] = {}
+        for tensor in self._tensors:
+            value, group = joined[tensor.name], tensor.name.partition("_")[0]
+            if value.dtype != DTYPES[tensor.kind] or value.ndim != 2 or value.shape[1] != tensor.width:
+                expected = f"{DTYPES[tensor.kind]} [*, {tensor.width}]"
+                raise BadRequestError(f"{tensor.name}: {_describe(value)}, expected {expected}")
+            if rows.setdefault(group, len(value)) != len(value):
+                raise BadRequestError(f"{tensor.name}: {_describe(value)} does not fit the other tensors")
+        requests = rows.get("request", int(owner[-1]) + 1 if owner.size else 0)
+        sound = owner.dtype == np.int64 and owner.shape == (rows["candidate"],) and owner.size > 0
+        steps = np.diff(owner, prepend=-1, append=requests) if sound else None
+        # From -1 to B by steps of 0 and 1, and B is only reached at the end.
+        if steps is None or owner[0] != 0 or steps[-1] != 1 or not bool(np.all((steps == 0) | (steps == 1))):
+            raise BadRequestError(
+                f"{OWNER} does not say whose of {requests} requests each of {rows['candidate']} rows is"
+            )
+        return np.bincount(owner, minlength=requests)
+
+    def _run(self, joined: Inputs, counts: NDArray[np.int64]) -> JaggedScores:
+        """Score joined requests of so many candidates each."""
         ends = np.cumsum(counts)
-        blocks = self._split_blocks(joined, len(requests), int(ends[-1]))
+        blocks = self._split_blocks(joined, len(counts), int(ends[-1]))
         encoded = {side: encoder.encode(*blocks[side]) for side, encoder in self._sides.items()}
         request_rows = np.concatenate((encoded["user"], encoded["context"]), axis=1)
-        probability = self._engine.run(request_rows, encoded["ad"], np.array(counts, np.int64), joined.get(HISTORY))
-        unknown = self._count_unknown(blocks, encoded, ends)
-        parts = np.split(probability, ends[:-1])
-        return [Scores(part, int(count)) for part, count in zip(parts, unknown, strict=True)]
+        probability = self._engine.run(request_rows, encoded["ad"], counts, joined.get(HISTORY))
+        return JaggedScores(probability, self._count_unknown(blocks, encoded, ends).astype(np.int32))
 
     def warm_up(self, golden: Mapping[str, NDArray[Any]], sizes: Sequence[int]) -> None:
         """Score the golden request at its own size, hold it to its known answer, then run it at other sizes.

@@ -13,6 +13,7 @@ from typing import Any
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
+from exfm.features.signature import OWNER, UNKNOWN
 from loadtest.peers.caller import Caller
 from loadtest.peers.environments import Report, versions_in
 from loadtest.peers.model import Model
@@ -100,6 +101,7 @@ def write_repository(model: Model, folder: Path, queue_timeout_s: float | None) 
     home = folder / model.vertical
     shutil.copytree(model.folder, home / str(model.version))
     config = _config(model)
+    _take_requests(config)
     batching = config.dynamic_batching
     batching.Clear()
     if queue_timeout_s is not None:
@@ -114,6 +116,21 @@ def write_repository(model: Model, folder: Path, queue_timeout_s: float | None) 
     config.instance_group[0].count = WORKERS
     (home / "config.pbtxt").write_text(text_format.MessageToString(config), encoding="utf-8")
     return folder
+
+
+def _take_requests(config: Any) -> None:
+    """Single requests for Triton to join, whoever forms the batches of the published version; the runner takes both."""
+    for place in [place for place, entry in enumerate(config.input) if entry.name == OWNER]:
+        del config.input[place]
+    for entry in config.input:
+        entry.allow_ragged_batch = entry.name.startswith("candidate")
+        entry.dims[:] = entry.dims if entry.allow_ragged_batch else entry.dims[-1:]
+    for entry in config.output:
+        entry.dims[:] = [1] if entry.name == UNKNOWN else entry.dims
+    for sample in config.model_warmup:
+        sample.inputs.pop(OWNER, None)
+        for name, value in sample.inputs.items():
+            value.dims[:] = value.dims if name.startswith("candidate") else value.dims[-1:]
 
 
 def _config(model: Model) -> Any:

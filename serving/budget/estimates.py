@@ -28,7 +28,8 @@ class Estimates:
 
     The service time of a finished call is its latency less the work that was predicted ahead of it, so what it learns
     is what makes wait plus service come out right: with a backend that shares its time, or scores several requests at
-    once, the cost follows.
+    once, the cost follows. Where the queue is ours, what it learns from are calls of whole batches, without any wait in
+    their time.
 
     A call that was given up is a miss, and says only that it took longer: it raises the line if it was above it, and
     nothing else. Its end is not known, and a tail that ended at what the watchdog waits would keep every later call
@@ -83,9 +84,13 @@ class Estimates:
 
     def predict(self, candidates: int) -> Estimate:
         """What a call with that many candidates will take."""
-        line = self._current
-        mean_s = max(line.at(candidates), self.LEAST_S)
+        mean_s = self.mean_s(candidates)
         return Estimate(mean_s, max(mean_s + self._excess(mean_s), mean_s))
+
+    def mean_s(self, candidates: int) -> float:
+        """The mean of that alone."""
+        mean_s = self._current.at(candidates)
+        return mean_s if mean_s > self.LEAST_S else self.LEAST_S  # asked of each waiting request, again and again
 
     def most(self, p99_s: float, mean_s: float = math.inf) -> int:
         """The most candidates whose predicted p99 and mean are within these times; a billion if any number is."""

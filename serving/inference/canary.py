@@ -10,7 +10,7 @@ from serving.budget.clock import MONOTONIC, Clock
 from serving.budget.deadline import Deadline
 from serving.budget.watchdog import Watchdog
 from serving.catalog import Vertical
-from serving.errors import BackendError, BadScoresError, BusyError, LateError, UnavailableError
+from serving.errors import BackendError, BadScoresError, BusyError, EjectedError, LateError, UnavailableError
 from serving.inference.scorer import Scorer, Scores
 from serving.query import RankQuery
 
@@ -35,6 +35,7 @@ FINDING_OF: dict[type[BackendError], Finding] = {
     LateError: Finding.SILENT,
     BusyError: Finding.BUSY,
     UnavailableError: Finding.GONE,
+    EjectedError: Finding.SILENT,
     BadScoresError: Finding.WRONG,
 }
 """What each failure of a backend tells about it."""

@@ -33,6 +33,7 @@ class GuardedScorer:
         canary: Canary,
         backend: str = "",
         *,
+        probed: Scorer | None = None,
         p99_s: Callable[[int], float] = lambda _: 0.0,
         vet: Callable[[], Awaitable[None]] = _nothing,
         clock: Clock = MONOTONIC,
@@ -43,6 +44,7 @@ class GuardedScorer:
             scorer: whom to guard.
             canary: of its vertical.
             backend: its name, for people.
+            probed: whom canaries are sent to, past any queue that `scorer` keeps; None: `scorer` itself.
             p99_s: what 99 of 100 calls with so many candidates would not exceed now, any wait included, in seconds.
             vet: asked before the canary of a backend that is new or was gone or wrong; raises `UnavailableError` or
                 `SchemaMismatchError` if that has not the right model.
@@ -52,6 +54,7 @@ class GuardedScorer:
         self.breaker = Breaker(clock)
         self.last = "not yet flown"
         self._scorer = scorer
+        self._probed = probed or scorer
         self._canary = canary
         self._p99_s = p99_s
         self._vet = vet
@@ -59,6 +62,8 @@ class GuardedScorer:
         self._told = False
         self.on_doubt: Callable[[], None] = lambda: None
         """Called when a request's failure has ended the trust, so that the next canary needn't wait for its turn."""
+        self.on_loss: Callable[[], None] = lambda: None
+        """Called whenever the trust has ended."""
         self.on_pass: Callable[[Sighting, bool], None] = lambda *_: None
         """Called with each passed canary, and whether it is the first of a backend that is new or was gone or wrong."""
 
@@ -94,7 +99,7 @@ class GuardedScorer:
         sighting = Sighting(Finding.SILENT, "given up", 0.0)
         self.breaker.depart()
         try:
-            sighting = (await self._inspect() if fresh else None) or await self._canary.fly(self._scorer)
+            sighting = (await self._inspect() if fresh else None) or await self._canary.fly(self._probed)
         finally:
             self.breaker.arrive(sighting.finding)
         if sighting.finding is Finding.PASSED:
@@ -121,5 +126,7 @@ class GuardedScorer:
         level, word = (logging.INFO, "trusted") if self.trusted else (logging.WARNING, "not trusted any more")
         where = f" at {self.backend}" if self.backend else ""
         log.log(level, "%s%s is %s: %s", self._canary.name, where, word, why)
-        if doubt and not self.trusted:
-            self.on_doubt()
+        if not self.trusted:
+            self.on_loss()
+            if doubt:
+                self.on_doubt()

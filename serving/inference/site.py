@@ -1,12 +1,15 @@
 """One backend as a worker has it: its gate, and per vertical a guarded scorer with its estimates."""
 
+import math
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from serving.admission.gate import Gate
 from serving.budget.clock import MONOTONIC, Clock
 from serving.budget.estimates import Estimates
 from serving.catalog import Vertical
+from serving.inference.batcher import BatchScorer, EdfBatcher
 from serving.inference.canary import Canary, Sighting
 from serving.inference.guard import GuardedScorer
 from serving.inference.scorer import Scorer
@@ -30,30 +33,60 @@ class Site:
         gate: Gate,
         *,
         vet: Vet = no_vet,
+        share: float = 1.0,
         clock: Clock = MONOTONIC,
     ) -> None:
+        """Prepare.
+
+        Args:
+            backend: its name.
+            models: by name.
+            scorers: by model.
+            gate: the backend's.
+            vet: see `GuardedScorer`.
+            share: of the calls that may be outstanding at the backend, as one of several workers.
+            clock: of everything.
+        """
         self.backend = backend
         self.gate = gate
         self._clock = clock
         self.estimates = {name: Estimates(clock=clock, profile=model.profile) for name, model in models.items()}
+        self.batchers = {
+            name: self._batcher(model, scorer, share)
+            for name, model in models.items()
+            if model.batching and isinstance(scorer := scorers[name], BatchScorer)
+        }
         self.guards = {name: self._guard(vertical, scorers[name], vet) for name, vertical in models.items()}
 
+    def _batcher(self, model: Vertical, scorer: BatchScorer, share: float) -> EdfBatcher:
+        assert model.batching
+        # Rounded up: a worker without a call to make would serve nobody, and the server queues one too many.
+        batching = replace(model.batching, calls=math.ceil(model.batching.calls * share))
+        return EdfBatcher(scorer, self.estimates[model.name], batching, model.max_candidates, self._clock)
+
     def _guard(self, vertical: Vertical, scorer: Scorer, vet: Vet) -> GuardedScorer:
-        estimates = self.estimates[vertical.name]
+        estimates, batcher = self.estimates[vertical.name], self.batchers.get(vertical.name)
+
+        def p99_s(candidates: int) -> float:
+            ahead_s = batcher.ahead_s() if batcher else self.gate.ahead_s
+            return ahead_s + estimates.predict(candidates).p99_s
 
         def learn(sighting: Sighting, fresh: bool) -> None:
             learn_from = estimates.seed if fresh else estimates.lower
             learn_from(len(vertical.golden.probability), sighting.spent_s)
 
         guard = GuardedScorer(
-            scorer,
+            batcher or scorer,
             Canary(vertical, clock=self._clock),
             self.backend,
-            p99_s=lambda candidates: self.gate.ahead_s + estimates.predict(candidates).p99_s,
+            probed=scorer,
+            p99_s=p99_s,
             vet=lambda: vet(self.backend, vertical),
             clock=self._clock,
         )
         guard.on_pass = learn
+        if batcher:
+            guard.on_loss = batcher.eject
         return guard
 
     def state(self) -> dict[str, Any]:
@@ -63,7 +96,11 @@ class Site:
             "in_flight_s": self.gate.in_flight_s,
             "calls": self.gate.calls,
             "verticals": {
-                name: {**_state_of(guard), "coverage": round(self.estimates[name].coverage, 4)}
+                name: {
+                    **_state_of(guard),
+                    "coverage": round(self.estimates[name].coverage, 4),
+                    **({"batches": self.batchers[name].state()} if name in self.batchers else {}),
+                }
                 for name, guard in self.guards.items()
             },
         }

@@ -1,16 +1,18 @@
 """Scores with one vertical's model on one Triton server."""
 
 import asyncio
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 import grpc
+from tritonclient.grpc import service_pb2
 
 from serving.budget.deadline import Deadline
 from serving.errors import BackendError, BadScoresError, BusyError, LateError, UnavailableError
 from serving.inference.endpoint import TritonEndpoint
 from serving.inference.scorer import Scores
-from serving.inference.wire import infer_request, read_scores
+from serving.inference.wire import infer_request, jagged_request, read_scores, split_scores
 from serving.query import RankQuery
 
 # Triton says UNAVAILABLE for a full queue and for time that ran out in it, too; only its words tell them apart.
@@ -37,25 +39,39 @@ class TritonScorer:
 
     async def score(self, query: RankQuery, until: Deadline) -> Scores:
         """See `Scorer.score`."""
-        remaining_s = until.remaining_s()
-        if remaining_s <= 0:
-            raise LateError("no time left for the call")
+        remaining_s = _remaining_s(until)
+        return read_scores(await self._infer(infer_request(query, remaining_s), remaining_s), query)
+
+    async def score_together(self, queries: Sequence[RankQuery], until: Deadline) -> list[Scores | BackendError]:
+        """See `BatchScorer.score_together`; the queries' model must take batches whole."""
+        remaining_s = _remaining_s(until)
+        return split_scores(await self._infer(jagged_request(queries, remaining_s), remaining_s), queries)
+
+    async def _infer(
+        self, request: service_pb2.ModelInferRequest, remaining_s: float
+    ) -> service_pb2.ModelInferResponse:
         cancels = self._endpoint.cancels
         timeout_s = remaining_s if cancels else remaining_s + LINGER_S
-        call = self._endpoint.infer(infer_request(query, remaining_s), timeout_s)
+        call = self._endpoint.infer(request, timeout_s)
         ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         call.add_done_callback(partial(_tell, ended))
         try:
             # Not the call itself, which a cancelled await cancels.
             await ended
-            response = await call
+            return await call
         except asyncio.CancelledError:
             if cancels:
                 call.cancel()
             raise
         except grpc.aio.AioRpcError as error:
             raise backend_error(error.code(), error.details() or "") from error
-        return read_scores(response, query)
+
+
+def _remaining_s(until: Deadline) -> float:
+    remaining_s = until.remaining_s()
+    if remaining_s <= 0:
+        raise LateError("no time left for the call")
+    return remaining_s
 
 
 def _tell(ended: asyncio.Future[None], _: Any) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 
 from serving.admission.permit import Permit
+from serving.admission.priority import Priority
 from serving.budget.clock import MONOTONIC, Clock
 from serving.budget.estimates import Estimate
 from serving.errors import BusyError, LateError
@@ -19,6 +20,10 @@ class Call:
     A call that was given up after its predicted p99 is a miss, whoever gave it up: a slow backend that hedges make up
     for must be known as slow all the same. A backend that is not trusted by the time its permit ends was ill, and not
     overloaded: the limit learns nothing from it.
+
+    Where our own queue stands before the scorer, what a call takes is learned there: here the wait and the company are
+    in the time. What the limit learns is the whole time from here on, as ever. That a shadow request found no room
+    tells nothing, since it goes only where others leave some.
     """
 
     def __init__(
@@ -52,7 +57,8 @@ class Call:
         self._over = True
         took_s = self._clock() - self._began_s
         self._permit.succeed(took_s)
-        self.rung.estimates.observe(self.candidates, took_s - self._ahead_s)
+        if self.rung.queue is None:
+            self.rung.estimates.observe(self.candidates, took_s - self._ahead_s)
 
     def end(self, kind: type[BaseException]) -> None:
         """It ended by an error of that class, or was given up; after the first end, nothing happens."""
@@ -60,15 +66,21 @@ class Call:
             return
         self._over = True
         if issubclass(kind, BusyError):
-            self._permit.drop()
+            self._refused()
         elif issubclass(kind, LateError | asyncio.CancelledError):
             spent_s = self._clock() - self._began_s
-            if issubclass(kind, LateError) or spent_s > self.p99_s:
+            if self.rung.queue is None and (issubclass(kind, LateError) or spent_s > self.p99_s):
                 self.rung.estimates.miss(self.candidates, spent_s - self._ahead_s)
             late = issubclass(kind, LateError)
             asyncio.get_running_loop().call_later(self._estimate.p99_s, self._let_go, late)
         else:
             self._permit.ignore()
+
+    def _refused(self) -> None:
+        if self.rung.queue and self._permit.grant.priority is Priority.SHADOW:
+            self._permit.ignore()
+        else:
+            self._permit.drop()
 
     def __enter__(self) -> "Call":
         return self

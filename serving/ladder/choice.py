@@ -24,6 +24,14 @@ class Predictor(Protocol):
         ...
 
 
+class Queue(Protocol):
+    """A queue of our own before a backend."""
+
+    def ahead_s(self, within_s: float = ...) -> float:
+        """Seconds until a request would be taken up that has so many to be scored in; 0: at once."""
+        ...
+
+
 class Option(Protocol):
     """A rung as the choice sees it."""
 
@@ -37,6 +45,11 @@ class Option(Protocol):
         """Of its model."""
         ...
 
+    @property
+    def queue(self) -> Queue | None:
+        """The model's; None: its calls wait at the backend."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Ask:
@@ -46,7 +59,8 @@ class Ask:
         candidates: how many, >= 1.
         scores_s: seconds until scores must be there: the deadline less the reply reserve.
         answer_s: seconds until even the prior's answer would come too late; more than `scores_s`.
-        ahead_s: seconds until the backend takes the request up, after what it was given before; 0: at once.
+        ahead_s: seconds until the backend takes the request up, after what it was given before; 0: at once. An option
+            with a queue of its own knows better.
         room_s: seconds of backend work that the gate has room for; it keeps the trimmed tier small, the others ask.
         fewest: see `FEWEST`.
     """
@@ -69,6 +83,7 @@ class Choice:
         place: the rung's place among the options; their number for the prior.
         candidates: how many of them the model scores.
         estimate: what that will take; zero for the prior.
+        ahead_s: the wait before it.
     """
 
     tier: Tier
@@ -76,6 +91,7 @@ class Choice:
     place: int
     candidates: int
     estimate: Estimate
+    ahead_s: float = 0.0
 
 
 def choose(options: Sequence[Option], ask: Ask) -> Choice:
@@ -90,36 +106,38 @@ def choose(options: Sequence[Option], ask: Ask) -> Choice:
     if ask.answer_s <= 0:
         wait_ms = max(1, round((ask.ahead_s - ask.answer_s) * 1e3))
         raise OverloadedError("the budget was spent before the request could be taken up", wait_ms)
-    reason = Reason.NONE
+    reason, queue, ahead_s = Reason.NONE, None, ask.ahead_s
     for place, option in enumerate(options):
-        count = _count(option, ask)
+        if option.queue is not queue:  # tiers of one model share theirs
+            queue, ahead_s = option.queue, option.queue.ahead_s(ask.scores_s) if option.queue else ask.ahead_s
+        count = _count(option, ask, ahead_s)
         if count:
-            return Choice(option.tier, reason, place, count, option.estimates.predict(count))
-        reason = reason or _why_not(option, ask)
+            return Choice(option.tier, reason, place, count, option.estimates.predict(count), ahead_s)
+        reason = reason or _why_not(option, ask, ahead_s)
     return Choice(Tier.PRIOR, reason, len(options), 0, Estimate(0.0, 0.0))
 
 
-def _count(option: Option, ask: Ask) -> int:
+def _count(option: Option, ask: Ask, ahead_s: float) -> int:
     """How many candidates the option can score in time; 0: not enough for its tier."""
     if ask.scores_s <= 0:
         return 0
     if option.tier is not Tier.TRIMMED:
-        return ask.candidates if _fits(option, ask, ask.candidates) else 0
-    count = min(option.estimates.most(ask.scores_s - ask.ahead_s, ask.room_s), ask.candidates)
+        return ask.candidates if _fits(option, ask, ahead_s, ask.candidates) else 0
+    count = min(option.estimates.most(ask.scores_s - ahead_s, ask.room_s), ask.candidates)
     least = min(ask.fewest, ask.candidates)
     if count >= least:
         return count
-    return least if _fits(option, ask, least) else 0
+    return least if _fits(option, ask, ahead_s, least) else 0
 
 
-def _fits(option: Option, ask: Ask, candidates: int) -> bool:
+def _fits(option: Option, ask: Ask, ahead_s: float, candidates: int) -> bool:
     estimate = option.estimates.predict(candidates)
-    service_s = estimate.p99_s if ask.ahead_s > 0 else estimate.mean_s
-    return ask.ahead_s + service_s <= ask.scores_s
+    service_s = estimate.p99_s if ahead_s > 0 else estimate.mean_s
+    return ahead_s + service_s <= ask.scores_s
 
 
-def _why_not(option: Option, ask: Ask) -> Reason:
+def _why_not(option: Option, ask: Ask, ahead_s: float) -> Reason:
     if ask.scores_s <= 0:
         return Reason.NO_TIME
-    alone = ask.ahead_s <= 0 or option.estimates.predict(ask.candidates).p99_s > ask.scores_s
+    alone = ahead_s <= 0 or option.estimates.predict(ask.candidates).p99_s > ask.scores_s
     return Reason.TOO_SLOW if alone else Reason.WORK_AHEAD

@@ -73,9 +73,10 @@ class Hedging:
         places = [(lane, rung) for lane in others if (rung := lane.stand_in(call.rung.tier))]
         if not places or not self._tokens.available:
             return []
-        lane, rung = min(places, key=lambda place: _finish_s(place[0], place[1], len(query)))
-        estimate, ahead_s = rung.estimates.predict(len(query)), lane.ahead_s
-        if not fits(estimate, ahead_s, until.remaining_s()):
+        within_s = until.remaining_s()
+        lane, rung = min(places, key=lambda place: _finish_s(place[0], place[1], len(query), within_s))
+        estimate, ahead_s = rung.estimates.predict(len(query)), lane.ahead_of_s(rung, within_s)
+        if not fits(estimate, ahead_s, within_s):
             return []
         permit = lane.gate.try_enter(estimate.mean_s, query.priority)
         if permit is None or not self._tokens.take():
@@ -83,5 +84,5 @@ class Hedging:
         return [Call(permit, rung, len(query), estimate, ahead_s=ahead_s, clock=self._clock)]
 
 
-def _finish_s(lane: Lane, rung: Rung, candidates: int) -> float:
-    return lane.ahead_s + rung.estimates.predict(candidates).p99_s
+def _finish_s(lane: Lane, rung: Rung, candidates: int, within_s: float) -> float:
+    return lane.ahead_of_s(rung, within_s) + rung.estimates.predict(candidates).p99_s

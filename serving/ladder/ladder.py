@@ -84,7 +84,7 @@ class Ladder:
                 why = why or Reason.NO_ROOM
                 lanes = _with(lanes, lane, lane.below(rung))
                 continue
-            call = Call(permit, rung, choice.candidates, choice.estimate, ahead_s=offer.ahead_s, clock=self._clock)
+            call = Call(permit, rung, choice.candidates, choice.estimate, ahead_s=choice.ahead_s, clock=self._clock)
             others = tuple(other for other in lanes if other.backend != lane.backend)
             try:
                 return await self._scored(query, until, call, others, why)

@@ -7,7 +7,7 @@ from serving.admission.gate import Gate
 from serving.budget.estimates import Estimate, Estimates
 from serving.catalog import Vertical
 from serving.inference.scorer import Scorer
-from serving.ladder.choice import Ask, Choice, choose
+from serving.ladder.choice import Ask, Choice, Queue, choose
 from serving.ladder.tier import Reason, Tier
 
 
@@ -22,6 +22,7 @@ class Rung:
     Attributes:
         trusted: whether the scorer may be asked now; one that may not is passed over.
         model: the one that scores, where it isn't the vertical's own.
+        queue: before the scorer, where it has one of our own; that learns from the calls what the estimates hold.
     """
 
     tier: Tier
@@ -29,6 +30,7 @@ class Rung:
     estimates: Estimates
     trusted: Callable[[], bool] = _always
     model: Vertical | None = None
+    queue: Queue | None = None
 
 
 @dataclass(frozen=True)
@@ -47,9 +49,13 @@ class Lane:
 
     @property
     def ahead_s(self) -> float:
-        """Seconds until the backend would take up a call that is made now; 0: it has a free place."""
+        """Seconds until the backend would take up a call made past any queue of ours; 0: it has a free place."""
         gate = self.gate
         return 0.0 if gate.calls < gate.parallelism else gate.ahead_s
+
+    def ahead_of_s(self, rung: Rung, within_s: float) -> float:
+        """The same of a request to that rung which has so many seconds to be scored in."""
+        return rung.queue.ahead_s(within_s) if rung.queue else self.ahead_s
 
     @property
     def room_s(self) -> float:
@@ -84,14 +90,13 @@ class Offer:
     """A choice, and where it was made; without a lane and a rung it is the prior's."""
 
     choice: Choice
-    ahead_s: float = 0.0
     lane: Lane | None = None
     rung: Rung | None = None
 
     @property
     def finish_s(self) -> float:
         """When the scores would be there in 99 of 100 cases, seconds from now."""
-        return self.ahead_s + self.choice.estimate.p99_s
+        return self.choice.ahead_s + self.choice.estimate.p99_s
 
 
 def best_offer(lanes: Sequence[Lane], want: Want) -> Offer:
@@ -117,11 +122,10 @@ def fits(estimate: Estimate, ahead_s: float, remaining_s: float) -> bool:
 
 
 def _offer(lane: Lane, rungs: Sequence[Rung], want: Want) -> Offer:
-    ahead_s = lane.ahead_s
-    choice = choose(rungs, Ask(want.candidates, want.scores_s, want.answer_s, ahead_s, lane.room_s, want.fewest))
+    choice = choose(rungs, Ask(want.candidates, want.scores_s, want.answer_s, lane.ahead_s, lane.room_s, want.fewest))
     if choice.tier is Tier.PRIOR:
-        return Offer(choice, ahead_s)
-    return Offer(choice, ahead_s, lane, rungs[choice.place])
+        return Offer(choice)
+    return Offer(choice, lane, rungs[choice.place])
 
 
 def _rank(offer: Offer) -> tuple[int, int, float]:

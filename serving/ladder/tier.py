@@ -2,7 +2,7 @@
 
 from enum import IntEnum, StrEnum
 
-from serving.errors import BackendError, BadScoresError, BusyError, LateError, UnavailableError
+from serving.errors import BackendError, BadScoresError, BusyError, EjectedError, LateError, UnavailableError
 
 
 class Tier(IntEnum):
@@ -38,6 +38,7 @@ REASON_OF: dict[type[BackendError], Reason] = {
     LateError: Reason.SCORES_LATE,
     BusyError: Reason.BACKEND_BUSY,
     UnavailableError: Reason.BACKEND_UNAVAILABLE,
+    EjectedError: Reason.BACKEND_UNAVAILABLE,
     BadScoresError: Reason.BAD_SCORES,
 }
 """What each failure of a backend is called in an answer."""

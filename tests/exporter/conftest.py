@@ -90,6 +90,7 @@ def put(own: Schema) -> Callable[..., Path]:
             "schema_hash": own.digest,
             "budget_ms": 250.0,
             "tensors": tensors,
+            "batching": DEFAULT_BATCHING.to_dict(),
             "parameters": parameters,
             "engine": "onnx",
             "parity": {"max_abs": 1e-7, "bound": 1e-5},

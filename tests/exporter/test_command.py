@@ -40,7 +40,19 @@ def test_json_says_what_was_published(student: Path, tmp_path: Path, capsys: pyt
     assert "2/7 convert: onnx" in printed.err
     assert "UNSIGNED" in printed.err
     assert "Warning" not in printed.err
-    assert "max_batch_size: 4" in (tmp_path / "repository" / "feed_long_view" / "config.pbtxt").read_text()
+    home = tmp_path / "repository" / "feed_long_view"
+    manifest = json.loads((home / "1" / "manifest.json").read_text())
+    assert manifest["batching"] == {"by": "frontend", "max_requests": 4, "instances": 3}
+    assert "max_batch_size" not in (home / "config.pbtxt").read_text()
+
+
+def test_who_forms_the_batches_may_be_chosen(student: Path, tmp_path: Path) -> None:
+    words = [str(student), "--repository", str(tmp_path / "repository"), "--batching", "triton", "--max-batch", "4"]
+    assert main([*words, "--quick"]) == 0
+    home = tmp_path / "repository" / "feed_long_view"
+    assert json.loads((home / "1" / "manifest.json").read_text())["batching"]["by"] == "triton"
+    assert "max_batch_size: 4" in (home / "config.pbtxt").read_text()
+    assert main(["lint", "--repository", str(tmp_path / "repository")]) == 0
 
 
 def test_publish_may_be_said_and_options_may_come_first(student: Path, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ def test_it_is_a_configuration_with_the_graphs_tensors(backend: Backend, own: Sc
     config = parsed(vendor_config(own, 4, backend))
     assert (config.name, config.backend, config.max_batch_size) == ("feed_click_graph", backend, 0)
     assert [(entry.name, list(entry.dims)) for entry in config.input] == [
-        ("request_rows", [1, 6]),
+        ("request_rows", [-1, 6]),
         ("candidate_rows", [-1, 3]),
         ("owner", [-1]),
     ]
@@ -34,12 +34,14 @@ def test_latency_is_counted_around_the_budget(own: Schema) -> None:
 def test_sizes_are_warmed_up_and_recorded(own: Schema) -> None:
     config = parsed(vendor_config(own, 1, "tensorrt", buckets=(1, 50)))
     assert [sample.name for sample in config.model_warmup] == ["1 candidates", "50 candidates"]
+    assert {sample.batch_size for sample in config.model_warmup} == {1}
     assert config.optimization.cuda.graphs
+    assert [list(spec.input["request_rows"].dim) for spec in config.optimization.cuda.graph_spec] == [[1, 6], [1, 6]]
     assert [list(spec.input["candidate_rows"].dim) for spec in config.optimization.cuda.graph_spec] == [[1, 3], [50, 3]]
 
 
 def test_one_profile_of_tensorrt_spans_all_sizes(own: Schema) -> None:
     command = tensorrt_command(own)
     assert "--minShapes=request_rows:1x6,candidate_rows:1x3,owner:1" in command
-    assert "--maxShapes=request_rows:1x6,candidate_rows:500x3,owner:500" in command
+    assert "--maxShapes=request_rows:8x6,candidate_rows:500x3,owner:500" in command
     assert "--optShapes=request_rows:1x6,candidate_rows:200x3,owner:200" in command

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from exfm.features.schema import Schema
+from serving.catalog import Batching
 from serving.errors import RepositoryError, UnknownVerticalError
 from serving.repository import load_catalog, triton_configs
 
@@ -50,6 +51,17 @@ def test_what_was_published_is_read(published_repository: Path, tiny_schema: Sch
     assert click.prior.lookup(np.array([100, 5], np.int64)).shape == (2, 2)
     with pytest.raises(UnknownVerticalError, match="no vertical 'x' here; served: feed_click, feed_long_view"):
         catalog.find("x")
+
+
+def test_the_manifest_says_who_forms_batches(repository: Path) -> None:
+    assert load_catalog(repository)["feed_click"].batching == Batching(2, 8)
+    _edit(repository, lambda manifest: manifest["batching"].update(instances=1))
+    assert load_catalog(repository)["feed_click"].batching == Batching(1, 8)
+    _edit(repository, lambda manifest: manifest["batching"].update(by="triton"))
+    assert load_catalog(repository)["feed_click"].batching is None
+    # A version that was published before there was a choice.
+    _edit(repository, lambda manifest: manifest.pop("batching"))
+    assert load_catalog(repository)["feed_click"].batching is None
 
 
 def _renumber(manifest: dict[str, Any], version: int) -> None:
@@ -132,6 +144,10 @@ MANIFESTS: dict[str, tuple[Edit, str]] = {
     "tasks": (lambda m: m.update(tasks=["click"]), r"tasks is \['click'\]"),
     "unlisted": (lambda m: m["files"].pop("prior.npz"), "lists no prior.npz"),
     "no budget": (lambda m: m.pop("budget_ms"), "budget_ms"),
+    "batching": (lambda m: m["batching"].update(by="other"), "batches formed by 'other' are unknown"),
+    "instances": (lambda m: m["batching"].update(instances=0), "batching by 0 instances of 8 requests"),
+    "batch": (lambda m: m["batching"].pop("max_requests"), "max_requests"),
+    "no batching": (lambda m: m.update(batching=7), "not subscriptable"),
 }
 
 

@@ -2,14 +2,15 @@
 
 import asyncio
 from collections import Counter
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Any
 
 import numpy as np
 import pytest
 
-from bench.simulation.backend import Health, SimulatedBackend, Speed
+from bench.simulation.backend import BatchedBackend, Health, SimulatedBackend, Speed
 from bench.simulation.virtual import VirtualLoop, run
 from exfm.features.schema import Feature, Schema
 from exfm.features.schema import Vertical as Task
@@ -18,7 +19,8 @@ from serving.admission.gate import Gate
 from serving.balance.tokens import HedgeTokens
 from serving.budget.deadline import Deadline
 from serving.budget.watchdog import Watchdog
-from serving.catalog import Catalog, Golden, Vertical
+from serving.catalog import Batching, Catalog, Golden, Vertical
+from serving.errors import BackendError
 from serving.inference.breaker import Cause
 from serving.inference.scorer import Scores
 from serving.inference.site import Site
@@ -33,19 +35,32 @@ from serving.readiness import Readiness
 BUDGET_S = 0.025
 SPEED = Speed(base_s=0.002, per_candidate_s=1e-5, sigma=0.2, instances=2, queue=64)
 """About 3 ms for 100 candidates, 650 requests per second and backend."""
+FORMS = pytest.mark.parametrize("batching", [None, Batching(2, 8)], ids=["single requests", "batches"])
 
 
 class Counted:
     """Notes when requests, not canaries, reach a backend."""
 
     def __init__(self, backend: SimulatedBackend, clock: Any) -> None:
-        self._backend, self._clock = backend, clock
+        self.backend, self._clock = backend, clock
         self.reached: list[float] = []
 
     async def score(self, query: RankQuery, until: Deadline) -> Scores:
         if query.request_id != "canary":
             self.reached.append(self._clock())
-        return await self._backend.score(query, until)
+        return await self.backend.score(query, until)
+
+
+class CountedBatches(Counted):
+    """The same of a backend that takes batches."""
+
+    def __init__(self, backend: BatchedBackend, clock: Any) -> None:
+        super().__init__(backend, clock)
+        self._batched = backend
+
+    async def score_together(self, queries: Sequence[RankQuery], until: Deadline) -> list[Scores | BackendError]:
+        self.reached += [self._clock()] * len(queries)
+        return await self._batched.score_together(queries, until)
 
 
 @dataclass
@@ -90,16 +105,23 @@ def _vertical() -> Vertical:
     return Vertical("feed", 1, schema, BUDGET_S, 2000, prior, Golden({}, np.full((64, 1), 0.5, np.float32), 1e-4))
 
 
-def _stage(loop: VirtualLoop, number: int, random: Random) -> Stage:
-    catalog = Catalog({"feed": _vertical()})
-    backends = [SimulatedBackend(SPEED, random) for _ in range(number)]
-    counted = [Counted(backend, loop.time) for backend in backends]
+def _counted(loop: VirtualLoop, random: Random, batching: Batching | None) -> Counted:
+    if batching is None:
+        return Counted(SimulatedBackend(SPEED, random), loop.time)
+    return CountedBatches(BatchedBackend(SPEED, random, batching.most), loop.time)
+
+
+def _stage(loop: VirtualLoop, number: int, random: Random, batching: Batching | None) -> Stage:
+    catalog = Catalog({"feed": replace(_vertical(), batching=batching)})
+    counted = [_counted(loop, random, batching) for _ in range(number)]
+    backends = [each.backend for each in counted]
     sites, lanes = [], []
     for at, scorer in enumerate(counted):
         gate = Gate(law_for("gradient", BUDGET_S, SPEED.instances), parallelism=SPEED.instances, clock=loop.time)
         sites.append(Site(str(at), catalog, {"feed": scorer}, gate, clock=loop.time))
         guard, estimates = sites[at].guards["feed"], sites[at].estimates["feed"]
-        rungs = (Rung(Tier.FULL, guard, estimates, lambda guard=guard: guard.trusted),)  # type: ignore[misc]
+        queue = sites[at].batchers.get("feed")
+        rungs = (Rung(Tier.FULL, guard, estimates, lambda guard=guard: guard.trusted, queue=queue),)  # type: ignore[misc]
         lanes.append(Lane(str(at), rungs, gate))
     tokens = HedgeTokens()
     hedging = Hedging(Watchdog(), tokens if number > 1 else None, loop.time)
@@ -119,12 +141,20 @@ def _stage(loop: VirtualLoop, number: int, random: Random) -> Stage:
     )
 
 
-def _play(number: int, seed: int, rate_rps: float, faults: list[tuple[float, Health]], seconds: float = 2.0) -> Stage:
+def _play(
+    number: int,
+    seed: int,
+    rate_rps: float,
+    faults: list[tuple[float, Health]],
+    *,
+    batching: Batching | None,
+    seconds: float = 2.0,
+) -> Stage:
     """Faults are the first backend's, seconds after all are trusted, which the stage takes as zero."""
     loop, random = VirtualLoop(), Random(seed)
 
     async def play() -> Stage:
-        stage = _stage(loop, number, random)
+        stage = _stage(loop, number, random, batching)
         canaries = asyncio.create_task(stage.readiness.run())
         while not all(site.guards["feed"].trusted for site in stage.sites):  # noqa: ASYNC110 virtual time
             await asyncio.sleep(0.001)
@@ -140,9 +170,10 @@ def _play(number: int, seed: int, rate_rps: float, faults: list[tuple[float, Hea
     return run(play(), loop)
 
 
-@pytest.mark.parametrize("seed", range(8))
-def test_a_hung_backend_costs_the_calls_in_its_hands_and_a_few_more(seed: int) -> None:
-    stage = _play(2, seed, 400, [(0.5, Health.HUNG), (1.5, Health.WELL)])
+@FORMS
+@pytest.mark.parametrize("seed", range(5))
+def test_a_hung_backend_costs_the_calls_in_its_hands_and_a_few_more(seed: int, batching: Batching | None) -> None:
+    stage = _play(2, seed, 400, [(0.5, Health.HUNG), (1.5, Health.WELL)], batching=batching)
     reached = [at_s for at_s in stage.counted[0].reached if at_s > 1.5]
     hung = [at_s for at_s in reached if at_s < 2.5]
     assert stage.late == 0
@@ -156,9 +187,10 @@ def test_a_hung_backend_costs_the_calls_in_its_hands_and_a_few_more(seed: int) -
     assert stage.sites[0].guards["feed"].trusted
 
 
-@pytest.mark.parametrize("seed", range(8))
-def test_the_only_backend_hangs_and_requests_stop_asking_it_until_it_is_back(seed: int) -> None:
-    stage = _play(1, seed, 400, [(0.5, Health.HUNG), (1.0, Health.WELL)])
+@FORMS
+@pytest.mark.parametrize("seed", range(5))
+def test_the_only_backend_hangs_and_requests_stop_asking_it(seed: int, batching: Batching | None) -> None:
+    stage = _play(1, seed, 400, [(0.5, Health.HUNG), (1.0, Health.WELL)], batching=batching)
     hung = [at_s for at_s in stage.counted[0].reached if 1.5 < at_s < 2.0]
     assert stage.late == 0
     assert max(hung) < 1.5 + 4 * BUDGET_S
@@ -166,26 +198,29 @@ def test_the_only_backend_hangs_and_requests_stop_asking_it_until_it_is_back(see
     assert stage.share(Tier.FULL, 2.2) > 0.9
 
 
+@FORMS
 @pytest.mark.parametrize("rate_rps", [400, 1500, 6000])
-def test_load_ejects_nobody(rate_rps: float) -> None:
-    for seed in range(4):
-        stage = _play(1, seed, rate_rps, [], 1.0)
+def test_load_ejects_nobody(rate_rps: float, batching: Batching | None) -> None:
+    for seed in range(3):
+        stage = _play(1, seed, rate_rps, [], batching=batching, seconds=1.0)
         assert stage.late == 0
         assert stage.sites[0].guards["feed"].breaker.ejections[Cause.SILENT] == 0
 
 
+@FORMS
 @pytest.mark.parametrize("rate_rps", [400, 1500, 6000])
-def test_slowness_is_hardly_ever_taken_for_a_hang_and_never_for_long(rate_rps: float) -> None:
-    for seed in range(4):
-        stage = _play(1, seed, rate_rps, [(0.2, Health.SLOW), (0.8, Health.WELL)], 1.0)
+def test_slowness_is_hardly_ever_taken_for_a_hang(rate_rps: float, batching: Batching | None) -> None:
+    for seed in range(3):
+        stage = _play(1, seed, rate_rps, [(0.2, Health.SLOW), (0.8, Health.WELL)], batching=batching, seconds=1.0)
         assert stage.late == 0
         assert stage.sites[0].guards["feed"].breaker.ejections[Cause.SILENT] <= 1
         # A canary's time, of a second.
         assert stage.reasons[Reason.BACKEND_UNAVAILABLE] < 0.06 * stage.reasons.total()
 
 
-def test_one_of_two_that_is_slow_gets_little() -> None:
-    stage = _play(2, 1, 400, [(0.0, Health.SLOW)])
+@FORMS
+def test_one_of_two_that_is_slow_gets_little(batching: Batching | None) -> None:
+    stage = _play(2, 1, 400, [(0.0, Health.SLOW)], batching=batching)
     slow, well = (len(each.reached) for each in stage.counted)
     assert slow < 0.25 * well
     assert stage.late == 0

@@ -13,7 +13,9 @@ from bench.simulation.world import ViolationError, simulate
 from serving.admission.shares import Shares
 from serving.budget.deadline import Deadline
 from serving.budget.watchdog import Watchdog
+from serving.inference.batcher import EdfBatcher
 from serving.inference.breaker import Breaker, Cause
+from serving.inference.edf import EdfQueue
 from serving.ladder.call import Call
 
 SEEDS = 2000
@@ -58,6 +60,27 @@ def test_a_breaker_that_never_closes_again_is_caught(monkeypatch: pytest.MonkeyP
 
 def test_hedges_that_keep_their_permits_are_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Call, "end", lambda *_: None)
+    assert violations(20)
+
+
+def test_a_queue_that_outlives_the_trust_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(EdfBatcher, "eject", lambda _: None)
+    assert violations(40)
+
+
+def test_a_queue_that_keeps_the_hopeless_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(EdfBatcher, "_sweep", lambda _: None)
+    assert violations(40)
+
+
+def test_batches_of_whoever_waits_are_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(EdfQueue, "_joins", lambda *_: True)
+    assert violations(40)
+
+
+def test_calls_that_keep_their_place_for_ever_are_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(EdfBatcher, "_give_up", lambda *_: None)
+    monkeypatch.setattr(EdfBatcher, "_ended", lambda *_: None)
     assert violations(20)
 
 

@@ -1,5 +1,6 @@
 """Engines behind a real Triton: the files an export stages, as it configures them."""
 
+import itertools
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,9 +12,9 @@ import tritonclient.grpc as triton_grpc
 from google.protobuf import text_format
 
 from exfm.features.schema import Schema
-from exfm.features.signature import PROBABILITY
+from exfm.features.signature import OWNER, PROBABILITY
 from exfm.models.checkpoint import Checkpoint
-from exporter.configure import WARM_UPS, Batching, model_config
+from exporter.configure import FORMERS, FRONTEND, WARM_UPS, Batching, Former, model_config
 from exporter.golden import encode_request
 from exporter.package import write_parts
 from exporter.profile import Latency
@@ -38,19 +39,19 @@ def repository(
     repository = tmp_path_factory.mktemp("engines")
     answer = torch_probability(served, encode_request(checkpoint.schema, checkpoint.golden))
     arrays = {"prior": vars(checkpoint.prior), "golden": {**checkpoint.golden, PROBABILITY: answer}}
-    for engine in ENGINES:
-        folder = repository / engine / "1"
+    for engine, by in itertools.product(ENGINES, FORMERS):
+        folder = repository / name_of(engine, by) / "1"
         shutil.copytree(stage(engine)[0], folder)
         write_parts(folder, checkpoint.schema, arrays)
         config = model_config(
             checkpoint.schema,
             1,
-            Batching(instances=1),
+            Batching(instances=1, by=by),
             engine=engine,
             profile=dict.fromkeys(WARM, Latency(1.0, 1.0, 1.0)),
         )
-        config.name = engine
-        (repository / engine / "config.pbtxt").write_text(text_format.MessageToString(config), encoding="utf-8")
+        config.name = folder.parent.name
+        (folder.parent / "config.pbtxt").write_text(text_format.MessageToString(config), encoding="utf-8")
     return repository
 
 
@@ -59,20 +60,29 @@ def triton(triton_environment: "TritonEnvironment", repository: Path) -> Iterato
     from serving.embedded.process import EmbeddedTriton, TritonOptions
 
     log, options = repository / "triton.log", TritonOptions(arguments=("--log-verbose=1",))
-    with EmbeddedTriton(triton_environment, repository, ENGINES, log, options) as server:
+    names = [name_of(*form) for form in itertools.product(ENGINES, FORMERS)]
+    with EmbeddedTriton(triton_environment, repository, names, log, options) as server:
         yield server
 
 
-def ask(triton: "EmbeddedTriton", model: str, tensors: dict[str, Any]) -> Any:
-    inputs = []
+def name_of(engine: str, by: Former) -> str:
+    return f"{engine}_by_{by}"
+
+
+def ask(triton: "EmbeddedTriton", engine: str, by: Former, tensors: dict[str, Any]) -> Any:
+    inputs, alone = [], by == FRONTEND
+    if alone:
+        tensors = {**tensors, OWNER: np.zeros(len(tensors["candidate_ids"]), np.int64)}
     for name, value in tensors.items():
-        shaped = value[None] if name.startswith("candidate") else value
+        shaped = value[None] if name.startswith("candidate") and not alone else value
         inputs.append(triton_grpc.InferInput(name, shaped.shape, "INT64" if shaped.dtype == np.int64 else "FP32"))
         inputs[-1].set_data_from_numpy(shaped)
-    return triton_grpc.InferenceServerClient(triton.address).infer(model, inputs).as_numpy(PROBABILITY)[0]
+    answer = triton_grpc.InferenceServerClient(triton.address).infer(name_of(engine, by), inputs).as_numpy(PROBABILITY)
+    return answer if alone else answer[0]
 
 
 @pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("by", FORMERS)
 @pytest.mark.parametrize("size", [1, 60, 500])
 def test_tritons_scores_are_torchs_within_the_bound(
     *,
@@ -82,27 +92,28 @@ def test_tritons_scores_are_torchs_within_the_bound(
     served: ServedStudent,
     make_request: Any,
     engine: str,
+    by: Former,
     size: int,
 ) -> None:
     request = make_request(own, size, seed=size)
     exact = torch_probability(served, encode_request(own, request))
-    np.testing.assert_allclose(ask(triton, engine, request), exact, atol=stage(engine)[1].bound, rtol=0)
+    np.testing.assert_allclose(ask(triton, engine, by, request), exact, atol=stage(engine)[1].bound, rtol=0)
 
 
 @pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("by", FORMERS)
 @pytest.mark.parametrize("size", WARM)
 def test_each_bucket_was_run_before_the_model_was_ready(
-    triton: "EmbeddedTriton", repository: Path, engine: str, size: int
+    *, triton: "EmbeddedTriton", repository: Path, engine: str, by: Former, size: int
 ) -> None:
+    name = name_of(engine, by)
     log = (repository / "triton.log").read_text(encoding="utf-8", errors="replace")
-    ran = (
-        f"model '{engine}' instance {engine}_0_0 is running warmup sample '{size} candidates' for iteration {WARM_UPS}"
-    )
+    ran = f"model '{name}' instance {name}_0_0 is running warmup sample '{size} candidates' for iteration {WARM_UPS}"
     assert ran in log
     assert triton.running
 
 
 def test_the_configuration_says_what_runs(triton: "EmbeddedTriton") -> None:
     client = triton_grpc.InferenceServerClient(triton.address)
-    config = client.get_model_config("onnx_rows", as_json=True)["config"]
+    config = client.get_model_config(name_of("onnx_rows", FRONTEND), as_json=True)["config"]
     assert config["parameters"]["engine"]["string_value"] == "onnx_rows"

@@ -60,6 +60,7 @@ BACKEND = {
     "response-cache": text("response_cache { enable: true }"),
     "agents": text('model_repository_agents { agents { name: "checksum" } }'),
     "cuda-graphs-elsewhere": text("optimization { cuda { graphs: true } }"),
+    "warm-up-passed-over": text('model_warmup { name: "w" count: 3 }'),
     "graph-lower-bound": text(
         "optimization { cuda { graph_spec { batch_size: 4 graph_lower_bound { batch_size: 1 } } } }"
     ),
@@ -75,6 +76,25 @@ def test_a_rule_speaks_of_its_own_matter(spoil: Spoil, rule: str, change: Callab
     assert rule in found
     # Some mistakes are two at once: without a batcher there are no queues, a lower bound is also a CUDA graph.
     assert set(found) - {rule} <= {"cuda-graphs-elsewhere", "no-dynamic-batching"}
+
+
+FRONTEND = {"batching": {"by": "frontend"}}
+
+
+def jagged(config: Any) -> None:
+    """The sound configuration in the form that takes batches whole."""
+    config.max_batch_size = 0
+    config.input[0].allow_ragged_batch = False
+    config.input.add(name="owner", data_type=pb.TYPE_INT64, dims=[-1])
+    config.output[1].dims[:] = [-1]
+
+
+def test_batches_are_formed_where_the_version_was_made_for(spoil: Spoil) -> None:
+    assert spoil(jagged, FRONTEND) == []
+    assert set(spoil(jagged)) == {"no-batches", "tensors"}
+    assert set(spoil(lambda _: None, FRONTEND)) == {"batched-twice", "tensors"}
+    assert spoil(jagged, {"batching": {"by": "frontend", "more": 1}}) == []
+    assert "no-batches" in spoil(jagged, {"batching": "frontend"})
 
 
 @pytest.mark.parametrize("tensor", ["input", "output"])

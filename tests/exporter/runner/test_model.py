@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from exfm.features.encoding import MISSING
 from exfm.features.schema import Schema
@@ -43,6 +45,15 @@ class FakeRequest:
         self.cancelled = cancelled
         self.asked = 0
 
+    @classmethod
+    def together(cls, requests: list[dict[str, Any]], cancelled: bool = False) -> "FakeRequest":
+        """A jagged batch, without a dimension of Triton's."""
+        made = cls({}, cancelled)
+        made.tensors = {name: np.concatenate([request[name] for request in requests]) for name in requests[0]}
+        sizes = [len(request["candidate_ids"]) for request in requests]
+        made.tensors["owner"] = np.repeat(np.arange(len(requests)), sizes)
+        return made
+
     def is_cancelled(self) -> bool:
         self.asked += 1
         return self.cancelled
@@ -60,7 +71,9 @@ def runner() -> Iterator[ModuleType]:
         Tensor=FakeTensor,
         TritonError=FakeError,
         InferenceResponse=FakeResponse,
-        get_input_tensor_by_name=lambda request, name: FakeTensor(name, request.tensors[name]),
+        get_input_tensor_by_name=lambda request, name: (
+            FakeTensor(name, request.tensors[name]) if name in request.tensors else None
+        ),
     )
     path = list(sys.path)
     with pytest.MonkeyPatch.context() as patch:
@@ -151,6 +164,75 @@ def test_a_bad_request_leaves_the_others_alone(model: Any, own: Schema, make_req
         np.testing.assert_allclose(answers[place].outputs["probability"], alone.outputs["probability"], atol=1e-6)
         assert answers[place].outputs["probability"].shape == (1, 5, 2)
         assert answers[place].outputs["unknown"].shape == (1, 1)
+
+
+def test_a_jagged_batch_answers_like_single_requests(model: Any, own: Schema, make_request: Any) -> None:
+    requests = [make_request(own, size, seed) for seed, size in enumerate((3, 1, 40))]
+    single = model.execute([FakeRequest(request) for request in requests])
+    (batch,) = model.execute([FakeRequest.together(requests)])
+    assert batch.error is None
+    assert batch.outputs["probability"].shape == (44, 2)
+    expected = np.concatenate([answer.outputs["probability"][0] for answer in single])
+    np.testing.assert_allclose(batch.outputs["probability"], expected, atol=1e-6)
+    assert batch.outputs["unknown"].dtype == np.int32
+    assert batch.outputs["unknown"].tolist() == [answer.outputs["unknown"].item() for answer in single]
+
+
+@given(sizes=st.lists(st.integers(1, 30), min_size=1, max_size=6), data=st.data())
+def test_a_request_gets_the_same_scores_in_any_company(
+    scorer: Any, own: Schema, make_request: Any, sizes: list[int], data: st.DataObject
+) -> None:
+    order = data.draw(st.permutations(range(len(sizes))))
+    requests = [make_request(own, size, seed) for seed, size in enumerate(sizes)]
+    batch = FakeRequest.together([requests[place] for place in order]).tensors
+    owner = batch.pop("owner")
+    scores = scorer.score_jagged(batch, owner)
+    for place, probability in zip(order, np.split(scores.probability, np.flatnonzero(np.diff(owner)) + 1), strict=True):
+        (alone,) = scorer.score([requests[place]])
+        np.testing.assert_allclose(probability, alone.probability, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "owner",
+    [
+        [0, 0, 1, 1],
+        [0, 0, 1, 1, 1, 1],
+        [0, 0, 0, 0, 0],
+        [1, 1, 1, 1, 1],
+        [0, 1, 0, 1, 1],
+        [0, 0, 2, 2, 2],
+        [-1, 0, 0, 1, 1],
+    ],
+)
+def test_owners_that_leave_a_row_or_a_request_alone_are_refused(
+    model: Any, own: Schema, make_request: Any, owner: list[int]
+) -> None:
+    request = FakeRequest.together([make_request(own, 2), make_request(own, 3)])
+    request.tensors["owner"] = np.array(owner, np.int64)
+    (answer,) = model.execute([request])
+    assert answer.error.code == FakeError.INVALID_ARG
+    assert answer.error.message == "owner does not say whose of 2 requests each of 5 rows is"
+
+
+def test_tensors_of_a_jagged_batch_that_do_not_fit_are_refused(model: Any, own: Schema, make_request: Any) -> None:
+    requests = [make_request(own, 2), make_request(own, 3)]
+    for name, value in {
+        "request_ids": np.zeros((2, 9), np.int64),
+        "candidate_ids": np.zeros((5, 2), np.int32),
+        "candidate_numbers": np.zeros((4, 1), np.float32),
+    }.items():
+        batch = FakeRequest.together(requests)
+        batch.tensors[name] = value
+        (answer,) = model.execute([batch])
+        assert answer.error.message.startswith(name)
+
+
+def test_a_large_jagged_batch_that_was_cancelled_is_skipped(
+    model: Any, own: Schema, make_request: Any, runner: ModuleType
+) -> None:
+    large = [make_request(own, runner.ASK_FROM_CANDIDATES)]
+    (answer,) = model.execute([FakeRequest.together(large, cancelled=True)])
+    assert answer.error.code == FakeError.CANCELLED
 
 
 def test_a_large_cancelled_request_is_skipped(model: Any, own: Schema, make_request: Any, runner: ModuleType) -> None:

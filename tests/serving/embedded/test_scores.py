@@ -1,6 +1,6 @@
 """What a real Triton answers for published models."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -12,20 +12,25 @@ from numpy.typing import NDArray
 from tritonclient.utils import InferenceServerException
 
 from exfm.features.schema import Schema
-from exfm.features.signature import PROBABILITY, UNKNOWN
+from exfm.features.signature import OWNER, PROBABILITY, UNKNOWN
 from serving.embedded.process import EmbeddedTriton
 
 CALL_S = 10.0
 
 
 def to_wire(tensors: dict[str, NDArray[Any]]) -> list[triton_grpc.InferInput]:
-    """One request's tensors as Triton's client wants them, with the batch dimension of 1."""
+    """One request's tensors, or those of several joined with their `owner`, as Triton's client wants them."""
     made = []
-    for name, value in tensors.items():
-        shaped = value[None] if name.startswith("candidate") else value
+    for name, value in {OWNER: np.zeros(len(tensors["candidate_ids"]), np.int64), **tensors}.items():
         kind = "INT64" if value.dtype == np.int64 else "FP32"
-        made.append(triton_grpc.InferInput(name, list(shaped.shape), kind).set_data_from_numpy(shaped))
+        made.append(triton_grpc.InferInput(name, list(value.shape), kind).set_data_from_numpy(value))
     return made
+
+
+def together(requests: Sequence[dict[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:
+    """The tensors of several requests, joined."""
+    owner = np.repeat(np.arange(len(requests)), [len(request["candidate_ids"]) for request in requests])
+    return {OWNER: owner, **{name: np.concatenate([request[name] for request in requests]) for name in requests[0]}}
 
 
 @pytest.fixture
@@ -39,33 +44,34 @@ def test_golden_scores(client: Any, published_repository: Path, vertical: str) -
     golden = dict(np.load(published_repository / vertical / "1" / "golden.npz"))
     expected = golden.pop(PROBABILITY)
     result = client.infer(vertical, to_wire(golden), model_version="1", client_timeout=CALL_S)
-    np.testing.assert_allclose(result.as_numpy(PROBABILITY)[0], expected, atol=1e-5)
-    assert result.as_numpy(UNKNOWN).shape == (1, 1)
+    np.testing.assert_allclose(result.as_numpy(PROBABILITY), expected, atol=1e-5)
+    assert result.as_numpy(UNKNOWN).shape == (1,)
 
 
 def test_scores_do_not_depend_on_the_company(client: Any, tiny_schema: Schema, make_request: Any) -> None:
     own = tiny_schema.for_vertical("feed_click")
-    wired = [to_wire(make_request(own, size, seed)) for seed, size in enumerate([1, 500, 7, 64, 3, 200, 33, 2] * 6)]
+    requests = [make_request(own, size, seed) for seed, size in enumerate([1, 500, 7, 64, 3, 200, 33, 2])]
 
-    def ask(inputs: Any) -> tuple[Any, int]:
-        result = client.infer("feed_click", inputs, model_version="1", client_timeout=CALL_S)
-        return result.as_numpy(PROBABILITY), int(result.as_numpy(UNKNOWN)[0, 0])
+    def ask(tensors: dict[str, NDArray[Any]]) -> tuple[Any, Any]:
+        result = client.infer("feed_click", to_wire(tensors), model_version="1", client_timeout=CALL_S)
+        return result.as_numpy(PROBABILITY), result.as_numpy(UNKNOWN)
 
-    alone = [ask(inputs) for inputs in wired]
-    before = client.get_inference_statistics("feed_click").model_stats[0]
+    alone = [ask(request) for request in requests]
+    batches = [requests, requests[::-1], requests[2:5], [requests[0]] * 8] * 3
     with ThreadPoolExecutor(8) as pool:
-        together = list(pool.map(ask, wired))
-    after = client.get_inference_statistics("feed_click").model_stats[0]
-    assert after.execution_count - before.execution_count < after.inference_count - before.inference_count
-    for (scores, unknown), (expected, expected_unknown) in zip(together, alone, strict=True):
-        np.testing.assert_allclose(scores, expected, atol=1e-6)
-        assert unknown == expected_unknown
+        answers = list(pool.map(ask, map(together, batches)))
+    places = {id(request): place for place, request in enumerate(requests)}
+    for batch, (scores, unknown) in zip(batches, answers, strict=True):
+        expected = [alone[places[id(request)]] for request in batch]
+        np.testing.assert_allclose(scores, np.concatenate([one for one, _ in expected]), atol=1e-6)
+        assert unknown.tolist() == [int(count[0]) for _, count in expected]
 
 
-def test_a_bad_request_gets_its_own_error(client: Any, tiny_schema: Schema, make_request: Any) -> None:
+def test_a_bad_batch_gets_its_own_error(client: Any, tiny_schema: Schema, make_request: Any) -> None:
     own = tiny_schema.for_vertical("feed_click")
-    good, bad = make_request(own, 6), make_request(own, 6)
+    good, bad, strange = (together([make_request(own, 6), make_request(own, 2)]) for _ in range(3))
     bad["candidate_numbers"] = bad["candidate_numbers"][:2]
+    strange[OWNER] = np.full(8, 3)
 
     def ask(tensors: Any) -> Any:
         try:
@@ -74,12 +80,15 @@ def test_a_bad_request_gets_its_own_error(client: Any, tiny_schema: Schema, make
             return error
 
     with ThreadPoolExecutor(8) as pool:
-        answers = list(pool.map(ask, [good, bad] * 8))
-    for right, wrong in zip(answers[::2], answers[1::2], strict=True):
+        answers = list(pool.map(ask, [good, bad, strange] * 4))
+    for right in answers[::3]:
         np.testing.assert_allclose(right, answers[0], atol=1e-6)
+    for wrong, says in [(wrong, "candidate_numbers") for wrong in answers[1::3]] + [
+        (wrong, "owner does not say whose of 2 requests each of 8 rows is") for wrong in answers[2::3]
+    ]:
         assert isinstance(wrong, InferenceServerException)
         assert wrong.status() == "StatusCode.INVALID_ARGUMENT"
-        assert "candidate_numbers" in str(wrong.message())
+        assert says in str(wrong.message())
 
 
 def test_the_configuration_carries_the_schema_hash(client: Any, tiny_schema: Schema) -> None:

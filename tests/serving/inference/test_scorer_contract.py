@@ -1,8 +1,8 @@
 """What every scorer promises, whatever it wraps: in time, one of four errors, and nothing kept."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -15,7 +15,7 @@ from serving.balance.tokens import HedgeTokens
 from serving.budget.deadline import Deadline
 from serving.budget.estimates import Estimates
 from serving.budget.watchdog import Watchdog
-from serving.catalog import Catalog
+from serving.catalog import Batching, Catalog
 from serving.errors import BackendError, BadScoresError, BusyError, LateError, UnavailableError
 from serving.inference.scorer import Scorer, Scores
 from serving.inference.site import Site
@@ -59,12 +59,12 @@ class Through:
         permit = offer.lane.gate.try_enter(offer.choice.estimate.mean_s)
         if permit is None:
             raise BusyError("no room")
-        call = Call(permit, offer.rung, len(query), offer.choice.estimate, ahead_s=offer.ahead_s)
+        call = Call(permit, offer.rung, len(query), offer.choice.estimate, ahead_s=offer.choice.ahead_s)
         others = [lane for lane in self._lanes if lane is not offer.lane]
         return await self._hedging.ask(call, query, until, others)
 
 
-@pytest.fixture(params=["plain", "guarded", "one lane", "balanced", "hedged"])
+@pytest.fixture(params=["plain", "guarded", "batched", "one lane", "balanced", "hedged"])
 async def make_subject(request: pytest.FixtureRequest, catalog: Catalog, scripted: Any) -> Any:
     """`await make_subject(behaviour)`: the scorer of the parameter's kind over backends that behave so."""
     kind = request.param
@@ -75,6 +75,8 @@ async def make_subject(request: pytest.FixtureRequest, catalog: Catalog, scripte
             watchdog = Watchdog()
             return Subject(_Watched(bottom, watchdog), [bottom], watchdog=watchdog)
         bottoms = [scripted(behaviour) for _ in range(2 if kind in ("balanced", "hedged") else 1)]
+        if kind == "batched":
+            return await _batched(bottoms[0], catalog)
         gates = [Gate(FixedLaw(10.0)) for _ in bottoms]
         sites = [
             Site(str(number), catalog, dict.fromkeys(catalog, bottom), gates[number])
@@ -95,6 +97,26 @@ async def make_subject(request: pytest.FixtureRequest, catalog: Catalog, scripte
         return Subject(Through(lanes, Hedging(watchdog, tokens)), bottoms, gates, watchdog)
 
     return make
+
+
+async def _batched(bottom: Any, catalog: Catalog) -> Subject:
+    models = {name: replace(vertical, batching=Batching(2, 8)) for name, vertical in catalog.items()}
+    site = Site("here", models, dict.fromkeys(models, _Together(bottom)), Gate(FixedLaw(10.0)))
+    guard, watchdog = site.guards["feed_click"], Watchdog()
+    await guard.check()
+    assert guard.trusted
+    assert site.batchers
+    return Subject(_Watched(guard, watchdog), [bottom], watchdog=watchdog)
+
+
+class _Together:
+    """Takes batches, and scores their requests one after the other."""
+
+    def __init__(self, scorer: Scorer) -> None:
+        self.score = scorer.score
+
+    async def score_together(self, queries: Sequence[RankQuery], until: Deadline) -> list[Scores]:
+        return [await self.score(query, until) for query in queries]
 
 
 class _Watched:

@@ -14,7 +14,8 @@ from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from exfm.features.schema import Schema
 from serving.budget.deadline import Deadline
-from serving.catalog import Catalog
+from serving.budget.estimates import Estimates
+from serving.catalog import Batching, Catalog
 from serving.errors import (
     BackendError,
     BadScoresError,
@@ -23,6 +24,7 @@ from serving.errors import (
     SchemaMismatchError,
     UnavailableError,
 )
+from serving.inference.batcher import EdfBatcher
 from serving.inference.canary import Canary, Finding
 from serving.inference.endpoint import TritonEndpoint, cancels_well
 from serving.inference.scorer import Scores
@@ -208,6 +210,25 @@ async def test_requests_at_once_are_not_mixed_up(
     async with _connected(embedded_triton) as (_, scorer):
         alone = [await _patiently(scorer, query) for query in queries]
         together = await asyncio.gather(*(_patiently(scorer, query) for query in queries * 3))
+    for index, scores in enumerate(together):
+        np.testing.assert_allclose(scores.probability, alone[index % 4].probability, atol=1e-6)
+        assert scores.unknown == alone[index % 4].unknown
+
+
+async def test_the_batcher_gets_every_request_its_own_scores(
+    embedded_triton: "EmbeddedTriton", published: Catalog, make_request: Callable[..., Any]
+) -> None:
+    vertical = published["feed_click"]
+    assert vertical.batching == Batching(2, 8)
+    queries = [
+        RankQuery("r", vertical, make_request(vertical.schema, size, seed=size), np.arange(size), np.ones(size))
+        for size in (1, 7, 20, 64)
+    ]
+    async with _connected(embedded_triton) as (_, scorer):
+        alone = [await _patiently(scorer, query) for query in queries]
+        batcher = EdfBatcher(scorer, Estimates(), Batching(1, 8), 500)
+        together = await asyncio.gather(*(batcher.score(query, Deadline.after(5)) for query in queries * 3))
+    assert batcher.calls < batcher.scored == 12
     for index, scores in enumerate(together):
         np.testing.assert_allclose(scores.probability, alone[index % 4].probability, atol=1e-6)
         assert scores.unknown == alone[index % 4].unknown

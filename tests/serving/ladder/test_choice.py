@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from serving.budget.estimates import Estimate
 from serving.errors import OverloadedError
-from serving.ladder.choice import Ask, choose
+from serving.ladder.choice import Ask, Queue, choose
 from serving.ladder.tier import FORESEEN, Reason, Tier
 
 
@@ -29,6 +29,7 @@ class Linear:
 class Option:
     tier: Tier
     estimates: Linear = Linear()
+    queue: Queue | None = None
 
 
 FULL, TRIMMED = Option(Tier.FULL), Option(Tier.TRIMMED)
@@ -58,6 +59,27 @@ def test_the_best_tier_that_is_in_time() -> None:
 def test_why_not_better(changed: dict[str, float], tier: Tier, reason: Reason, candidates: int) -> None:
     choice = choose((FULL, TRIMMED, LITE), replace(ASK, **changed))  # type: ignore[arg-type]  # only floats are changed
     assert (choice.tier, choice.reason, choice.candidates) == (tier, reason, candidates)
+
+
+class Wait:
+    """A queue of our own that knows the wait of who has 20 ms."""
+
+    def __init__(self, ahead_s: float) -> None:
+        self._ahead_s = ahead_s
+
+    def ahead_s(self, within_s: float = 0.0) -> float:
+        assert within_s == ASK.scores_s
+        return self._ahead_s
+
+
+def test_an_option_with_a_queue_of_its_own_waits_there() -> None:
+    queued = replace(FULL, queue=Wait(0.009))
+    assert choose((queued, TRIMMED, LITE), ASK).tier is Tier.TRIMMED
+    choice = choose((replace(FULL, queue=Wait(0.002)), LITE), replace(ASK, ahead_s=0.019))
+    assert (choice.tier, choice.ahead_s) == (Tier.FULL, 0.002)
+    # A call may begin at once: the mean decides, whatever else the backend has to do.
+    free = choose((replace(FULL, queue=Wait(0.0)),), replace(ASK, ahead_s=0.019, candidates=1800))
+    assert (free.tier, free.ahead_s) == (Tier.FULL, 0.0)
 
 
 def test_the_room_keeps_the_trimmed_tier_small() -> None:
