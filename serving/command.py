@@ -5,7 +5,7 @@ import asyncio
 import gc
 import logging
 import sys
-from collections.abc import Collection, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from serving.catalog import Catalog
 from serving.console import say, tell
 from serving.embedded.errors import EnvironmentUnusableError, TritonStartError
 from serving.errors import RepositoryError, StartError, UnknownVerticalError
-from serving.features.store import BACKENDS as STORES
+from serving.features.store import opener
 from serving.ladder.choice import FEWEST
 from serving.ladder.tier import DEFAULT_TIERS, Tier
 from serving.processes.parent import ParentOptions, serve_with_workers
@@ -144,9 +144,14 @@ def _parser() -> argparse.ArgumentParser:
 def _add_learning(parser: argparse.ArgumentParser) -> None:
     """What the server keeps for exfm-annotate, and reads of what that writes."""
     add = parser.add_argument
-    add("--log", type=_log, metavar="URL", help="event log of impressions and outcomes: sqlite:FILE (none)")
+    add(
+        "--log",
+        type=_log,
+        metavar="URL",
+        help="event log of impressions and outcomes: sqlite:FILE, nats://... (none)",
+    )
     add("--shown", type=_count, default=1, metavar="K", help="how many of an answer's best ads are shown (1)")
-    store = "online store that exfm-annotate writes, for students that read histories: lmdb:DIR (none)"
+    store = "online store that exfm-annotate writes, for students that read histories: lmdb:DIR or redis://... (none)"
     add("--histories", type=_store, metavar="URL", help=store)
 
 
@@ -168,19 +173,20 @@ def _tiers(given: Sequence[tuple[str, tuple[Tier, ...]]], catalog: Catalog) -> d
 
 def _log(text: str) -> str:
     # Only where it is asked for: its libraries are of no use to a server without a log.
-    from exfm.events.backends import BACKENDS  # noqa: PLC0415
+    from exfm.events.backends import check_log  # noqa: PLC0415
 
-    return _known(text, BACKENDS)
+    return _sound(text, check_log)
 
 
 def _store(text: str) -> str:
-    return _known(text, STORES)
+    return _sound(text, opener)
 
 
-def _known(url: str, backends: Collection[str]) -> str:
-    scheme, _, rest = url.partition(":")
-    if scheme not in backends or not rest:
-        raise argparse.ArgumentTypeError(f"{url!r} is none of {', '.join(f'{name}:...' for name in sorted(backends))}")
+def _sound(url: str, check: Callable[[str], object]) -> str:
+    try:
+        check(url)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
     return url
 
 

@@ -21,3 +21,14 @@ def open_log(url: str) -> EventLog:
         LogUnavailableError: it won't open now.
     """
     return open_url(url, "event log", BACKENDS)
+
+
+def check_log(url: str) -> None:
+    """Raise the `UrlError` that `open_log` would, without opening anything."""
+    open_url(url, "event log", _CHECKS)
+
+
+_CHECKS: dict[str, Callable[[str], object]] = {
+    "nats": lazily("nats", "exfm.events.nats_log", "check_place"),
+    "sqlite": lambda _: None,
+}

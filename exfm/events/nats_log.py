@@ -115,3 +115,8 @@ class NatsLog:
 
 async def _noted(error: Exception) -> None:
     log.debug("nats: %s", error)
+
+
+def check_place(rest: str) -> None:
+    """`UrlError` if that is no place for a log; connects to nothing."""
+    NatsPlace.parse(rest)

@@ -166,9 +166,20 @@ def test_an_unknown_engine_is_told(option: str, value: str, capsys: pytest.Captu
     with pytest.raises(SystemExit) as caught:
         main(["--model-repository", "x", option, value])
     assert caught.value.code == 2
-    assert f"argument {option}: {value!r} is none of {'sqlite' if option == '--log' else 'lmdb'}:..." in (
-        capsys.readouterr().err
+    role, known = (
+        ("event log", "nats:..., sqlite:...") if option == "--log" else ("history store", "lmdb:..., redis:...")
     )
+    assert f"argument {option}: {role}: {value!r} is none of {known}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("option", "value"), [("--log", "nats:x"), ("--histories", "redis:x")])
+def test_an_engines_bad_url_is_told_before_anything_starts(
+    option: str, value: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["--model-repository", "x", option, value])
+    assert caught.value.code == 2
+    assert f"argument {option}: " in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("value", ["", "localhost", "a:1,,b:2", "a:0", "a:b", ":8001"])

@@ -326,7 +326,7 @@ class Store:
 @pytest.fixture
 def store(monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
     made = Store()
-    monkeypatch.setitem(stores.BACKENDS, "fake", lambda _: made)
+    monkeypatch.setitem(stores.BACKENDS, "fake", lambda _: lambda: made)
     yield made
     made.moving.set()
 
