@@ -11,6 +11,7 @@ import threading
 
 from serving.catalog import Catalog
 from serving.errors import StartError
+from serving.loop import run
 from serving.processes.report import ReportWriter
 from serving.processes.settings import REPORT_S, WorkerSettings
 from serving.repository import load_catalog
@@ -33,7 +34,7 @@ def main() -> int:
         catalog = load_catalog(settings.serve.repository)
         gc.collect()
         gc.freeze()
-        asyncio.run(_serve(settings, reports, catalog))
+        run(_serve(settings, reports, catalog))
     except StartError as error:
         reports.send({"failed": str(error)})
         return 1
