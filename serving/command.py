@@ -1,6 +1,7 @@
 """`exfm-serve`: ranks ads with the models of a repository."""
 
 import argparse
+import asyncio
 import gc
 import logging
 import sys
@@ -16,7 +17,6 @@ from serving.errors import RepositoryError, StartError, UnknownVerticalError
 from serving.features.store import BACKENDS as STORES
 from serving.ladder.choice import FEWEST
 from serving.ladder.tier import DEFAULT_TIERS, Tier
-from serving.loop import run
 from serving.processes.parent import ParentOptions, serve_with_workers
 from serving.repository import load_catalog
 from serving.serve import Ready, ServeOptions, serve
@@ -56,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # What is alive by now stays; the collector needn't look at it during a request.
         gc.collect()
         gc.freeze()
-        run(_serve(catalog, options))
+        asyncio.run(_serve(catalog, options))
     except (RepositoryError, UnknownVerticalError) as error:
         say(f"exfm-serve: {error}")
         return 2

@@ -11,7 +11,6 @@ import threading
 
 from serving.catalog import Catalog
 from serving.errors import StartError
-from serving.loop import run
 from serving.processes.report import ReportWriter
 from serving.processes.settings import REPORT_S, WorkerSettings
 from serving.repository import load_catalog
@@ -34,7 +33,7 @@ def main() -> int:
         catalog = load_catalog(settings.serve.repository)
         gc.collect()
         gc.freeze()
-        run(_serve(settings, reports, catalog))
+        asyncio.run(_serve(settings, reports, catalog))
     except StartError as error:
         reports.send({"failed": str(error)})
         return 1
