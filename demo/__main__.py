@@ -35,6 +35,7 @@ from exporter.compare import QualityGate
 from exporter.errors import ExportRefusedError
 from exporter.export import export
 from exporter.options import DEFAULT_OPTIONS, ExportOptions
+from exporter.signing import OWN_KEY, make_key, trust
 from loadtest.summary import summarise
 from serving.errors import ServingError
 
@@ -74,6 +75,7 @@ def run(asked: argparse.Namespace) -> dict[str, Any]:
     say(learning_table(report))
     repository = asked.out / "model_repository"
     shutil.rmtree(repository, ignore_errors=True)
+    trust(repository, make_key(repository / OWN_KEY).key.public_key())
     _publish(source, asked.out / "run", repository)
     pool, places = _requests(source, asked), places_of(asked.out)
     load = Load(asked.rate, asked.requests, asked.seed)

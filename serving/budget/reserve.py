@@ -1,20 +1,20 @@
 """The reply reserve: the part of the budget that the answer's own way out needs."""
 
-import math
 from collections import deque
+from heapq import nlargest
 
 
 class ReplyReserve:
-    """What 998 of 1,000 replies took at most lately, from the end of scoring to the last byte handed over.
+    """What all but two of the latest replies took at most, from the end of scoring to the last byte handed over.
 
     Never less than the floor, and never more than half of a budget: under a burst of slow replies scoring must not stop
-    altogether, or there would be nothing left to learn from. The quantile is that high because a reply that overruns
-    the reserve is late, and of those there may be one in a thousand.
+    altogether, or there would be nothing left to learn from. A reply that overruns the reserve is late, and of those
+    there may be one in a thousand, from every cause: so of some thousands only two are taken for accidents.
     """
 
-    QUANTILE = 0.998
+    ACCIDENTS = 2
 
-    def __init__(self, floor_s: float = 0.002, window: int = 1024, every: int = 32) -> None:
+    def __init__(self, floor_s: float = 0.002, window: int = 4096, every: int = 64) -> None:
         self._floor_s = floor_s
         self._samples: deque[float] = deque(maxlen=window)
         self._every = every
@@ -27,8 +27,7 @@ class ReplyReserve:
         self._fresh += 1
         if self._fresh >= self._every:
             self._fresh = 0
-            ranked = sorted(self._samples)
-            self._learned_s = ranked[math.ceil(self.QUANTILE * len(ranked)) - 1]
+            self._learned_s = nlargest(self.ACCIDENTS + 1, self._samples)[-1]
 
     def of(self, budget_s: float) -> float:
         """Seconds to keep in hand of a budget of that many seconds."""

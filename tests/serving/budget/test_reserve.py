@@ -16,7 +16,7 @@ def test_the_floor_holds_until_something_slower_was_seen() -> None:
 def test_it_learns_what_the_slowest_replies_take_and_forgets_it_again() -> None:
     reserve = ReplyReserve(0.002, window=100, every=10)
     for index in range(100):
-        reserve.observe(0.004 if index % 50 == 0 else 0.001)
+        reserve.observe(0.004 if index % 30 == 0 else 0.001)
     assert reserve.of(0.025) == 0.004
     for _ in range(100):
         reserve.observe(0.001)
