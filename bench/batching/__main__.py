@@ -25,6 +25,7 @@ from serving.embedded.environment import ensure
 from serving.embedded.errors import EnvironmentUnusableError, TritonStartError
 from serving.embedded.process import EmbeddedTriton
 from serving.errors import RepositoryError, UnknownVerticalError
+from serving.features.histories import without_history
 from serving.query import RankQuery
 from serving.repository import load_catalog
 from serving.rpc.codec import decode, parse
@@ -84,7 +85,7 @@ def run(asked: argparse.Namespace) -> dict[str, Any]:
     vertical = catalog.find(asked.vertical or next(iter(catalog)))
     candidates = min(asked.candidates, vertical.max_candidates)
     messages = make_pools(vertical, [candidates], EACH, asked.seed)[candidates]
-    queries = [decode(parse(message), vertical) for message in messages]
+    queries = [without_history(decode(parse(message), vertical)) for message in messages]
     entrants = [entrant(name, asked.most) for name in asked.variants]
     with tempfile.TemporaryDirectory(prefix="exfm-batching-") as folder:
         forms = write_both(published, vertical, Path(folder))

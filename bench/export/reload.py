@@ -16,6 +16,7 @@ from bench.overload.messages import make_pools
 from loadtest.arrivals import poisson
 from serving.catalog import Catalog, Vertical
 from serving.errors import BackendError
+from serving.features.histories import without_history
 from serving.inference.wire import infer_request, read_scores
 from serving.rpc.codec import decode, parse
 
@@ -71,7 +72,7 @@ class Reloading:
         self._vertical, self._config = vertical, config
         catalog = Catalog({vertical.name: vertical})
         messages = make_pools(vertical, [candidates], _EACH, seed)[candidates]
-        self._queries = [decode(parse(message), catalog.find(vertical.name)) for message in messages]
+        self._queries = [without_history(decode(parse(message), catalog.find(vertical.name))) for message in messages]
         self._requests = [infer_request(query, CALL_S) for query in self._queries]
         self._seed = seed
         self._sample = Sample()

@@ -14,7 +14,8 @@ from tqdm import tqdm
 
 from bench.overload.generator import RANK, tier_of
 from bench.overload.plant import BenchError
-from serving.catalog import Catalog, Vertical
+from serving.catalog import Vertical
+from serving.features.histories import without_history
 from serving.inference.wire import infer_request
 from serving.ladder.tier import Tier
 from serving.rpc.codec import decode, parse
@@ -54,9 +55,8 @@ def measure_frontend(
 async def _measure(
     address: str, triton: str, vertical: Vertical, messages: Sequence[bytes], calls: int
 ) -> Frontend | None:
-    catalog = Catalog({vertical.name: vertical})
     direct = [
-        infer_request(decode(parse(message), catalog.find(vertical.name)), _CALL_S).SerializeToString()
+        infer_request(without_history(decode(parse(message), vertical)), _CALL_S).SerializeToString()
         for message in messages
     ]
     pairs: list[tuple[float, float]] = []

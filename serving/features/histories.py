@@ -19,6 +19,14 @@ from serving.query import RankQuery
 log = logging.getLogger(__name__)
 
 
+def without_history(query: RankQuery) -> RankQuery:
+    """The query as it is scored where nothing is known of its user's past; unchanged if its student reads none."""
+    spec = query.vertical.schema.history
+    if spec is None:
+        return query
+    return replace(query, inputs={**query.inputs, HISTORY: np.zeros((1, spec.width), np.float32)})
+
+
 class Histories:
     """Completes the queries of verticals whose students read histories; of others it knows nothing."""
 
@@ -44,7 +52,7 @@ class Histories:
             packed = await self._lookup.packed(query.user, left_s)
             row = self._row(packed, spec, now_ms) if packed else None
         if row is None:
-            packed, row = b"", np.zeros((1, spec.width), np.float32)
+            return replace(without_history(query), asked_ms=now_ms)
         return replace(query, inputs={**query.inputs, HISTORY: row}, history=packed, asked_ms=now_ms)
 
     def start(self) -> None:
