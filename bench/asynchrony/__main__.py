@@ -11,13 +11,10 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from bench.asynchrony import isolation, lookup, overhead, throughput
 from bench.asynchrony.histories import histories
 from bench.asynchrony.kill import kill_rounds
 from bench.overload.plant import BenchError
-from exfm.augment.annotate.priority import yield_to_others
 from exfm.data.errors import DataError
 from exfm.data.source import resolve_data_dir
 from loadtest.arguments import count, positive
@@ -56,13 +53,8 @@ def _kill(folder: Path, asked: argparse.Namespace) -> dict[str, Any]:
 def _annotate(folder: Path, asked: argparse.Namespace) -> dict[str, Any]:
     # Whoever has yielded the processor can't have it back, hence a process of its own.
     with ProcessPoolExecutor(1, get_context("spawn")) as pool:
-        return pool.submit(_throughput, folder, asked).result()
-
-
-def _throughput(folder: Path, asked: argparse.Namespace) -> dict[str, Any]:
-    torch.set_num_threads(1)
-    yield_to_others()  # as the workers do, so that both sides are measured alike
-    return {"annotate": throughput.measure(folder, rows=asked.rows, rounds=asked.pairs, seconds=asked.seconds)}
+        made = pool.submit(throughput.measure_yielding, folder, asked.rows, asked.pairs, asked.seconds).result()
+    return {"annotate": made}
 
 
 def _histories(_: Path, __: argparse.Namespace) -> dict[str, Any]:

@@ -13,12 +13,14 @@ from statistics import median
 from typing import Any
 
 import numpy as np
+import torch
 
 from bench.asynchrony.teacher import publish
 from bench.asynchrony.traffic import impressions, outcomes
 from exfm.augment.annotate.annotator import Annotator
 from exfm.augment.annotate.forward import Annotations, annotate
 from exfm.augment.annotate.options import AnnotateOptions
+from exfm.augment.annotate.priority import yield_to_others
 from exfm.augment.annotate.snapshots import Snapshots
 from exfm.augment.annotate.workers import LocalWorkers, Task
 from exfm.augment.join import example
@@ -54,6 +56,13 @@ class Remembering:
 
     def close(self) -> None:
         pass
+
+
+def measure_yielding(folder: Path, rows: int, rounds: int, seconds: float) -> dict[str, Any]:
+    """`measure` where the workers' priority holds, so that both sides run alike; for a process of its own."""
+    torch.set_num_threads(1)
+    yield_to_others()
+    return measure(folder, rows=rows, rounds=rounds, seconds=seconds)
 
 
 def measure(folder: Path, *, rows: int, rounds: int, seconds: float) -> dict[str, Any]:

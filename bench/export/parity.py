@@ -9,7 +9,7 @@ import tritonclient.grpc as triton_grpc
 from numpy.typing import NDArray
 
 from exfm.features.schema import Schema
-from exfm.features.signature import PROBABILITY
+from exfm.features.signature import OWNER, PROBABILITY
 from exfm.models.checkpoint import load_checkpoint
 from exporter.engines.requests import random_request
 from exporter.export import export
@@ -53,13 +53,13 @@ def _largest(client: Any, vertical: str, path: Path) -> float:
 
 
 def _ask(client: Any, vertical: str, request: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
+    candidates = next(len(value) for name, value in request.items() if name.startswith("candidate"))
     inputs = []
-    for name, value in request.items():
-        shaped = value[None] if name.startswith("candidate") else value
-        tensor = triton_grpc.InferInput(name, shaped.shape, _DATATYPES[shaped.dtype.name])
-        tensor.set_data_from_numpy(shaped)
+    for name, value in {**request, OWNER: np.zeros(candidates, np.int64)}.items():
+        tensor = triton_grpc.InferInput(name, value.shape, _DATATYPES[value.dtype.name])
+        tensor.set_data_from_numpy(value)
         inputs.append(tensor)
-    probability: NDArray[np.float32] = client.infer(vertical, inputs).as_numpy(PROBABILITY)[0]
+    probability: NDArray[np.float32] = client.infer(vertical, inputs).as_numpy(PROBABILITY)
     return probability
 
 

@@ -78,6 +78,11 @@ class Gate:
         self._reap()
         return self._calls
 
+    def room_s(self, priority: Priority = Priority.LIVE) -> float:
+        """Seconds of cost that a request of that priority could enter with now."""
+        self._reap()
+        return self._shares.room_ns(priority, int(self._law.limit_s * 1e9), self._clock()) / 1e9
+
     def used_s(self, priority: Priority) -> float:
         """Seconds of cost in flight of that priority."""
         self._reap()

@@ -28,7 +28,7 @@ class Shares:
     - A priority waits for `patience_s` after it was refused; what it was refused inside its guaranteed share meanwhile
       is its claim. So what others had borrowed comes back to it as their permits end, in reach of its next request.
 
-    A request larger than its priority's share is never inside it: it gets in by borrowing, or is made smaller.
+    A request larger than its priority's share is never inside it: it gets in by borrowing, or asks again with less.
     """
 
     def __init__(self, shares: Mapping[Priority, float], patience_s: float = 0.1) -> None:
@@ -53,6 +53,15 @@ class Shares:
             return True
         self._note_refusal(priority, cost_ns if inside else 0, now_s)
         return False
+
+    def room_ns(self, priority: Priority, limit_ns: int, now_s: float) -> int:
+        """The largest cost that would be admitted now, but for one that may exceed an idle limit; notes nothing."""
+        free_ns = limit_ns - self.total_ns
+        inside_ns = self.guaranteed_ns(priority, limit_ns) - self.used_ns[priority]
+        if any(self._waiting(other, now_s) for other in Priority if other < priority):
+            return max(min(free_ns, inside_ns), 0)
+        claimed_ns = sum(self._claimed_ns(other, limit_ns, now_s) for other in Priority if other > priority)
+        return max(min(free_ns, max(inside_ns, free_ns - claimed_ns)), 0)
 
     def take(self, priority: Priority, cost_ns: int) -> None:
         """Put a cost in flight, and off the priority's claim."""

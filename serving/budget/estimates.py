@@ -102,9 +102,15 @@ class Estimates:
             return 0
         return int(min(room_s / line.slope, 1e9)) if line.slope > 0 else 10**9
 
-    def observe(self, candidates: int, service_s: float) -> None:
-        """Learn from a finished call; `service_s` may be negative where the work ahead had been overestimated."""
-        self._judge(service_s <= self.predict(candidates).p99_s)
+    def observe(self, candidates: int, service_s: float, promised_s: float | None = None) -> None:
+        """Learn from a finished call.
+
+        Args:
+            candidates: its size.
+            service_s: what it took; may be negative where the work ahead had been overestimated.
+            promised_s: the p99 that was predicted when it began; None: what would be predicted now.
+        """
+        self._judge(service_s <= (self.predict(candidates).p99_s if promised_s is None else promised_s))
         now_s = self._clock()
         self._line.add(candidates, service_s, now_s)
         self._tail.add(service_s - self._line.at(candidates), now_s)

@@ -1,7 +1,7 @@
 """The reply reserve: the part of the budget that the answer's own way out needs."""
 
-from collections import deque
-from heapq import nlargest
+from serving.budget.clock import MONOTONIC, Clock
+from serving.budget.window import Window
 
 
 class ReplyReserve:
@@ -9,26 +9,23 @@ class ReplyReserve:
 
     Never less than the floor, and never more than half of a budget: under a burst of slow replies scoring must not stop
     altogether, or there would be nothing left to learn from. A reply that overruns the reserve is late, and of those
-    there may be one in a thousand, from every cause: so of some thousands only two are taken for accidents.
+    there may be one in a thousand, from every cause: so only two of thousands are taken for accidents. What is older
+    than `SPAN_S` is forgotten, unless there is little else: a caller that reads slowly, or a hiccup, costs no longer.
     """
 
     ACCIDENTS = 2
+    SPAN_S, LEAST, MOST = 10.0, 256, 4096
 
-    def __init__(self, floor_s: float = 0.002, window: int = 4096, every: int = 64) -> None:
+    def __init__(self, floor_s: float = 0.002, clock: Clock = MONOTONIC) -> None:
         self._floor_s = floor_s
-        self._samples: deque[float] = deque(maxlen=window)
-        self._every = every
-        self._fresh = 0
-        self._learned_s = 0.0
+        self._clock = clock
+        self._latest = Window(self.SPAN_S, self.LEAST, self.MOST)
 
     def observe(self, reply_s: float) -> None:
         """Note one reply's time in seconds."""
-        self._samples.append(reply_s)
-        self._fresh += 1
-        if self._fresh >= self._every:
-            self._fresh = 0
-            self._learned_s = nlargest(self.ACCIDENTS + 1, self._samples)[-1]
+        self._latest.add(reply_s, self._clock())
 
     def of(self, budget_s: float) -> float:
         """Seconds to keep in hand of a budget of that many seconds."""
-        return min(max(self._floor_s, self._learned_s), budget_s / 2)
+        learned_s = self._latest.largest_but(self.ACCIDENTS) if len(self._latest) else 0.0
+        return min(max(self._floor_s, learned_s), budget_s / 2)

@@ -37,3 +37,9 @@ class Window:
         if not self._ranked:
             raise ValueError("no values yet")
         return self._ranked[max(math.ceil(share * len(self._ranked)) - 1, 0)]
+
+    def largest_but(self, count: int) -> float:
+        """The largest value when that many larger ones are left out, or the least of all; `ValueError` without any."""
+        if not self._ranked:
+            raise ValueError("no values yet")
+        return self._ranked[max(len(self._ranked) - 1 - count, 0)]

@@ -164,10 +164,15 @@ class ServingLog:
             each.settle(error)
 
     def _write_impressions(self) -> bool:
-        """Write what waits, batch by batch; False if the log refused: the batch in hand is kept for the next try."""
-        while self._batch is not None or self._impressions:
+        """Write what waits now, batch by batch; False if the log refused: the batch in hand is kept for the next try.
+
+        What comes meanwhile waits for its turn, and outcomes go between two batches: their callers are waiting.
+        """
+        left = len(self._impressions)
+        while self._batch is not None or left:
             if self._batch is None:
-                size = min(self._options.batch, len(self._impressions))
+                size = min(self._options.batch, left)
+                left -= size
                 self._batch = os.urandom(16), [self._impressions.popleft() for _ in range(size)]
             batch_id, rows = self._batch
             try:
@@ -179,6 +184,7 @@ class ServingLog:
                 log.error("%d impressions dropped: %s", len(rows), error)
                 self.dropped["not_encoded"] += len(rows)
             self._batch = None
+            self._write_outcomes()
         return True
 
     def _append(self, topic: str, payload: bytes, count: int, batch_id: bytes) -> None:

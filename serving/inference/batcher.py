@@ -78,8 +78,8 @@ class EdfBatcher:
 
     Order of service: who waits for an answer goes by deadline, live and normal alike. The gate has divided the
     capacity between them already; the earlier deadline first loses the fewest, and strict precedence would only starve
-    what the gate has let in. Nobody waits for shadow requests: they go when no other does, never in a batch with
-    others, and leave one call free unless there is only one.
+    what the gate has let in. Nobody waits for shadow requests: they go when no other is waiting, never in a batch with
+    others.
 
     A request leaves the queue with `BusyError` as soon as it couldn't be answered in time even if it were served at
     once; one that is cancelled frees its place. A batch that the backend refuses is sent again one by one, so that a
@@ -193,8 +193,8 @@ class EdfBatcher:
 
     def _pump(self) -> None:
         """Begin as many calls as may be outstanding."""
-        while len(self._queue) and (free := self._slots - len(self._running)) > 0:
-            choice = self._queue.choose(self._clock(), background=free > 1 or self._slots == 1)
+        while len(self._queue) and len(self._running) < self._slots:
+            choice = self._queue.choose(self._clock())
             for ticket in choice.dropped:
                 self._drop(ticket.item)
             if not choice.batch:
@@ -225,7 +225,7 @@ class EdfBatcher:
                 await self._one_by_one(call.jobs)
             results = [error] * len(call.jobs)
         else:
-            self._estimates.observe(call.rows, self._clock() - call.began_s)
+            self._estimates.observe(call.rows, self._clock() - call.began_s, call.p99_s)
             self.calls += 1
             self.scored += len(call.jobs)
         for job, result in zip(call.jobs, results, strict=True):

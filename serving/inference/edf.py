@@ -132,8 +132,8 @@ class EdfQueue(Generic[Item]):
             self._waiting = [ticket for late_s, ticket in ends_s if late_s > now_s]
         return late, min((late_s for late_s, _ in ends_s if late_s > now_s), default=float("inf"))
 
-    def choose(self, now_s: float, *, background: bool = True) -> Choice[Item]:
-        """Take the next batch out, with what has become hopeless before it; of the background only if it may go.
+    def choose(self, now_s: float) -> Choice[Item]:
+        """Take the next batch out, with what has become hopeless before it.
 
         The batch grows in the order of service, while its predicted finish keeps the first deadline in it.
         """
@@ -141,7 +141,7 @@ class EdfQueue(Generic[Item]):
         dropped: list[Ticket[Item]] = []
         rows = taken = 0
         for ticket in self._waiting:
-            if len(batch) == self._most or (ticket.background and not background):
+            if len(batch) == self._most:
                 break
             if now_s > self.late_s(ticket):
                 dropped.append(ticket)

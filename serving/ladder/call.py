@@ -58,7 +58,7 @@ class Call:
         took_s = self._clock() - self._began_s
         self._permit.succeed(took_s)
         if self.rung.queue is None:
-            self.rung.estimates.observe(self.candidates, took_s - self._ahead_s)
+            self.rung.estimates.observe(self.candidates, took_s - self._ahead_s, self._estimate.p99_s)
 
     def end(self, kind: type[BaseException]) -> None:
         """It ended by an error of that class, or was given up; after the first end, nothing happens."""

@@ -61,7 +61,8 @@ class Ask:
         answer_s: seconds until even the prior's answer would come too late; more than `scores_s`.
         ahead_s: seconds until the backend takes the request up, after what it was given before; 0: at once. An option
             with a queue of its own knows better.
-        room_s: seconds of backend work that the gate has room for; it keeps the trimmed tier small, the others ask.
+        room_s: seconds of backend work that the gate has room for at its priority; it keeps the trimmed tier small, the
+            others ask.
         fewest: see `FEWEST`.
     """
 

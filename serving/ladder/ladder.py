@@ -74,7 +74,8 @@ class Ladder:
         """
         lanes, why, answer_s = self._lanes, Reason.NONE, last.remaining_s()
         while True:
-            offer = best_offer(lanes, Want(len(query), until.remaining_s(), answer_s, self._fewest))
+            want = Want(len(query), until.remaining_s(), answer_s, self._fewest, query.priority)
+            offer = best_offer(lanes, want)
             choice, lane, rung = offer.choice, offer.lane, offer.rung
             why = why or choice.reason
             if lane is None or rung is None:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from serving.admission.gate import Gate
+from serving.admission.priority import Priority
 from serving.budget.estimates import Estimate, Estimates
 from serving.catalog import Vertical
 from serving.inference.scorer import Scorer
@@ -57,11 +58,6 @@ class Lane:
         """The same of a request to that rung which has so many seconds to be scored in."""
         return rung.queue.ahead_s(within_s) if rung.queue else self.ahead_s
 
-    @property
-    def room_s(self) -> float:
-        """Seconds of work that the gate has room for."""
-        return self.gate.limit_s - self.gate.in_flight_s
-
     def below(self, rung: Rung) -> "Lane":
         """The lane without `rung` and what is better."""
         return replace(self, rungs=self.rungs[self.rungs.index(rung) + 1 :])
@@ -83,6 +79,7 @@ class Want:
     scores_s: float
     answer_s: float
     fewest: int
+    priority: Priority = Priority.LIVE
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +119,8 @@ def fits(estimate: Estimate, ahead_s: float, remaining_s: float) -> bool:
 
 
 def _offer(lane: Lane, rungs: Sequence[Rung], want: Want) -> Offer:
-    choice = choose(rungs, Ask(want.candidates, want.scores_s, want.answer_s, lane.ahead_s, lane.room_s, want.fewest))
+    room_s = lane.gate.room_s(want.priority)
+    choice = choose(rungs, Ask(want.candidates, want.scores_s, want.answer_s, lane.ahead_s, room_s, want.fewest))
     if choice.tier is Tier.PRIOR:
         return Offer(choice)
     return Offer(choice, lane, rungs[choice.place])

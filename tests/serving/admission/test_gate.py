@@ -183,7 +183,10 @@ class GateMachine(RuleBasedStateMachine):
         share_s = DEFAULT_SHARES[priority] * self.law.limit_s
         inside = self.used_s(priority) + cost_s <= share_s - 1e-9
         others = all(self.used_s(p) <= DEFAULT_SHARES[p] * self.law.limit_s for p in Priority if p is not priority)
+        room_s, alone = self.gate.room_s(priority), not self.held
         permit = self.gate.try_enter(cost_s, priority)
+        assert permit or cost_s > room_s - 1e-9, "the room that was told is there"
+        assert not permit or alone or cost_s <= room_s + 1e-9, "and there is no more"
         if permit:
             self.hold(permit, cost_s, priority)
         else:

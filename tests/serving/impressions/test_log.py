@@ -201,3 +201,29 @@ async def test_with_a_real_log_the_rows_come_back(tmp_path: Path) -> None:
     assert [Impression(*each.values()) for each in impression.decode(first.payload).to_pylist()] == [row(1), row(2)]
     assert reader.lag("x", outcome.TOPIC).events == 1
     reader.close()
+
+
+class Eager(Gate):
+    """A log beside which requests never stop: each write lets more impressions come than it took."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.more: Callable[[], None] = lambda: None
+
+    def append(self, *record: Any) -> bool:
+        self.more()
+        return super().append(*record)
+
+
+async def test_outcomes_do_not_wait_for_a_pause_in_the_impressions() -> None:
+    eager, numbers = Eager(), iter(range(10**6))
+    log = ServingLog(lambda: eager, LogOptions(linger_s=0.001, batch=5))  # type: ignore[arg-type,return-value]
+    eager.more = lambda: log.offer([row(next(numbers)) for _ in range(5)])
+    eager.more()
+    log.start()
+    try:
+        await asyncio.wait_for(log.record([told()]), 5.0)
+        assert log.written[outcome.TOPIC] == 1
+    finally:
+        eager.more = lambda: None
+        log.close()

@@ -274,23 +274,22 @@ async def test_an_ejected_backend_holds_no_queue(
     assert (await tasks[0]).unknown == 0
 
 
-async def test_shadow_requests_delay_nobody(
+async def test_shadow_requests_go_behind_all_who_wait(
     model: Model, make_batcher: Any, make_query: MakeQuery, clock: Clock
 ) -> None:
     batcher = make_batcher(calls=2)
     shadows = [make_query(i, priority=Priority.SHADOW) for i in range(3)]
     tasks = [asyncio.create_task(batcher.score(query, Deadline.after(0.5, clock))) for query in shadows]
     await settle()
-    assert model.calls == [["0"]]  # one call stays free
+    assert model.calls == [["0"], ["1"]]
     tasks += [asyncio.create_task(batcher.score(make_query(i), Deadline.after(1.0, clock))) for i in (10, 11)]
     await settle()
-    assert model.calls == [["0"], ["10"]]
     model.answer(0)
     await settle()
-    assert model.calls[2:] == [["11"]]  # later in coming and in deadline, and not with the shadow requests
+    assert model.calls[2:] == [["10", "11"]]  # later in coming and in deadline, and not with the shadow request
     model.answer()
     await settle()
-    assert model.calls[3:] == [["1", "2"]]
+    assert model.calls[3:] == [["2"]]
     model.answer()
     assert {scores.unknown for scores in await asyncio.gather(*tasks)} == {0, 1, 2, 10, 11}
 
