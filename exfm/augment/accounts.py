@@ -43,6 +43,7 @@ def accounts(log: EventLog, output: EventLog, joined: Mapping[str, int], commits
     return {
         "impressions": {"logged": logged, **seen, "unaccounted": logged - sum(seen.values())},
         "outcomes": {"logged": outcomes_logged, **outcomes, "unaccounted": outcomes_logged - sum(outcomes.values())},
+        "ahead": joined.get("impressions_ahead", 0),
         "unsaid": sum(each.counts.get("unsaid", 0) for each in listed),
         "oldest_waiting_ms": waiting.oldest_ms,
     }

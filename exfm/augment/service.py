@@ -1,6 +1,7 @@
 """Join and annotation as a service: step after step until told to stop, through outages, with retention."""
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -44,9 +45,11 @@ class JoinPart:
 
     def tidy(self, keep_ms: int) -> None:
         before_ms = time.time_ns() // 1_000_000 - keep_ms
-        for topic in (impression.TOPIC, outcome.TOPIC):
-            self.log.trim(topic, before_ms)
-        self.joiner.trim(before_ms)
+        try:
+            for topic in (impression.TOPIC, outcome.TOPIC):
+                self.log.trim(topic, before_ms)
+        finally:  # an outage of the log leaves this disk no fuller
+            self.joiner.trim(before_ms)
 
 
 @dataclass(frozen=True)
@@ -88,21 +91,49 @@ class ServiceOptions:
 
 
 def serve(parts: Sequence[Part], stop: threading.Event, options: ServiceOptions | None = None) -> None:
-    """Step through the parts in turn until `stop`, or until nothing is left if it is to drain."""
+    """Step through the parts in turn until `stop`, or until nothing is left if it is to drain.
+
+    A part that fails in passing rests for `retry_s`; the others and the retention go on.
+    """
     options = options or ServiceOptions()
+    turns = [_Turn(part, options) for part in parts]
     tidied_s = time.monotonic()
     while not stop.is_set():
+        moved = sum([turn.step() for turn in turns])
+        if time.monotonic() - tidied_s >= options.tidy_s:
+            tidied_s = time.monotonic()
+            for turn in turns:
+                turn.tidy()
+        if not moved:
+            resting = any(turn.resting for turn in turns)
+            if options.drain and not resting:
+                return
+            stop.wait(min(options.pause_s, options.retry_s) if resting else options.pause_s)
+
+
+class _Turn:
+    """A part, and since when it rests."""
+
+    def __init__(self, part: Part, options: ServiceOptions) -> None:
+        self._part, self._options = part, options
+        self._failed_s = -math.inf
+        self.resting = False
+
+    def step(self) -> int:
+        """As the part's own, but 0 while it rests."""
+        if self.resting and time.monotonic() - self._failed_s < self._options.retry_s:
+            return 0
+        self.resting = False
         try:
-            moved = sum([part.step() for part in parts])
-            if time.monotonic() - tidied_s >= options.tidy_s:
-                tidied_s = time.monotonic()
-                for part in parts:
-                    part.tidy(options.keep_ms)
+            return self._part.step()
         except PASSING as error:
             log.warning("a step failed and is tried again: %s", error)
-            stop.wait(options.retry_s)
-            continue
-        if not moved:
-            if options.drain:
-                return
-            stop.wait(options.pause_s)
+            self._failed_s, self.resting = time.monotonic(), True
+            return 0
+
+    def tidy(self) -> None:
+        """As the part's own; what fails is left to the next time."""
+        try:
+            self._part.tidy(self._options.keep_ms)
+        except PASSING as error:
+            log.warning("retention failed and is tried again: %s", error)

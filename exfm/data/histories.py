@@ -15,6 +15,7 @@ class Histories:
 
     Args:
         events: row i is event i; those of space 0 have no embedding and don't count, as in the online store.
+            Nor do those of other spaces than the spec's, as in the frontend.
         user: int64 [N], `MISSING` for nobody, who has no history.
         time_ms: int64 [N], when each row was asked for.
         spec: how long a history is, and how late.
@@ -25,7 +26,10 @@ class Histories:
         owner = np.unique(user, return_inverse=True)[1].astype(np.int64)
         owner[user == MISSING] = -1
         order = np.lexsort((events.event, events.time_ms, owner))
-        order = order[(owner[order] >= 0) & (events.space[order] != 0)]
+        counted = events.space != 0
+        if spec.spaces:
+            counted &= np.isin(events.space, np.array(spec.spaces, np.uint32))
+        order = order[(owner[order] >= 0) & counted[order]]
         self._events = events.take(order)
         self._row = np.append(order, -1)  # so that place -1 is row -1
         seen = latest(owner[order], events.time_ms[order], owner, time_ms, delay_ms=spec.delay_ms, length=spec.length)

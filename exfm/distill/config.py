@@ -117,13 +117,21 @@ class HistoryOptions:
 
     Attributes:
         length: the most events.
-        delay_ms: an event counts when it is older than this: how long the online store takes to have it.
+        delay_ms: an event counts when it is older than this: how long the online store takes to have it, from the
+            impression through window, join and annotation to the store; has to be given where there is a length.
         model: arguments of `exfm.models.history.HistoryTokens`.
     """
 
     length: int = 0
-    delay_ms: int = 0
+    delay_ms: int = -1
     model: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.length > 0 and self.delay_ms < 0:
+            raise ConfigError(
+                "history.delay_ms: must be given, >= 0, where history.length is: the milliseconds from an impression "
+                "until the online store has its embedding (attribution window, lateness, join, annotation, store)"
+            )
 
 
 @dataclass(frozen=True)

@@ -218,7 +218,8 @@ class Trainer:
                 f"{source.name}: history.length is {options.length}, but the data brings no embeddings; an example "
                 "stream does, if its teacher has teacher.model.embedding"
             )
-        spec = HistorySpec(options.length, source.events.dimension, options.delay_ms)
+        spaces = tuple(int(space) for space in np.unique(source.events.space) if space)
+        spec = HistorySpec(options.length, source.events.dimension, options.delay_ms, spaces)
         return Histories(source.events, source.examples.user, source.examples.time_ms, spec)
 
     def _refuse_unknown_features(self) -> None:

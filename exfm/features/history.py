@@ -4,6 +4,7 @@ Training and serving call the same `latest` and `restore`; they differ only in w
 """
 
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -213,8 +214,23 @@ def inputs_of(events: History, index: NDArray[np.int64], asked_ms: Ints) -> Hist
     return HistoryInputs(values, known, age_s)
 
 
+def of_spaces(history: History, spaces: Sequence[int]) -> History:
+    """The events whose vectors lie in one of these spaces; all of them if none is named."""
+    if not spaces:
+        return history
+    kept = np.isin(history.space, np.array(spaces, np.uint32))
+    return history if kept.all() else history.take(np.flatnonzero(kept))
+
+
 def inputs_at(history: History, asked_ms: int, *, delay_ms: int, length: int) -> HistoryInputs:
-    """The encoder's inputs for one user at one instant, [1, L, d]: what the frontend calls for a request."""
+    """The encoder's inputs for one user at one instant, [1, L, d]: what the frontend calls for a request.
+
+    Args:
+        history: all of it, or what `of_spaces` left.
+        asked_ms: when the request came.
+        delay_ms: as in `latest`.
+        length: L.
+    """
     nobody = np.zeros(1, np.int64)
     at = np.array([asked_ms], np.int64)
     index = latest(np.zeros(len(history), np.int64), history.time_ms, nobody, at, delay_ms=delay_ms, length=length)

@@ -152,16 +152,20 @@ class HistorySpec:
         length: L, the most events; the user's latest ones.
         dimension: d, of one embedding.
         delay_ms: an event may be seen when it is older than this, so that training sees no more than the store had.
+        spaces: the embedding spaces that the student has learned to read, others' events don't count; empty: any.
     """
 
     length: int
     dimension: int
     delay_ms: int = 0
+    spaces: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         for name, least in (("length", 1), ("dimension", 1), ("delay_ms", 0)):
             if not least <= getattr(self, name) < 2**31:
                 raise SchemaError(f"history: {name} must be >= {least} and below 2**31, got {getattr(self, name)}")
+        if wrong := [space for space in self.spaces if not 0 < space < 2**32]:
+            raise SchemaError(f"history: spaces must be >= 1 and below 2**32, got {wrong[0]}")
 
     @property
     def width(self) -> int:
@@ -248,7 +252,8 @@ class Schema:
         }
 
     def _history(self) -> dict[str, Any]:
-        return {"history": _plain(self.history)} if self.history else {}
+        spec = self.history
+        return {"history": _plain(spec, skip=() if spec.spaces else ("spaces",))} if spec else {}
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> "Schema":
@@ -306,6 +311,13 @@ def _check_type(where: str, annotation: Any, value: Any) -> None:
         raise SchemaError(f"{where}: expected {said}, got {list(value)!r}")
 
 
+_LISTS: dict[Any, tuple[str, tuple[type, ...]]] = {
+    tuple[str, ...]: ("a list of text", (str,)),
+    tuple[int, ...]: ("a list of integers", (int,)),
+    tuple[float, ...]: ("a list of numbers", (int, float)),
+}
+
+
 def _type_of(annotation: Any) -> tuple[str, Callable[[Any], bool]]:
     """How a field's type is called in a file, and whether a value, or each item of a list, is of it."""
     if annotation is str or get_origin(annotation) is Literal:
@@ -314,11 +326,8 @@ def _type_of(annotation: Any) -> tuple[str, Callable[[Any], bool]]:
         return "an integer", lambda value: type(value) is int
     if annotation is float:
         return "a number", lambda value: type(value) in (int, float)
-    if annotation == tuple[str, ...]:
-        return "a list of text", lambda item: type(item) is str
-    if annotation == tuple[float, ...]:
-        return "a list of numbers", lambda item: type(item) in (int, float)
-    return "a list of integers or text", lambda item: type(item) in (int, str)
+    said, kinds = _LISTS.get(annotation, ("a list of integers or text", (int, str)))
+    return said, lambda item: type(item) in kinds
 
 
 def _plain(value: Any, skip: tuple[str, ...] = ()) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from exfm.features.history import PackedError, inputs_at, row_of, unpack
+from exfm.features.history import PackedError, inputs_at, of_spaces, pack, row_of, unpack
 from exfm.features.schema import HistorySpec
 from exfm.features.signature import HISTORY
 from serving.budget.clock import WallClock, wall_ms
@@ -47,12 +47,13 @@ class Histories:
         """
         spec = query.vertical.schema.history
         assert spec, "asked for a vertical without histories"
-        now_ms, packed, row = self._clock(), b"", None
+        now_ms, seen = self._clock(), None
         if self._lookup:
             packed = await self._lookup.packed(query.user, left_s)
-            row = self._row(packed, spec, now_ms) if packed else None
-        if row is None:
+            seen = self._seen(packed, spec, now_ms) if packed else None
+        if seen is None:
             return replace(without_history(query), asked_ms=now_ms)
+        row, packed = seen
         return replace(query, inputs={**query.inputs, HISTORY: row}, history=packed, asked_ms=now_ms)
 
     def start(self) -> None:
@@ -69,8 +70,11 @@ class Histories:
         """For `/state`: look-ups by how they ended; None without a store."""
         return {"found": dict(self._lookup.found)} if self._lookup else None
 
-    def _row(self, packed: bytes, spec: HistorySpec, now_ms: int) -> NDArray[np.float32] | None:
-        """The tensor that a value of the store makes; None if the value is broken or of another width."""
+    def _seen(self, packed: bytes, spec: HistorySpec, now_ms: int) -> tuple[NDArray[np.float32], bytes] | None:
+        """The tensor that a value of the store makes, and what of the value it was made of.
+
+        None if the value is broken, of another width or of other spaces.
+        """
         assert self._lookup
         try:
             history = unpack(packed)
@@ -78,6 +82,11 @@ class Histories:
                 raise PackedError(f"its embeddings have {history.dimension} values, the student's {spec.dimension}")
         except PackedError as error:
             log.debug("a stored history can't be used: %s", error)
-            self._lookup.found_broken()
+            self._lookup.found_useless("broken")
             return None
-        return row_of(inputs_at(history, now_ms, delay_ms=spec.delay_ms, length=spec.length))
+        known = of_spaces(history, spec.spaces)
+        if len(history) and not len(known):
+            self._lookup.found_useless("other_space")
+            return None
+        row = row_of(inputs_at(known, now_ms, delay_ms=spec.delay_ms, length=spec.length))
+        return row, packed if len(known) == len(history) else pack(known)

@@ -20,9 +20,10 @@ from serving.features.store import HistoryStore, OutageError
 
 log = logging.getLogger(__name__)
 
-Found = Literal["hit", "miss", "no_user", "timeout", "busy", "outage", "broken"]
+Found = Literal["hit", "miss", "no_user", "timeout", "busy", "outage", "broken", "other_space"]
 """How a look-up ended: with a history; without, since the user has none; the request names no user; the share was over;
-too many wait already; the store can't be read; what it holds is no history."""
+too many wait already; the store can't be read; what it holds is no history; all of it is of other teachers than the
+student's."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,7 @@ class LookupOptions:
 class _Asked:
     user: int
     answer: Callable[[Found, bytes], None]
+    settled: Callable[[], bool]
 
 
 class HistoryLookup:
@@ -77,7 +79,7 @@ class HistoryLookup:
             loop.call_soon_threadsafe(self._answered, done, found, value)
 
         self._pending += 1
-        self._asked.put(_Asked(user, answer))
+        self._asked.put(_Asked(user, answer, done.done))
         timer = loop.call_later(limit_s, _resolve, done, "timeout", b"")
         try:
             found, value = await done
@@ -86,10 +88,10 @@ class HistoryLookup:
         self.found[found] += 1
         return value
 
-    def found_broken(self) -> None:
-        """The value that `packed` has just returned is no history; to be called before anything else runs."""
+    def found_useless(self, why: Literal["broken", "other_space"]) -> None:
+        """The value that `packed` has just returned can't be used; to be called before anything else runs."""
         self.found["hit"] -= 1
-        self.found["broken"] += 1
+        self.found[why] += 1
 
     def close(self) -> None:
         """End the thread; look-ups that wait end with their timeout."""
@@ -109,6 +111,9 @@ class HistoryLookup:
         while (asked := self._asked.get()) is not None:
             found: Found = "outage"
             value = None
+            if asked.settled():  # nobody waits: to read it would only make those behind it late, too
+                _tell(asked, "timeout", b"")
+                continue
             try:
                 if store is None and time.monotonic() >= not_before_s:
                     store = self._connect()
@@ -119,9 +124,13 @@ class HistoryLookup:
                 log.warning("histories can't be read: %s", error)
                 _close(store)
                 store, not_before_s = None, time.monotonic() + self._options.retry_s
-            with suppress(RuntimeError):  # the loop that asked has been closed
-                asked.answer(found, value or b"")
+            _tell(asked, found, value or b"")
         _close(store)
+
+
+def _tell(asked: _Asked, found: Found, value: bytes) -> None:
+    with suppress(RuntimeError):  # the loop that asked has been closed
+        asked.answer(found, value)
 
 
 def _close(store: HistoryStore | None) -> None:

@@ -144,7 +144,7 @@ LOG_QUEUED = Metric("exfm_log_queued", "gauge", "Impressions that wait to be wri
 HISTORY_LOOKUPS = Metric(
     "exfm_history_lookups_total",
     "counter",
-    "Histories asked for; result is hit, or why there was none: miss, no_user, timeout, busy, outage or broken.",
+    "Histories asked for; result is hit, or why none: miss, no_user, timeout, busy, outage, broken or other_space.",
     ("worker", "result"),
 )
 TRITON_RESTARTS = Metric("exfm_triton_restarts_total", "counter", "How often the embedded Triton was started again.")

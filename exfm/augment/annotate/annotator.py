@@ -78,8 +78,8 @@ class Annotator:
         self._store, self._follower = store, StoreFollower(store, self._reader)
         self._past = past
         self._flights: deque[Flight] = deque()
-        self._preparer = self._make_preparer(self.snapshot)
-        self._intake = Intake(source, self.last.position, self._options.batch, self._options.linger_s)
+        self._preparer = self._make_preparer(self.snapshot, self._flights)
+        self._intake = self._make_intake()
         self._source.commit(ANNOTATOR, example.TOPIC, self.last.position)
         self._follower.catch_up(self.last)
 
@@ -109,15 +109,25 @@ class Annotator:
         if not self._flights:
             return 0
         flight = self._flights[0]
-        commit = self._commit(flight.snapshot, *flight.land())
+        try:
+            landed = flight.land()
+        except SnapshotError:
+            if flight.snapshot is not self.snapshot:
+                self._start_over()
+            raise
+        commit = self._commit(flight.snapshot, *landed)
         self._flights.popleft()
         return commit.rows + commit.dead
 
     def drop_before(self, time_ms: int) -> int:
         """Retention of the stream and the store; how many rows of the stream went."""
-        if self._store is not None:
-            self._store.expire(time_ms)
-        return self._stream.drop_before(time_ms)
+        gone = 0
+        try:
+            if self._store is not None:
+                self._store.expire(time_ms)
+        finally:  # an outage of the one leaves the other's disk no fuller
+            gone = self._stream.drop_before(time_ms)
+        return gone
 
     def close(self) -> None:
         """Give up what is in flight, it will be read again; the source, store and workers are the caller's."""
@@ -152,7 +162,7 @@ class Annotator:
             if name != self.snapshot.name:
                 fresh = self._snapshots.load(name)
                 self._refuse_misfit(fresh)
-                self._preparer, self.snapshot = self._make_preparer(fresh), fresh
+                self._preparer, self.snapshot = self._make_preparer(fresh, self._flights), fresh
         except SnapshotError as error:
             log.warning("still annotating with %s: %s", self.snapshot.name, error)
 
@@ -160,18 +170,27 @@ class Annotator:
         if fresh.schema.digest != self._form.schema.digest or fresh.dimension != self._form.dimension:
             raise SnapshotError(f"snapshot {fresh.name!r} has another schema or embedding; it needs its own stream")
 
-    def _make_preparer(self, snapshot: Snapshot) -> Preparer:
+    def _start_over(self) -> None:
+        """Read again what is in flight, for the current snapshot: the one that it was prepared for can't be loaded."""
+        self._preparer = self._make_preparer(self.snapshot, ())
+        self._flights.clear()
+        self._intake = self._make_intake()
+
+    def _make_intake(self) -> Intake:
+        return Intake(self._source, self.last.position, self._options.batch, self._options.linger_s)
+
+    def _make_preparer(self, snapshot: Snapshot, flights: Iterable[Flight]) -> Preparer:
         counters = counters_of(snapshot, self._options)
-        for examples in self._known():
+        for examples in self._known(flights):
             counters.add(examples, np.concatenate(list(encode(examples, snapshot.schema).values()), 1))
         return Preparer(snapshot.schema, counters)
 
-    def _known(self) -> Iterator[Examples]:
+    def _known(self, flights: Iterable[Flight]) -> Iterator[Examples]:
         """Everything that came before the next batch."""
         yield from [self._past] if self._past is not None else []
         rows: Iterable[Examples] = (part.examples for part in self._reader.read())
         yield from rows
-        yield from (flight.prepared.examples for flight in self._flights)
+        yield from (flight.prepared.examples for flight in flights)
 
 
 def counters_of(snapshot: Snapshot, options: AnnotateOptions) -> StreamCounters:

@@ -6,7 +6,7 @@ from concurrent.futures import Future
 from exfm.augment.annotate.batches import Prepared
 from exfm.augment.annotate.forward import Annotations, join, nothing
 from exfm.augment.annotate.rows import PoisonError
-from exfm.augment.annotate.snapshots import Snapshot
+from exfm.augment.annotate.snapshots import Snapshot, SnapshotError
 from exfm.augment.annotate.workers import Task, WorkerDiedError, Workers
 from exfm.features.embeddings import Codec
 
@@ -25,8 +25,10 @@ class Flight:
         """The rows that could be annotated, with what was said of them; the others are among the dead.
 
         Raises:
-            SnapshotError: the workers can't load the snapshot.
+            SnapshotError: the workers can't load the snapshot; the next call asks them again.
         """
+        if self._future.done() and isinstance(self._future.exception(), SnapshotError):
+            self._future = self._submit(self.prepared)
         for trial in range(1, self._tries + 1):
             try:
                 return self.prepared, self._future.result()

@@ -1,5 +1,6 @@
 """Snapshots of the teacher by name, and which one is current; a new one takes over without a stop."""
 
+import filecmp
 import hashlib
 import os
 import re
@@ -106,20 +107,29 @@ class Snapshots:
     def publish(self, checkpoint: Path, name: str) -> None:
         """Copy a teacher's checkpoint here and make it current; either happens whole or not at all.
 
+        A name stands for its weights for good: annotations carry it, and whoever has loaded it never looks again.
+
         Raises:
-            SnapshotError: it is no teacher's checkpoint; nothing changes.
+            SnapshotError: it is no teacher's checkpoint, or the name is another one's; nothing changes.
         """
         try:
             snapshot_of(_checked(name), load_checkpoint(checkpoint))
         except CheckpointError as error:
             raise SnapshotError(f"snapshot {name!r}: {error}") from error
         self._folder.mkdir(parents=True, exist_ok=True)
-        aside = self._folder / f".{name}.partial"
-        shutil.copyfile(checkpoint, aside)
-        aside.replace(self.path(name))
+        self._place(checkpoint, name)
         mark = self._folder / f".{CURRENT}.{os.getpid()}"
         mark.write_text(f"{name}\n", encoding="utf-8")
         mark.replace(self._folder / CURRENT)
+
+    def _place(self, checkpoint: Path, name: str) -> None:
+        path = self.path(name)
+        if not path.exists():
+            aside = self._folder / f".{name}.partial"
+            shutil.copyfile(checkpoint, aside)
+            aside.replace(path)
+        elif not filecmp.cmp(checkpoint, path, shallow=False):
+            raise SnapshotError(f"snapshot {name!r} is there with other content; publish under a new name")
 
     def path(self, name: str) -> Path:
         """Where a snapshot lies."""

@@ -17,7 +17,7 @@ from exfm.augment.join.label import Labels
 from exfm.augment.join.state import JoinState, Waiting
 from exfm.augment.join.windows import JoinOptions, Watermark
 from exfm.events import impression, outcome, tables
-from exfm.events.log import EventLog
+from exfm.events.log import EventLog, Record
 from exfm.events.outcome import Outcome
 from exfm.events.wire import EventError
 from exfm.features.schema import Schema
@@ -147,13 +147,11 @@ class Joiner:
                 counts["impressions_dead"] += record.count
                 self._put(example.DEAD_TOPIC, record.payload, record.count)
             else:
-                watermark = self._wait(batch, record.offset, record.payload, watermark, counts)
+                watermark = self._wait(batch, record, watermark, counts)
             state.move(impression.TOPIC, record.offset)
         return read, watermark
 
-    def _wait(
-        self, batch: pa.RecordBatch, offset: int, payload: bytes, watermark: Watermark, counts: "Counter[str]"
-    ) -> Watermark:
+    def _wait(self, batch: pa.RecordBatch, record: Record, watermark: Watermark, counts: "Counter[str]") -> Watermark:
         rows = []
         columns = (batch.column(name).to_pylist() for name in ("key", "vertical", "time_ms"))
         lateness_ms = round(self._options.lateness_s * 1e3)
@@ -164,9 +162,10 @@ class Joiner:
             elif time_ms + self._horizon_ms < watermark.at_ms:
                 counts["impressions_stale"] += 1
             else:
-                rows.append(Waiting(key, time_ms + self._waits_ms[vertical], time_ms, offset, place))
-                watermark = watermark.seen(time_ms, lateness_ms)
-        fresh = self._state.wait(rows, payload)
+                rows.append(Waiting(key, time_ms + self._waits_ms[vertical], time_ms, record.offset, place))
+                watermark = watermark.seen(time_ms, lateness_ms, known_ms=record.appended_ms)
+                counts["impressions_ahead"] += time_ms > record.appended_ms + lateness_ms
+        fresh = self._state.wait(rows, record.payload)
         counts["impressions_duplicate"] += len(rows) - fresh
         return watermark
 

@@ -54,6 +54,10 @@ class Watermark:
 
     at_ms: int = 0
 
-    def seen(self, time_ms: int, lateness_ms: int) -> "Watermark":
-        """After an event of that time."""
-        return Watermark(max(self.at_ms, time_ms - lateness_ms))
+    def seen(self, time_ms: int, lateness_ms: int, *, known_ms: int | None = None) -> "Watermark":
+        """After an event of that time.
+
+        Nothing happens after it was logged, at `known_ms`: an event that says so has another clock, and moves event
+        time only as far as the log's own.
+        """
+        return Watermark(max(self.at_ms, (time_ms if known_ms is None else min(time_ms, known_ms)) - lateness_ms))

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from exfm.data.histories import Histories
 from exfm.features.embeddings import quantise
 from exfm.features.encoding import MISSING
-from exfm.features.history import History, inputs_at, merge, pack, row_of, split_row, unpack
+from exfm.features.history import History, inputs_at, merge, of_spaces, pack, row_of, split_row, unpack
 from exfm.features.schema import HistorySpec
 
 ROWS = st.lists(
@@ -26,13 +26,17 @@ def log_of(rows: list[tuple[int, int, int]], seed: int) -> tuple[History, np.nda
     return History(columns[0], number, columns[2].astype(np.uint32), codes, 3, "int8"), columns[1]
 
 
-@given(ROWS, st.integers(0, 20), st.integers(1, 5), st.lists(st.integers(0, 40), max_size=3), st.integers(0, 5))
+CUTS = st.lists(st.integers(0, 40), max_size=3)
+SPACES = st.sampled_from([(), (1,), (2, 3)])
+
+
+@given(ROWS, st.builds(HistorySpec, st.integers(1, 5), st.just(3), st.integers(0, 20), SPACES), CUTS, st.integers(0, 5))
 def test_a_request_replayed_from_the_store_equals_the_row_in_training(
-    rows: list[tuple[int, int, int]], delay_ms: int, length: int, cuts: list[int], seed: int
+    rows: list[tuple[int, int, int]], spec: HistorySpec, cuts: list[int], seed: int
 ) -> None:
     """However the annotator's batches were cut, and whatever the store already knows of the future."""
     events, user = log_of(rows, seed)
-    trained = Histories(events, user, events.time_ms, HistorySpec(length, 3, delay_ms)).rows(np.arange(len(user)))
+    trained = Histories(events, user, events.time_ms, spec).rows(np.arange(len(user)))
     edges = sorted({0, len(user), *(min(cut, len(user)) for cut in cuts)})
     store: dict[int, bytes] = {}
     for start, stop in pairwise(edges):
@@ -43,8 +47,8 @@ def test_a_request_replayed_from_the_store_equals_the_row_in_training(
                 old = unpack(store[int(who)]) if int(who) in store else History.empty(3, "int8")
                 store[int(who)] = pack(merge(old, events.take(mine), 64))
     for row, (who, at_ms) in enumerate(zip(user.tolist(), events.time_ms.tolist(), strict=True)):
-        kept = unpack(store[who]) if who in store else History.empty(3, "int8")
-        served = row_of(inputs_at(kept, at_ms, delay_ms=delay_ms, length=length))
+        kept = of_spaces(unpack(store[who]) if who in store else History.empty(3, "int8"), spec.spaces)
+        served = row_of(inputs_at(kept, at_ms, delay_ms=spec.delay_ms, length=spec.length))
         np.testing.assert_array_equal(trained[row : row + 1], served)
 
 
@@ -63,3 +67,10 @@ def test_a_row_sees_only_what_is_strictly_older_than_the_delay(rows: list[tuple[
     ages_s = (events.time_ms[row] - events.time_ms[found]) / 1e3
     np.testing.assert_allclose(inputs.age_s[row, place], ages_s, rtol=1e-6)
     assert made.known_share == (seen >= 0).any(1).mean()
+
+
+@given(ROWS)
+def test_events_of_spaces_that_the_student_does_not_read_are_not_seen(rows: list[tuple[int, int, int]]) -> None:
+    events, user = log_of(rows, 0)
+    found = Histories(events, user, events.time_ms, HistorySpec(4, 3, 0, (2,))).seen(np.arange(len(user)))
+    assert (events.space[found[found >= 0]] == 2).all()

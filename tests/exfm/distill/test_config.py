@@ -38,6 +38,8 @@ def test_the_teachers_average_is_its_own_default(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("chunk = 3", r"mine\.toml: unknown key 'chunk'"),
+        ("[history]\nlength = 3", r"mine\.toml: history\.delay_ms: must be given, >= 0, .* until the online store has"),
+        ("[history]\nlength = 3\ndelay_ms = -1", r"mine\.toml: history\.delay_ms: must be given"),
         ("[stream]\nchunks = 3", "unknown key 'stream.chunks'; known here: batch, chunk"),
         ("[student.rates]\ntabel = 3", "unknown key 'student.rates.tabel'"),
         ("[stream]\nchunk = 'big'", "stream.chunk: expected int, got 'big'"),

@@ -145,7 +145,7 @@ def test_students_with_histories_are_trained_and_told_apart(past: Source, config
     options = HistoryOptions(length=3, delay_ms=1000, model={"pooling": "attention", "heads": 2})
     train(past, replace(config, history=options), tmp_path)
     full, lite = (load_checkpoint(tmp_path / "students" / f"clicks{end}") for end in (".pt", ".lite.pt"))
-    assert full.schema.history == HistorySpec(3, 8, 1000)
+    assert full.schema.history == HistorySpec(3, 8, 1000, (1,))
     assert full.schema.digest == lite.schema.digest != past.schema.for_vertical("clicks").digest
     assert load_checkpoint(tmp_path / "teacher.pt").schema.history is None
     student = full.build_student()
@@ -158,9 +158,9 @@ def test_students_with_histories_are_trained_and_told_apart(past: Source, config
 
 def test_histories_need_embeddings(tiny: Make, config: TrainConfig) -> None:
     with pytest.raises(TrainingError, match=r"history.length is 3, but the data brings no embeddings"):
-        train(tiny(100), replace(config, history=HistoryOptions(length=3)))
+        train(tiny(100), replace(config, history=HistoryOptions(length=3, delay_ms=0)))
 
 
 def test_an_unknown_option_of_the_histories_is_named(past: Source, config: TrainConfig) -> None:
     with pytest.raises(ModelError, match=r"history: .*'poling'"):
-        train(past, replace(config, history=HistoryOptions(length=3, model={"poling": "sum"})))
+        train(past, replace(config, history=HistoryOptions(length=3, delay_ms=0, model={"poling": "sum"})))

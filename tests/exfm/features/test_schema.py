@@ -179,12 +179,15 @@ def test_unknown_vertical_is_a_key_error() -> None:
 def test_a_history_changes_the_digest_and_comes_back_from_a_file(tmp_path: Path) -> None:
     plain = Schema("s", (AD, AGE), (VERTICAL,))
     made = [replace(plain, history=spec) for spec in (HistorySpec(5, 3), HistorySpec(5, 3, 10), HistorySpec(3, 5))]
+    made.append(replace(plain, history=HistorySpec(5, 3, 10, (7, 2**32 - 1))))
     assert "history" not in plain.to_dict()
-    assert len({schema.digest for schema in (plain, *made)}) == 4
+    assert len({schema.digest for schema in (plain, *made)}) == 5
     assert {schema.blocks_digest for schema in (plain, *made)} == {plain.digest}
     path = tmp_path / "schema.json"
-    path.write_text(json.dumps(made[1].to_dict()), encoding="utf-8")
-    assert Schema.load(path) == made[1]
+    for schema in made:
+        path.write_text(json.dumps(schema.to_dict()), encoding="utf-8")
+        assert Schema.load(path) == schema
+    assert made[1].to_dict()["history"] == {"length": 5, "dimension": 3, "delay_ms": 10}  # no spaces, as before
     assert made[1].for_vertical("feed").history == HistorySpec(5, 3, 10)
 
 
@@ -193,6 +196,8 @@ def test_a_history_changes_the_digest_and_comes_back_from_a_file(tmp_path: Path)
     [
         ({"length": 0, "dimension": 4}, "history: length must be >= 1 .* got 0"),
         ({"length": 4, "dimension": 4, "delay_ms": -1}, "history: delay_ms must be >= 0 .* got -1"),
+        ({"length": 4, "dimension": 4, "spaces": [1, 0]}, "history: spaces must be >= 1 .* got 0"),
+        ({"length": 4, "dimension": 4, "spaces": ["x"]}, "spaces: expected a list of integers"),
         ({"length": 4, "dimension": "x"}, "history '': dimension: expected an integer"),
         ({"length": 4}, "history '': .*dimension"),
         (3, "history: expected a table"),

@@ -27,6 +27,7 @@ class Scripted:
 
     def __init__(self) -> None:
         self.open, self.broken, self.opened = threading.Event(), False, 0
+        self.read: list[int] = []
         self.open.set()
 
     def connect(self) -> "Scripted":
@@ -34,6 +35,7 @@ class Scripted:
         return self
 
     def get(self, user: int) -> bytes | None:
+        self.read.append(user)
         self.open.wait(10)
         if self.broken:
             raise OutageError("gone")
@@ -91,6 +93,18 @@ async def test_while_the_store_is_stuck_only_so_many_wait(
     store.open.set()
     await eventually(lambda: lookup._pending == 0)
     assert await lookup.packed(1, 100.0) in {b"h1", b""}
+
+
+async def test_what_has_timed_out_is_not_read_any_more(
+    make: Callable[..., HistoryLookup], store: Scripted, eventually: Eventually
+) -> None:
+    lookup = make(most_s=0.01)
+    store.open.clear()
+    await asyncio.gather(*(lookup.packed(number, 1.0) for number in range(9)))
+    store.open.set()
+    await eventually(lambda: lookup._pending == 0)
+    assert store.read == [0]
+    assert lookup.found == {"timeout": 9}
 
 
 async def test_no_time_left_means_no_look_up(make: Callable[..., HistoryLookup]) -> None:

@@ -59,6 +59,12 @@ class Counting(InlineWorkers):
         return super().submit(task)
 
 
+class Deep(InlineWorkers):
+    """Has several batches in flight."""
+
+    depth = 3
+
+
 def test_each_example_goes_through_the_teacher_once_and_ends_in_the_stream(plant: Any) -> None:
     plant.join()
     plant.workers = workers = Counting(plant.folder / "snapshots")
@@ -130,6 +136,48 @@ def test_another_snapshot_takes_over_without_a_stop(plant: Any, publish: Callabl
     said = {str(who).split("-")[0] for part in rows_of(plant.folder) for who in part.snapshot}
     assert said == {"first", "second"}
     assert len(keys_of(plant.folder)) == len(plant.world.impressions)
+
+
+def test_a_snapshot_that_was_away_is_asked_for_again(plant: Any) -> None:
+    plant.join()
+    annotator = plant.open()
+    path = plant.snapshots.path("first")
+    path.rename(path.with_suffix(".away"))
+    for _ in range(2):
+        with pytest.raises(SnapshotError, match="'first': there is no"):
+            annotator.step()
+    path.with_suffix(".away").rename(path)
+    plant.drain(annotator)
+    annotator.close()
+    assert sorted(keys_of(plant.folder)) == sorted(each.key for each in plant.world.impressions)
+
+
+def test_where_a_snapshot_is_gone_the_next_one_takes_its_batches(plant: Any, publish: Callable[..., Snapshots]) -> None:
+    plant.workers = Deep(plant.folder / "snapshots")
+    plant.join()
+    annotator = plant.open()
+    plant.snapshots.path("first").unlink()
+    with pytest.raises(SnapshotError, match="'first': there is no"):
+        annotator.step()
+    publish(plant.world.source, "second", seed=5)
+    with pytest.raises(SnapshotError, match="'first': there is no"):
+        annotator.step()
+    plant.drain(annotator)
+    annotator.close()
+    assert {str(who).split("-")[0] for part in rows_of(plant.folder) for who in part.snapshot} == {"second"}
+    assert sorted(keys_of(plant.folder)) == sorted(each.key for each in plant.world.impressions)
+    swapped = [part.examples.annotations["click"] for part in rows_of(plant.folder)]
+    fresh = plant.folder / "fresh"
+    fresh.mkdir()
+    again = type(plant)(plant.world, plant.snapshots, fresh)
+    again.workers = InlineWorkers(plant.folder / "snapshots")
+    again.join()
+    annotator = again.open()
+    again.drain(annotator)
+    annotator.close()
+    again.output.close()
+    expected = [part.examples.annotations["click"] for part in rows_of(fresh)]
+    np.testing.assert_allclose(np.concatenate(swapped), np.concatenate(expected), atol=1e-6)  # nothing counted twice
 
 
 def test_a_snapshot_that_does_not_fit_is_left_alone(plant: Any, publish: Callable[..., Snapshots]) -> None:
@@ -328,6 +376,22 @@ def test_the_past_before_the_stream_counts(plant: Any) -> None:
     annotator.close()
     again.output.close()
     assert not np.allclose(rows_of(other)[0].examples.annotations["click"], first)
+
+
+def test_retention_of_the_stream_does_not_wait_for_the_store(plant: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    plant.join()
+    annotator = plant.open()
+    plant.drain(annotator)
+    before = len(keys_of(plant.folder))
+
+    def refuse(*_: Any) -> None:
+        raise StoreUnavailableError("gone")
+
+    monkeypatch.setattr(plant.store, "expire", refuse)
+    with pytest.raises(StoreUnavailableError):
+        annotator.drop_before(int(plant.world.source.examples.time_ms[150]))
+    annotator.close()
+    assert len(keys_of(plant.folder)) < before
 
 
 def test_retention_drops_old_rows_and_users(plant: Any) -> None:

@@ -1,6 +1,7 @@
 """The join: every impression becomes one example, every outcome has a fate, and a cut anywhere changes nothing."""
 
 import os
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -196,6 +197,18 @@ def test_tasks_that_nobody_has_and_foreign_ones_are_counted(bench: Bench) -> Non
     bench.flush()
     counts = bench.joiner.accounts()
     assert (counts["outcomes_unknown_task"], counts["outcomes_foreign"]) == (1, 1)
+
+
+def test_a_clock_that_is_ahead_moves_event_time_no_further_than_the_logs_own(bench: Bench) -> None:
+    now_ms = time.time_ns() // 1_000_000
+    first = bench.world.impressions[0]._replace(vertical="clicks")
+    bench.send([first._replace(key=os.urandom(16), time_ms=now_ms + 1000 * HOUR_MS)])
+    bench.send([first._replace(key=os.urandom(16), time_ms=now_ms - each) for each in (10_000, 30_000)])
+    bench.drain()
+    counts = bench.joiner.accounts()
+    assert (counts["impressions_ahead"], counts["impressions_pending"], bench.examples()) == (1, 3, [])
+    assert counts["watermark_ms"] <= time.time_ns() // 1_000_000 - 5000
+    assert "impressions_stale" not in counts
 
 
 def test_the_time_of_day_moves_on_where_no_events_do(world: Callable[..., Any], tmp_path: Path) -> None:
