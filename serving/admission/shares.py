@@ -58,10 +58,9 @@ class Shares:
         """The largest cost that would be admitted now, but for one that may exceed an idle limit; notes nothing."""
         free_ns = limit_ns - self.total_ns
         inside_ns = self.guaranteed_ns(priority, limit_ns) - self.used_ns[priority]
-        if any(self._waiting(other, now_s) for other in Priority if other < priority):
-            return max(min(free_ns, inside_ns), 0)
-        claimed_ns = sum(self._claimed_ns(other, limit_ns, now_s) for other in Priority if other > priority)
-        return max(min(free_ns, max(inside_ns, free_ns - claimed_ns)), 0)
+        kept_ns = self._kept_ns(priority, limit_ns, now_s)
+        lent_ns = 0 if kept_ns is None else free_ns - kept_ns
+        return max(min(free_ns, max(inside_ns, lent_ns)), 0)
 
     def take(self, priority: Priority, cost_ns: int) -> None:
         """Put a cost in flight, and off the priority's claim."""
@@ -76,10 +75,14 @@ class Shares:
         self.total_ns -= cost_ns
 
     def _may_borrow(self, priority: Priority, cost_ns: int, limit_ns: int, now_s: float) -> bool:
+        kept_ns = self._kept_ns(priority, limit_ns, now_s)
+        return kept_ns is not None and (kept_ns == 0 or self.total_ns + cost_ns + kept_ns <= limit_ns)
+
+    def _kept_ns(self, priority: Priority, limit_ns: int, now_s: float) -> int | None:
+        """What a loan to that priority must leave free for lower ones; None: a higher one waits, and there is none."""
         if any(self._waiting(other, now_s) for other in Priority if other < priority):
-            return False
-        claimed_ns = sum(self._claimed_ns(other, limit_ns, now_s) for other in Priority if other > priority)
-        return claimed_ns == 0 or self.total_ns + cost_ns + claimed_ns <= limit_ns
+            return None
+        return sum(self._claimed_ns(other, limit_ns, now_s) for other in Priority if other > priority)
 
     def _waiting(self, priority: Priority, now_s: float) -> bool:
         return now_s - self._waits[priority].at_s <= self._patience_s
