@@ -18,6 +18,8 @@ from serving.query import RankQuery
 
 log = logging.getLogger(__name__)
 
+SHORT = 0.3
+"""A call that takes no more than this part of what the largest request takes may go beside the ordinary ones."""
 _MOMENT_S = 1e-6
 _OVERDUE_S = 1e-4
 """A call that has lasted longer than ever expected is taken to end in a moment, but not to have ended."""
@@ -64,6 +66,7 @@ class _Call:
     began_s: float
     ends_s: float
     p99_s: float
+    extra: bool = False
     timer: asyncio.TimerHandle | None = None
     task: "asyncio.Task[None]" = field(init=False)
 
@@ -80,6 +83,9 @@ class EdfBatcher:
     capacity between them already; the earlier deadline first loses the fewest, and strict precedence would only starve
     what the gate has let in. Nobody waits for shadow requests: they go when no other is waiting, never in a batch with
     others.
+
+    Where the backend has room for it, one short call may go beyond those: a small request would otherwise wait for
+    whole large ones, and costs them next to nothing.
 
     A request leaves the queue with `BusyError` as soon as it couldn't be answered in time even if it were served at
     once; one that is cancelled frees its place. A batch that the backend refuses is sent again one by one, so that a
@@ -101,6 +107,8 @@ class EdfBatcher:
         batching: Batching,
         most_rows: int,
         clock: Clock = MONOTONIC,
+        *,
+        extra: bool = False,
     ) -> None:
         """A batcher without requests.
 
@@ -110,10 +118,12 @@ class EdfBatcher:
             batching: how many may be outstanding, of how many requests each.
             most_rows: see `EdfQueue`.
             clock: the clock of the deadlines.
+            extra: whether the backend has room for a short call beyond those.
         """
         self._scorer = scorer
         self._estimates = estimates
         self._slots = batching.calls
+        self._most_rows, self._extra = most_rows, extra
         self._clock = clock
         self._queue: EdfQueue[_Job] = EdfQueue(estimates.mean_s, batching.most, most_rows)
         self._running: list[_Call] = []
@@ -145,7 +155,7 @@ class EdfBatcher:
         Args:
             within_s: seconds until its scores must be there; requests with later deadlines are not ahead of it.
         """
-        if len(self._running) < self._slots:
+        if self._ordinary < self._slots:
             return 0.0
         now_s = self._clock()
         return max(self._queue.start_s(now_s + within_s, self._free_s()) - now_s, _OVERDUE_S)
@@ -159,6 +169,11 @@ class EdfBatcher:
     def outstanding(self) -> int:
         """Calls at the backend that are not given up."""
         return len(self._running)
+
+    @property
+    def _ordinary(self) -> int:
+        """Outstanding calls that take one of the ordinary places."""
+        return sum(not call.extra for call in self._running)
 
     @property
     def overdue_s(self) -> float:
@@ -184,7 +199,7 @@ class EdfBatcher:
     def _free_s(self) -> list[float]:
         """For each call that may be outstanding, the instant at which it can begin."""
         now_s = self._clock()
-        ends_s = [self._end_s(call, now_s) for call in self._running]
+        ends_s = [self._end_s(call, now_s) for call in self._running if not call.extra]
         return ends_s + [now_s] * max(self._slots - len(ends_s), 0)
 
     def _end_s(self, call: _Call, now_s: float) -> float:
@@ -193,8 +208,8 @@ class EdfBatcher:
 
     def _pump(self) -> None:
         """Begin as many calls as may be outstanding."""
-        while len(self._queue) and len(self._running) < self._slots:
-            choice = self._queue.choose(self._clock())
+        while len(self._queue) and ((free := self._ordinary < self._slots) or self._has_extra):
+            choice = self._queue.choose(self._clock(), None if free else self._short)
             for ticket in choice.dropped:
                 self._drop(ticket.item)
             if not choice.batch:
@@ -202,12 +217,24 @@ class EdfBatcher:
             # One that was cancelled a moment ago is still on its way out.
             jobs = [ticket.item for ticket in choice.batch if not ticket.item.answer.done()]
             if jobs:
-                self._begin(jobs)
+                self._begin(jobs, extra=not free)
 
-    def _begin(self, jobs: list[_Job]) -> None:
+    @property
+    def _has_extra(self) -> bool:
+        """Whether a short call may go beside the others: the backend has room for one, and they are all long."""
+        return (
+            self._extra and len(self._running) == self._slots and all(call.rows > self._short for call in self._running)
+        )
+
+    @property
+    def _short(self) -> int:
+        """The most candidates of a short call."""
+        return self._estimates.most(float("inf"), SHORT * self._estimates.mean_s(self._most_rows))
+
+    def _begin(self, jobs: list[_Job], *, extra: bool) -> None:
         rows = sum(len(job.query) for job in jobs)
         estimate, now_s = self._estimates.predict(rows), self._clock()
-        call = _Call(jobs, rows, now_s, now_s + estimate.mean_s, estimate.p99_s)
+        call = _Call(jobs, rows, now_s, now_s + estimate.mean_s, estimate.p99_s, extra)
         for job in jobs:
             job.ticket, job.call = None, call
         self._running.append(call)

@@ -132,26 +132,33 @@ class EdfQueue(Generic[Item]):
             self._waiting = [ticket for late_s, ticket in ends_s if late_s > now_s]
         return late, min((late_s for late_s, _ in ends_s if late_s > now_s), default=float("inf"))
 
-    def choose(self, now_s: float) -> Choice[Item]:
+    def choose(self, now_s: float, largest: int | None = None) -> Choice[Item]:
         """Take the next batch out, with what has become hopeless before it.
+
+        With `largest`, only of requests with no more candidates than that, the background left out, and no more of them
+        together; the others keep their places.
 
         The batch grows in the order of service, while its predicted finish keeps the first deadline in it.
         """
         batch: list[Ticket[Item]] = []
         dropped: list[Ticket[Item]] = []
+        kept: list[Ticket[Item]] = []
         rows = taken = 0
         for ticket in self._waiting:
             if len(batch) == self._most:
                 break
-            if now_s > self.late_s(ticket):
+            taken += 1
+            if largest is not None and (ticket.background or rows + ticket.candidates > largest):
+                kept.append(ticket)
+            elif now_s > self.late_s(ticket):
                 dropped.append(ticket)
             elif batch and not self._joins(ticket, batch[0], rows, now_s):
+                taken -= 1
                 break
             else:
                 batch.append(ticket)
                 rows += ticket.candidates
-            taken += 1
-        del self._waiting[:taken]
+        self._waiting[:taken] = kept
         return Choice(tuple(batch), tuple(dropped))
 
     def _joins(self, ticket: Ticket[Item], first: Ticket[Item], rows: int, now_s: float) -> bool:

@@ -62,7 +62,9 @@ class Site:
         assert model.batching
         # Rounded up: a worker without a call to make would serve nobody, and the server queues one too many.
         batching = replace(model.batching, calls=math.ceil(model.batching.calls * share))
-        return EdfBatcher(scorer, self.estimates[model.name], batching, model.max_candidates, self._clock)
+        estimates, most = self.estimates[model.name], model.max_candidates
+        # With other workers beside it, nobody knows whether the instance that is left over is free.
+        return EdfBatcher(scorer, estimates, batching, most, self._clock, extra=share == 1 and batching.calls > 1)
 
     def _guard(self, vertical: Vertical, scorer: Scorer, vet: Vet) -> GuardedScorer:
         estimates, batcher = self.estimates[vertical.name], self.batchers.get(vertical.name)

@@ -34,8 +34,8 @@ def test_a_seed_is_a_world() -> None:
     assert once == again != other
 
 
-def violations(seeds: int) -> Counter[str]:
-    return Counter(text.split(": ", 1)[1].split(" ")[0] for text in run_seeds(0, seeds, quiet=True)["examples"])
+def violations(seeds: int, first: int = 0) -> Counter[str]:
+    return Counter(text.split(": ", 1)[1].split(" ")[0] for text in run_seeds(first, seeds, quiet=True)["examples"])
 
 
 def test_a_watchdog_that_sleeps_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -65,7 +65,7 @@ def test_hedges_that_keep_their_permits_are_caught(monkeypatch: pytest.MonkeyPat
 
 def test_a_queue_that_outlives_the_trust_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(EdfBatcher, "eject", lambda _: None)
-    assert violations(40)
+    assert violations(90, first=190)  # rare: a handful in four hundred worlds
 
 
 def test_a_queue_that_keeps_the_hopeless_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -294,6 +294,42 @@ async def test_shadow_requests_go_behind_all_who_wait(
     assert {scores.unknown for scores in await asyncio.gather(*tasks)} == {0, 1, 2, 10, 11}
 
 
+async def test_one_short_call_goes_beside_long_ones_where_there_is_room(
+    model: Model, make_query: MakeQuery, clock: Clock
+) -> None:
+    batcher = EdfBatcher(model, Estimates(ROWS, 0.01, clock), Batching(1, 8), 6 * ROWS, clock, extra=True)
+    until = Deadline.after(1.0, clock)
+    queries = [make_query(0, 6 * ROWS), make_query(1), make_query(2)]
+    tasks = [asyncio.create_task(batcher.score(query, until)) for query in queries]
+    await settle()
+    # The first takes the ordinary call, the second is short beside it, and a third place there is not.
+    assert model.calls == [["0"], ["1"]]
+    assert batcher.ahead_s() > 0
+    clock.now_s += 0.01
+    model.answer(1)
+    await settle()
+    assert model.calls[2:] == [["2"]]
+    model.answer()
+    assert [scores.unknown for scores in await asyncio.gather(*tasks)] == [0, 1, 2]
+
+
+@pytest.mark.parametrize("ahead", [ROWS, 6 * ROWS], ids=["beside a short one", "not short itself, or shadow"])
+async def test_nothing_else_goes_beyond_the_ordinary_calls(
+    model: Model, make_query: MakeQuery, clock: Clock, ahead: int
+) -> None:
+    batcher = EdfBatcher(model, Estimates(ROWS, 0.01, clock), Batching(1, 8), 6 * ROWS, clock, extra=True)
+    until = Deadline.after(1.0, clock)
+    others = [make_query(1)] if ahead == ROWS else [make_query(1, 5 * ROWS), make_query(2, priority=Priority.SHADOW)]
+    tasks = [asyncio.create_task(batcher.score(query, until)) for query in (make_query(0, ahead), *others)]
+    await settle()
+    assert model.calls == [["0"]]
+    while len(model.calls) <= len(others):
+        model.answer()
+        await settle()
+    model.answer()
+    assert len(await asyncio.gather(*tasks)) == 1 + len(others)
+
+
 async def test_the_only_call_takes_shadow_requests_when_nothing_else_waits(
     model: Model, make_batcher: Any, make_query: MakeQuery, clock: Clock
 ) -> None:
