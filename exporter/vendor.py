@@ -11,7 +11,7 @@ from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
 from exfm.features.schema import Schema
-from exfm.features.signature import CANDIDATE_SIDES, PROBABILITY, REQUEST_SIDES
+from exfm.features.signature import CANDIDATE_SIDES, HISTORY, PROBABILITY, REQUEST_SIDES
 from exporter.configure import SCHEMA_HASH, Batching, add_warm_up, queue_size
 from exporter.metrics import add_budget_edges
 from exporter.profile import buckets_for
@@ -68,7 +68,8 @@ def tensorrt_command(schema: Schema, buckets: Sequence[int] = ()) -> tuple[str, 
     ad = sum(len(schema.side(side)) for side in CANDIDATE_SIDES)
 
     def shapes(size: int, requests: int = 1) -> str:
-        return f"{REQUEST_ROWS}:{requests}x{request},{CANDIDATE_ROWS}:{size}x{ad},{OWNER}:{size}"
+        histories = f",{HISTORY}:{requests}x{schema.history.width}" if schema.history else ""
+        return f"{REQUEST_ROWS}:{requests}x{request},{CANDIDATE_ROWS}:{size}x{ad},{OWNER}:{size}{histories}"
 
     usual, most = min(sizes, key=lambda size: abs(size - 200)), shapes(max(sizes), ONE_PER_GPU.max_requests)
     bounds = (f"--minShapes={shapes(1)}", f"--optShapes={shapes(usual)}", f"--maxShapes={most}")
@@ -80,6 +81,8 @@ def _set_tensors(config: Any, schema: Schema) -> None:
     ad = sum(len(schema.side(side)) for side in CANDIDATE_SIDES)
     for name, dims in ((REQUEST_ROWS, [-1, request]), (CANDIDATE_ROWS, [-1, ad]), (OWNER, [-1])):
         config.input.add(name=name, data_type=model_config_pb2.TYPE_INT64, dims=dims)
+    if schema.history:
+        config.input.add(name=HISTORY, data_type=model_config_pb2.TYPE_FP32, dims=[-1, schema.history.width])
     config.output.add(name=PROBABILITY, data_type=model_config_pb2.TYPE_FP32, dims=[-1, len(schema.tasks)])
 
 
@@ -97,5 +100,5 @@ def _tune_tensorrt(config: Any, sizes: Sequence[int]) -> None:
     for size in sizes:
         graph = cuda.graph_spec.add(batch_size=0)
         for name, dims in shapes.items():
-            rows = 1 if name == REQUEST_ROWS else size
+            rows = 1 if name in (REQUEST_ROWS, HISTORY) else size
             graph.input[name].dim.extend(rows if dim < 0 else dim for dim in dims)

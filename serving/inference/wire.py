@@ -7,12 +7,14 @@ from numpy.typing import NDArray
 from tritonclient.grpc import service_pb2
 
 from exfm.features.signature import OWNER, PROBABILITY, UNKNOWN, BlockKind
-from serving.catalog import Vertical
+from serving.admission.priority import Priority
 from serving.errors import BackendError, BadScoresError
 from serving.inference.scorer import Scores, checked
 from serving.query import RankQuery
 
 TYPES: dict[BlockKind, str] = {"ids": "INT64", "numbers": "FP32"}
+LEVELS = {priority: level for level, priority in enumerate(Priority, start=1)}
+"""Triton's, of which 1 goes first; a batch goes with the highest in it."""
 QUEUE_SHARE = 0.8
 """The share of the remaining time that a request may wait in Triton's queue; past it there is none left to score."""
 
@@ -22,7 +24,7 @@ def infer_request(query: RankQuery, remaining_s: float) -> service_pb2.ModelInfe
     vertical = query.vertical
     if vertical.batching:
         return jagged_request([query], remaining_s)
-    request = _pinned(vertical, remaining_s)
+    request = _pinned([query], remaining_s)
     for tensor in vertical.tensors:
         values = query.inputs[tensor.name]
         # The model's batch dimension counts requests: `request_*` has it already, `candidate_*` gets it here.
@@ -35,7 +37,7 @@ def infer_request(query: RankQuery, remaining_s: float) -> service_pb2.ModelInfe
 def jagged_request(queries: Sequence[RankQuery], remaining_s: float) -> service_pb2.ModelInferRequest:
     """The request for several queries of one model: `request_*` [B, w], `candidate_*` [sum N, w], `owner` [sum N]."""
     vertical = queries[0].vertical
-    request = _pinned(vertical, remaining_s)
+    request = _pinned(queries, remaining_s)
     for tensor in vertical.tensors:
         parts = [query.inputs[tensor.name] for query in queries]
         shape = (sum(map(len, parts)), tensor.width)
@@ -47,9 +49,11 @@ def jagged_request(queries: Sequence[RankQuery], remaining_s: float) -> service_
     return request
 
 
-def _pinned(vertical: Vertical, remaining_s: float) -> service_pb2.ModelInferRequest:
+def _pinned(queries: Sequence[RankQuery], remaining_s: float) -> service_pb2.ModelInferRequest:
+    vertical = queries[0].vertical
     request = service_pb2.ModelInferRequest(model_name=vertical.name, model_version=str(vertical.version))
     request.parameters["timeout"].int64_param = max(1, int(remaining_s * QUEUE_SHARE * 1e6))
+    request.parameters["priority"].uint64_param = min(LEVELS[query.priority] for query in queries)
     for name in (PROBABILITY, UNKNOWN):
         request.outputs.add(name=name)
     return request

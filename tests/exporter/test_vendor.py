@@ -1,10 +1,11 @@
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
-from exfm.features.schema import Schema
+from exfm.features.schema import HistorySpec, Schema
 from exporter.vendor import Backend, tensorrt_command, vendor_config
 
 
@@ -45,3 +46,17 @@ def test_one_profile_of_tensorrt_spans_all_sizes(own: Schema) -> None:
     assert "--minShapes=request_rows:1x6,candidate_rows:1x3,owner:1" in command
     assert "--maxShapes=request_rows:8x6,candidate_rows:500x3,owner:500" in command
     assert "--optShapes=request_rows:1x6,candidate_rows:200x3,owner:200" in command
+
+
+@pytest.mark.parametrize("backend", ["onnxruntime", "tensorrt"])
+def test_a_history_comes_once_per_request(backend: Backend, own: Schema) -> None:
+    history = HistorySpec(length=4, dimension=3, delay_ms=0)
+    schema = replace(own, history=history)
+    config = parsed(vendor_config(schema, 1, backend, buckets=(50,)))
+    assert config.input[-1].name == "request_history"
+    assert list(config.input[-1].dims) == [-1, history.width]
+    assert list(config.model_warmup[0].inputs["request_history"].dims) == [1, history.width]
+    assert [list(spec.input["request_history"].dim) for spec in config.optimization.cuda.graph_spec] == (
+        [[1, history.width]] if backend == "tensorrt" else []
+    )
+    assert f",request_history:8x{history.width}" in " ".join(tensorrt_command(schema))

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from tritonclient.grpc import service_pb2
 
+from serving.admission.priority import Priority
 from serving.catalog import Batching, Catalog
 from serving.errors import BadScoresError
 from serving.inference.scorer import Scores
@@ -55,6 +56,13 @@ def test_scores_are_read_with_and_without_a_batch_dimension(query: RankQuery, sh
     scores = read_scores(_response(("probability", "FP32", shape, SOUND), UNKNOWN), query)
     np.testing.assert_allclose(scores.probability, [[0.1, 0.2], [0.3, 0.4]])
     assert scores.unknown == 3
+
+
+def test_the_queue_knows_what_goes_first(query: RankQuery) -> None:
+    lesser = replace(query, priority=Priority.SHADOW)
+    assert infer_request(query, 0.010).parameters["priority"].uint64_param == 1
+    assert infer_request(lesser, 0.010).parameters["priority"].uint64_param == 3
+    assert jagged_request([lesser, query], 0.010).parameters["priority"].uint64_param == 1
 
 
 def test_a_model_that_takes_batches_gets_one_of_one_request(query: RankQuery) -> None:
