@@ -79,6 +79,15 @@ class EdfQueue(Generic[Item]):
         """The first instant from which a waiting request would be late; never, if none waits."""
         return min(map(self.late_s, self._waiting), default=float("inf"))
 
+    def has_more_than(self, candidates: int) -> bool:
+        """Whether those who wait have more than so many candidates together."""
+        total = 0
+        for ticket in self._waiting:
+            total += ticket.candidates
+            if total > candidates:
+                return True
+        return False
+
     def offer(
         self, item: Item, deadline_s: float, candidates: int, free_s: Sequence[float], *, background: bool = False
     ) -> Ticket[Item] | None:

@@ -14,6 +14,10 @@ from serving.telemetry.metrics import (
     BACKEND_CALLS,
     BACKEND_EJECTIONS,
     BACKEND_IN_FLIGHT,
+    BATCH_CALLS,
+    BATCH_DROPPED,
+    BATCH_REQUESTS,
+    BATCH_WAITING,
     CANARY_TRUSTED,
     DOOR_SHED,
     DOOR_WAIT,
@@ -47,6 +51,7 @@ _OF_PRIOR = {
     PRIOR_REFRESHES: "refreshes",
     PRIOR_REFUSALS: "refusals",
 }
+_OF_BATCHES = {BATCH_CALLS: "calls", BATCH_REQUESTS: "scored", BATCH_DROPPED: "dropped", BATCH_WAITING: "waiting"}
 _BREAKER = ("closed", "half_open", "open")
 
 
@@ -128,5 +133,8 @@ def _of_backend(labels: tuple[str, ...], said: Mapping[str, Any]) -> Iterable[Sa
     for vertical, facts in said["verticals"].items():
         yield BACKEND_BREAKER, (*labels, vertical), float(_BREAKER.index(facts["breaker"]))
         yield ESTIMATE_COVERAGE, (*labels, vertical), float(facts["coverage"])
+        if batches := facts.get("batches"):
+            for metric, fact in _OF_BATCHES.items():
+                yield metric, (*labels, vertical), float(batches[fact])
         for cause, count in facts["ejections"].items():
             yield BACKEND_EJECTIONS, (*labels, vertical, cause), float(count)

@@ -92,6 +92,24 @@ BACKEND_IN_FLIGHT = Metric(
     "exfm_backend_in_flight_seconds", "gauge", "Work in flight on the backend.", ("worker", "backend"), "seconds"
 )
 BACKEND_CALLS = Metric("exfm_backend_calls", "gauge", "Calls in flight on the backend.", ("worker", "backend"))
+BATCH_CALLS = Metric(
+    "exfm_batch_calls_total",
+    "counter",
+    "Calls that ended well, each with a batch of requests; where the frontend forms batches.",
+    ("worker", "backend", "vertical"),
+)
+BATCH_REQUESTS = Metric(
+    "exfm_batch_requests_total", "counter", "Requests in those calls.", ("worker", "backend", "vertical")
+)
+BATCH_DROPPED = Metric(
+    "exfm_batch_dropped_total",
+    "counter",
+    "Requests that left the queue, or were not let in, because they would have been late.",
+    ("worker", "backend", "vertical"),
+)
+BATCH_WAITING = Metric(
+    "exfm_batch_waiting", "gauge", "Requests that wait for the next batch.", ("worker", "backend", "vertical")
+)
 ESTIMATE_COVERAGE = Metric(
     "exfm_estimate_coverage_ratio",
     "gauge",
@@ -163,6 +181,10 @@ PROCESS_METRICS = (
     BACKEND_EJECTIONS,
     BACKEND_IN_FLIGHT,
     BACKEND_CALLS,
+    BATCH_CALLS,
+    BATCH_REQUESTS,
+    BATCH_DROPPED,
+    BATCH_WAITING,
     ESTIMATE_COVERAGE,
     DOOR_SHED,
     DOOR_WAIT,

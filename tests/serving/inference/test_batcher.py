@@ -73,10 +73,11 @@ def make_query(catalog: Catalog, make_message: Callable[..., Any]) -> MakeQuery:
 
 @pytest.fixture
 def make_batcher(model: Model, clock: Clock) -> Callable[..., EdfBatcher]:
-    """`make_batcher(calls=1, most=8, service_s=0.001)`: ten candidates take the model so long, half of it fixed."""
+    """`make_batcher(calls=1, most=8, service_s=0.001)`: ten candidates take the model so long, half of it fixed;
+    at most fifty go together, beside which ten aren't short."""
 
     def make(calls: int = 1, most: int = 8, service_s: float = 0.001) -> EdfBatcher:
-        return EdfBatcher(model, Estimates(ROWS, service_s, clock), Batching(calls, most), 500, clock)
+        return EdfBatcher(model, Estimates(ROWS, service_s, clock), Batching(calls, most), 50, clock)
 
     return make
 
@@ -292,6 +293,46 @@ async def test_shadow_requests_go_behind_all_who_wait(
     assert model.calls[3:] == [["2"]]
     model.answer()
     assert {scores.unknown for scores in await asyncio.gather(*tasks)} == {0, 1, 2, 10, 11}
+
+
+async def test_short_requests_go_together_after_the_short_call_that_runs(
+    model: Model, make_query: MakeQuery, clock: Clock
+) -> None:
+    batcher = EdfBatcher(model, Estimates(ROWS, 0.01, clock), Batching(2, 8), 20 * ROWS, clock)
+    tasks = [asyncio.create_task(batcher.score(make_query(i), Deadline.after(1.0, clock))) for i in range(4)]
+    await settle()
+    assert model.calls == [["0"]]
+    assert batcher.ahead_s() == pytest.approx(0.01, rel=0.2)
+    model.answer()
+    await settle()
+    assert model.calls == [["0"], ["1", "2", "3"]]
+    model.answer()
+    await asyncio.gather(*tasks)
+
+
+@pytest.mark.parametrize("waiting", ["long together", "in a hurry", "the call is overdue"])
+async def test_short_requests_take_the_other_call_where_waiting_gains_nothing(
+    model: Model, make_query: MakeQuery, clock: Clock, waiting: str
+) -> None:
+    batcher = EdfBatcher(model, Estimates(ROWS, 0.01, clock), Batching(2, 8), 20 * ROWS, clock)
+    counts = {0: 1, 1: 8 if waiting == "long together" else 1}
+    within_s = 0.025 if waiting == "in a hurry" else 1.0
+    tasks: list[asyncio.Task[Any]] = []
+    for call, count in counts.items():
+        for _ in range(count):
+            query = make_query(len(tasks))
+            tasks.append(asyncio.create_task(batcher.score(query, Deadline.after(within_s if call else 1.0, clock))))
+        await settle()
+    if waiting == "the call is overdue":
+        assert len(model.calls) == 1
+        clock.now_s += 0.011
+        async with asyncio.timeout(1.0):
+            while len(model.calls) == 1:  # noqa: ASYNC110 a timer of the real loop
+                await asyncio.sleep(0.001)
+    assert len(model.calls) == 2
+    while not all(task.done() for task in tasks):
+        model.answer()
+        await settle()
 
 
 async def test_one_short_call_goes_beside_long_ones_where_there_is_room(

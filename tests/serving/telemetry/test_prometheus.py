@@ -63,7 +63,14 @@ BACKENDS = {
         "gpu1:8001": {
             "in_flight_s": 0.25,
             "calls": 2,
-            "verticals": {"feed": {"breaker": "half_open", "ejections": {"gone": 1, "silent": 3}, "coverage": 0.985}},
+            "verticals": {
+                "feed": {
+                    "breaker": "half_open",
+                    "ejections": {"gone": 1, "silent": 3},
+                    "coverage": 0.985,
+                    "batches": {"calls": 10, "scored": 35, "dropped": 6, "waiting": 1},
+                }
+            },
         }
     },
 }
@@ -152,6 +159,9 @@ def test_each_backend_is_told_of_apart(scraped: str) -> None:
     assert _value(scraped, f'exfm_backend_breaker{{{where},vertical="feed",worker="0"}}') == 1
     assert _value(scraped, f"exfm_backend_ejections_total{silent}") == 3
     assert _value(scraped, f'exfm_estimate_coverage_ratio{{{where},vertical="feed",worker="0"}}') == 0.985
+    batches = {"calls_total": 10, "requests_total": 35, "dropped_total": 6, "waiting": 1}
+    for name, value in batches.items():
+        assert _value(scraped, f'exfm_batch_{name}{{{where},vertical="feed",worker="0"}}') == value
     assert _value(scraped, 'exfm_hedges_total{worker="0"}') == 5
     assert _value(scraped, 'exfm_hedges_won_total{worker="0"}') == 4
 
