@@ -93,7 +93,8 @@ def annotated(source: Source, config: TrainConfig) -> Annotated:
             learner.learn(rows.rows[chunk], rows.counters[chunk], rows.labels[chunk])
     learner.model.load_state_dict(learner.state())
     model = learner.model.eval()
-    teacher = Snapshot("bench", "bench", source.schema, rows.tasks, model, counters, int(times[start - 1]), source.name)
+    until_ms, schema = int(times[start - 1]), source.schema
+    teacher = Snapshot("bench", "bench", schema, rows.tasks, model, counters, until_ms, source.name, schema)
     said = annotate(teacher, rows.rows[start:], rows.counters[start:], "int8")
     count = len(times)
     probability = np.full((count, len(rows.tasks)), np.nan, np.float32)

@@ -60,11 +60,13 @@ class TeacherOptions:
         also: outcomes of the log that it learns besides those of the verticals.
         model: arguments of `exfm.models.teacher.Teacher`.
         rates: its step sizes.
+        table: where its embeddings are: "" for memory, or `lazy:FOLDER[,FOLDER...][?buckets=N]` for a table on disk.
     """
 
     also: tuple[str, ...] = ()
     model: Mapping[str, Any] = field(default_factory=dict)
     rates: Rates = Rates(average=0.98)
+    table: str = ""
 
 
 @dataclass(frozen=True)

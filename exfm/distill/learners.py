@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from exfm.distill.adapter import StudentAdapter
 from exfm.distill.auxiliary import AuxiliaryHead
 from exfm.distill.config import DistillOptions, Rates, StudentOptions, TeacherOptions
+from exfm.distill.lazy import RunTable, setting_of, table_schema
 from exfm.distill.losses import label_loss
-from exfm.distill.optimizer import MovingAverage, RowAdagrad, first_order_rates
+from exfm.distill.optimizer import MovingAverage, RowAdagrad, RowOptimizer, first_order_rates
 from exfm.features.schema import Schema
 from exfm.models.backbone import ModelError
 from exfm.models.embedding import EmbeddingTable
@@ -40,13 +41,12 @@ def pieces(rows: int, size: int) -> int:
 
 
 class Fit:
-    """Optimizers of one model: row-wise Adagrad on its table, Adam on the rest, an average of the rest to predict."""
+    """Optimizers of one model: `rows` on its table, Adam on the rest, an average of the rest to predict."""
 
-    def __init__(self, model: nn.Module, table: EmbeddingTable, schema: Schema, rates: Rates, *more: nn.Module) -> None:
-        self._model = model
-        dense = [parameter for parameter in model.parameters() if parameter is not table.weight]
+    def __init__(self, model: nn.Module, rows: RowOptimizer, rates: Rates, *more: nn.Module) -> None:
+        self._model, self._rows = model, rows
+        dense = [parameter for name, parameter in model.named_parameters() if name != "table.weight"]
         trained = dense + [parameter for module in more for parameter in module.parameters()]
-        self._rows = RowAdagrad(table, rates.table, first_order_rates(schema, rates.first_order, rates.multipliers))
         self._dense = torch.optim.Adam(trained, lr=rates.dense)
         self._average = MovingAverage(dense, rates.average)
 
@@ -74,23 +74,35 @@ class Fit:
             return {name: value.clone() for name, value in self._model.state_dict().items()}
 
 
+def row_adagrad(table: EmbeddingTable, schema: Schema, rates: Rates) -> RowAdagrad:
+    """What learns a table in memory."""
+    return RowAdagrad(table, rates.table, first_order_rates(schema, rates.first_order, rates.multipliers))
+
+
 class TeacherLearner:
-    """The teacher on the stream.
+    """The teacher on the stream; its rows are those of `exfm.distill.lazy.table_schema`.
 
     Attributes:
         learned: how many rows of the stream it has learned; rows at or after that it may annotate.
         snapshots: how many states of its weights have come to be.
+        lazy: its table, if that is one on disk.
     """
 
     def __init__(
         self, schema: Schema, tasks: tuple[str, ...], counters: int, options: TeacherOptions, *, seed: int, batch: int
     ) -> None:
         torch.manual_seed(seed)
+        schema, setting = table_schema(options, schema), setting_of(options)
+        self.lazy = RunTable(setting, schema, options.rates, seed) if setting else None
+        make = self.lazy.make if self.lazy else EmbeddingTable
         try:
-            self.model = Teacher(schema, tasks, counters, **options.model)
+            self.model = Teacher(schema, tasks, counters, make_table=make, **options.model)
         except TypeError as error:
             raise ModelError(f"teacher: {error}") from error
-        self._fit = Fit(self.model, self.model.table, schema, options.rates)
+        table = self.model.table
+        rows = row_adagrad(table, schema, options.rates) if isinstance(table, EmbeddingTable) else self.lazy
+        assert rows is not None
+        self._fit = Fit(self.model, rows, options.rates)
         self._shuffle, self._batch = np.random.default_rng(seed), batch
         self.learned = 0
         self.snapshots = 0
@@ -117,8 +129,15 @@ class TeacherLearner:
         self.snapshots += 1
 
     def state(self) -> dict[str, Tensor]:
-        """The weights that annotate, copied."""
+        """The weights that annotate, copied; those of a table on disk are kept there."""
+        if self.lazy:
+            self.lazy.freeze()
         return self._fit.state()
+
+    def close(self) -> None:
+        """Let go of a table on disk."""
+        if self.lazy:
+            self.lazy.close()
 
 
 class StudentLearner:
@@ -139,7 +158,7 @@ class StudentLearner:
         self.model = make(schema, options.backbone, options.dimension, options.model, history)
         self._distiller = _Distiller(self.model.backbone.width, len(schema.tasks), distill) if distill else None
         more = [self._distiller.heads] if self._distiller else []
-        self._fit = Fit(self.model, self.model.table, schema, options.rates, *more)
+        self._fit = Fit(self.model, row_adagrad(self.model.table, schema, options.rates), options.rates, *more)
         self._batch, self._fresh = batch, True
 
     def stream(

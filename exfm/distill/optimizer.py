@@ -2,12 +2,20 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
 from exfm.features.schema import Schema
 from exfm.models.embedding import EmbeddingTable
+
+
+class RowOptimizer(Protocol):
+    """Learns the rows of a table."""
+
+    def step(self, examples: int) -> None:
+        """Apply and clear the gradient of a mean loss over that many examples; does nothing if there is none."""
 
 
 class RowAdagrad:
@@ -40,17 +48,41 @@ class RowAdagrad:
         gradient = weight.grad.coalesce()
         rows, values = gradient.indices()[0], gradient.values() * float(examples)
         weight.grad = None
-        parts = values[:, : self._table.dimension], values[:, self._table.dimension :]
-        accumulated = self._accumulated[rows] + torch.stack([part.square().mean(1) for part in parts], 1)
-        self._accumulated[rows] = accumulated
-        scale = self._rates[rows] / (accumulated.sqrt() + self._epsilon)
-        weight[rows] -= torch.cat([parts[0] * scale[:, :1], parts[1] * scale[:, 1:]], 1)
+        before, rates = self._accumulated[rows], self._rates[rows]
+        change, self._accumulated[rows] = adagrad(values, before, rates, self._table.dimension, self._epsilon)
+        weight[rows] += change
+
+
+def adagrad(
+    gradient: Tensor, before: Tensor, rates: Tensor, dimension: int, epsilon: float = 1e-6
+) -> tuple[Tensor, Tensor]:
+    """A step of row-wise Adagrad on N different rows.
+
+    Args:
+        gradient: of one example, float32 [N, dimension + tasks].
+        before: the accumulators, float32 [N, 2]: of the embedding, and of the first-order weights.
+        rates: their step sizes, float32 [N, 2].
+        dimension: of the embedding.
+        epsilon: added to the root of an accumulator.
+
+    Returns:
+        The change of the rows, [N, dimension + tasks], and the accumulators after it.
+    """
+    parts = gradient[:, :dimension], gradient[:, dimension:]
+    accumulated = before + torch.stack([part.square().mean(1) for part in parts], 1)
+    scale = rates / (accumulated.sqrt() + epsilon)
+    return -torch.cat([parts[0] * scale[:, :1], parts[1] * scale[:, 1:]], 1), accumulated
 
 
 def first_order_rates(schema: Schema, rate: float, multipliers: Mapping[str, float]) -> Tensor:
     """float32 [schema.rows]: `rate`, times the feature's multiplier where one is given; unknown names are ignored."""
-    parts = [torch.full((feature.rows,), rate * multipliers.get(feature.name, 1.0)) for feature in schema.ordered]
-    return torch.cat(parts)
+    each = feature_rates(schema, rate, multipliers)
+    return torch.cat([torch.full((feature.rows,), own) for feature, own in zip(schema.ordered, each, strict=True)])
+
+
+def feature_rates(schema: Schema, rate: float, multipliers: Mapping[str, float]) -> list[float]:
+    """The same per feature, in the schema's order."""
+    return [rate * multipliers.get(feature.name, 1.0) for feature in schema.ordered]
 
 
 class MovingAverage:

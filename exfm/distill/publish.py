@@ -13,11 +13,13 @@ from numpy.typing import NDArray
 from exfm.data.examples import project
 from exfm.data.source import Source
 from exfm.distill.config import StudentOptions
+from exfm.distill.lazy import setting_of
 from exfm.distill.scoring import TrainingReport
 from exfm.distill.stream import VerticalStream
 from exfm.distill.trainer import Trainer, VerticalTraining
 from exfm.features.signature import HISTORY, tensors_of
-from exfm.models.checkpoint import Checkpoint, lite_of
+from exfm.models.checkpoint import Checkpoint, CheckpointError, lite_of, load_checkpoint
+from exfm.models.lazy.frozen import holds_frozen, remove_frozen
 
 GOLDEN_CANDIDATES = 64
 
@@ -25,12 +27,17 @@ GOLDEN_CANDIDATES = 64
 def publish(trainer: Trainer, report: TrainingReport, out: Path) -> list[Path]:
     """Write `teacher.pt`, `students/<vertical>.pt` and `students/<vertical>.lite.pt` under `out`.
 
-    Each file appears whole or not at all.
+    Each file appears whole or not at all. A teacher's table on disk comes under `tables`.
     """
     lineage = lineage_of(trainer)
     teacher = _teacher(trainer, report, lineage)
     paths = [out / "teacher.pt"]
+    before = _table_of(paths[0])
+    if trainer.teacher.lazy:
+        trainer.teacher.lazy.hand_on(out, teacher.table_digest)
     teacher.save(paths[0])
+    if before and before != teacher.table_digest:
+        remove_frozen(out, before)
     lineage = {**lineage, "teacher_snapshot": _snapshot_id(trainer, teacher.state)}
     for vertical in trainer.verticals:
         student = _student(trainer, vertical, report, lineage)
@@ -90,10 +97,23 @@ def _teacher(trainer: Trainer, report: TrainingReport, lineage: dict[str, str | 
         schema=trainer.source.schema,
         tasks=trainer.rows.tasks,
         state=trainer.published_teacher[1],
-        options={"counters": trainer.rows.counters.shape[1], **trainer.config.teacher.model},
+        options={"counters": trainer.rows.counters.shape[1], **trainer.config.teacher.model, **_table(trainer)},
         quality=quality,
         lineage=lineage,
     )
+
+
+def _table_of(path: Path) -> bytes:
+    """Digest of the table on disk of the checkpoint that is there, if it has one."""
+    try:
+        return load_checkpoint(path).table_digest if holds_frozen(path.parent) else b""
+    except CheckpointError:
+        return b""
+
+
+def _table(trainer: Trainer) -> dict[str, Any]:
+    setting = setting_of(trainer.config.teacher)
+    return {"table": {"buckets": setting.buckets}} if setting else {}
 
 
 def _student(

@@ -10,6 +10,7 @@ from exfm.data.histories import Histories
 from exfm.data.source import Source
 from exfm.distill.config import ConfigError, TrainConfig
 from exfm.distill.counters import counters
+from exfm.distill.lazy import table_schema
 from exfm.features.encoding import Encoder
 from exfm.features.schema import SIDES, Schema
 
@@ -51,6 +52,8 @@ class TeacherStream:
         past = counters(
             examples, source.schema, rows, tasks=tasks, maturity_s=config.stream.maturity_s, options=config.counters
         )
+        if (wide := table_schema(config.teacher, source.schema)) != source.schema:
+            rows = np.concatenate(list(encode(examples, wide).values()), 1)
         return cls(tasks, rows, past, stack_labels(examples.labels, tasks))
 
 

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import torch
@@ -38,18 +38,20 @@ def train(
     Raises:
         ConfigError, CounterError, ModelError: the configuration does not fit the schema.
         TrainingError: the source has no impressions, or none for a vertical.
+        LazyTableError: a table on disk can't be opened or written.
     """
     began = time.monotonic()
     with torch.random.fork_rng(devices=[]), _torch_threads(threads):
         trainer = Trainer(source, config)
-        for step in trainer.chunks():
-            if progress is not None:
-                progress(step)
-    verticals = {each.stream.name: _figures(trainer, each) for each in trainer.verticals}
-    report = TrainingReport(source.name, time.monotonic() - began, len(source.examples), verticals)
-    if out is not None:
-        publish(trainer, report, out)
-        write_report(report, out)
+        with closing(trainer.teacher):
+            for step in trainer.chunks():
+                if progress is not None:
+                    progress(step)
+            verticals = {each.stream.name: _figures(trainer, each) for each in trainer.verticals}
+            report = TrainingReport(source.name, time.monotonic() - began, len(source.examples), verticals)
+            if out is not None:
+                publish(trainer, report, out)
+                write_report(report, out)
     return report
 
 

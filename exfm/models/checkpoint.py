@@ -1,7 +1,7 @@
 """What training hands to export: one file with the weights and everything a published model needs beside them."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,6 +12,9 @@ from torch import nn
 
 from exfm.features.schema import Schema, SchemaError
 from exfm.models.backbone import ModelError
+from exfm.models.lazy.embedding import frozen_embedding
+from exfm.models.lazy.errors import LazyTableError
+from exfm.models.lazy.setting import hashed_into
 from exfm.models.student import Student
 from exfm.models.teacher import Teacher
 
@@ -61,6 +64,7 @@ class Checkpoint:
             `serves` the name of its vertical, for its schema and `vertical` bear the name that it is published under.
         prior: a student's estimates without a model.
         golden: one request by name of tensor (`exfm.features.signature.tensors_of`), for parity checks and canaries.
+        home: the folder that it was read from, where a teacher's table on disk lies beside it.
     """
 
     kind: Literal["student", "teacher"]
@@ -74,30 +78,49 @@ class Checkpoint:
     lineage: dict[str, str | int | float] = field(default_factory=dict)
     prior: Prior | None = None
     golden: dict[str, NDArray[Any]] = field(default_factory=dict)
+    home: Path | None = field(default=None, compare=False)
+
+    @property
+    def table_digest(self) -> bytes:
+        """Of a teacher's table on disk (`exfm.models.lazy.frozen`); empty where the table is in `state`."""
+        return self.state["table.digest"].numpy().tobytes() if "table" in self.options else b""
+
+    @property
+    def table_schema(self) -> Schema:
+        """Whose rows the model reads; ids may be hashed into more of them in a table on disk."""
+        return hashed_into(self.schema, self.options["table"]["buckets"]) if "table" in self.options else self.schema
 
     def build(self) -> nn.Module:
         """The model with its weights, in evaluation mode; `CheckpointError` if the weights do not fit it."""
         try:
             model = self._empty()
             model.load_state_dict(self.state)
-        except (ModelError, TypeError, RuntimeError) as error:
+        except (ModelError, TypeError, KeyError, RuntimeError, LazyTableError) as error:
             first = " ".join(str(error).split("\n\t")[:2])  # torch lists every tensor
             raise CheckpointError(f"{self.kind} {self.vertical or self.schema.name!r}: {first}") from error
         return model.eval()
 
     def build_student(self) -> Student:
         """As `build`, for a student; `CheckpointError` if this is a teacher."""
-        model = self.build()
-        if not isinstance(model, Student):
+        if self.kind != "student":
             raise CheckpointError(f"expected a student's checkpoint, got a {self.kind}'s")
+        model = self.build()
+        assert isinstance(model, Student)
         return model
 
     def _empty(self) -> nn.Module:
         if self.kind == "teacher":
-            return Teacher(self.schema, self.tasks, **self.options)
+            return self._empty_teacher()
         own = dict(self.options)
         dimension, history = int(own.pop("dimension")), own.pop("history", None)
         return Student(self.schema, self.backbone, dimension, own, history)
+
+    def _empty_teacher(self) -> Teacher:
+        own = {name: value for name, value in self.options.items() if name != "table"}
+        if "table" not in self.options:
+            return Teacher(self.schema, self.tasks, **own)
+        table = frozen_embedding(self.home or Path(), self.table_digest)
+        return Teacher(self.table_schema, self.tasks, make_table=table.sized, **own)
 
     def save(self, path: Path) -> None:
         """Write the file, whole or not at all."""
@@ -137,7 +160,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     if raw["kind"] not in ("student", "teacher"):
         raise CheckpointError(f"{path}: kind {raw['kind']!r} is neither student nor teacher")
     try:
-        return _parse(raw)
+        return replace(_parse(raw), home=path.parent)
     except (SchemaError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{path}: {error}") from error
 

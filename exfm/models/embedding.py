@@ -25,10 +25,10 @@ class EmbeddingTable(nn.Module):
 
     def split(self, gathered: Tensor) -> tuple[Tensor, Tensor]:
         """Gathered rows -> embeddings [B, F, dimension] and the features' summed first-order terms [B, tasks]."""
-        return gathered[..., : self.dimension], _sum_of_middle(gathered[..., self.dimension :])
+        return gathered[..., : self.dimension], sum_of_middle(gathered[..., self.dimension :])
 
 
-def _sum_of_middle(values: Tensor) -> Tensor:
+def sum_of_middle(values: Tensor) -> Tensor:
     """[B, F, T] -> [B, T] as a sum along the last axis: along a middle one ONNX Runtime takes five times as long."""
     features, tasks = values.shape[1:]
     return values.transpose(1, 2).reshape(-1, features).sum(1).reshape(-1, tasks)

@@ -1,5 +1,7 @@
 """The teacher: Wukong over every feature and over counters of the past, one head per task; never served."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -8,6 +10,7 @@ from exfm.features.schema import Schema
 from exfm.models.compressor import Compressor
 from exfm.models.dense import mlp, set_base_rate
 from exfm.models.embedding import EmbeddingTable
+from exfm.models.lazy.embedding import LazyEmbedding
 from exfm.models.wukong import wukong
 
 
@@ -51,6 +54,7 @@ class Teacher(nn.Module):
         counters: how many counter columns come in; at least 1.
         layers, fmb, lcb, rank: depth, output tokens of the two blocks, and rank of the Wukong layers.
         embedding: width of the compressed embedding that it gives of an example; 0: none.
+        make_table: of rows, dimension and tasks.
     """
 
     def __init__(
@@ -69,10 +73,11 @@ class Teacher(nn.Module):
         counter_hidden: int = 64,
         dropout: float = 0.1,
         embedding: int = 0,
+        make_table: Callable[[int, int, int], EmbeddingTable | LazyEmbedding] = EmbeddingTable,
     ) -> None:
         super().__init__()
         self._dimension, self._tokens = dimension, counter_tokens
-        self.table = EmbeddingTable(schema.rows, dimension, len(tasks))
+        self.table = make_table(schema.rows, dimension, len(tasks))
         self.standardizer = Standardizer(counters)
         self.counter_tokens = mlp(counters, counter_hidden, counter_tokens * dimension)
         self.counter_skip = nn.Linear(counters, counter_hidden)

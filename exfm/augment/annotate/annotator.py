@@ -183,7 +183,7 @@ class Annotator:
         counters = counters_of(snapshot, self._options)
         for examples in self._known(flights):
             counters.add(examples, np.concatenate(list(encode(examples, snapshot.schema).values()), 1))
-        return Preparer(snapshot.schema, counters)
+        return Preparer(snapshot.schema, snapshot.table_schema, counters)
 
     def _known(self, flights: Iterable[Flight]) -> Iterator[Examples]:
         """Everything that came before the next batch."""

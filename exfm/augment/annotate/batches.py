@@ -90,10 +90,16 @@ class Prepared:
 
 
 class Preparer:
-    """Reads records, encodes their rows and counts their past."""
+    """Reads records, encodes their rows and counts their past.
 
-    def __init__(self, schema: Schema, counters: StreamCounters) -> None:
-        self._schema = schema
+    Args:
+        schema: of the records, and of the rows that are counted.
+        table_schema: of the rows that the teacher reads.
+        counters: the past.
+    """
+
+    def __init__(self, schema: Schema, table_schema: Schema, counters: StreamCounters) -> None:
+        self._schema, self._table_schema = schema, table_schema
         self._reader = RowReader(schema)
         self._counters = counters
 
@@ -109,6 +115,8 @@ class Preparer:
         rows = np.concatenate(list(encode(examples, self._schema).values()), 1)
         self._counters.add(examples, rows)
         counters = self._counters.columns(examples, rows)
+        if self._table_schema != self._schema:
+            rows = np.concatenate(list(encode(examples, self._table_schema).values()), 1)
         since_ms = min(record.appended_ms for record in records)
         batch = whole.take(pa.array(kept)) if bad else whole
         return Prepared(batch, examples, rows, counters, tuple(dead), records[-1].offset, since_ms)

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from exfm.augment.annotate.rows import PoisonError
 from exfm.augment.annotate.snapshots import Snapshot
 from exfm.features.embeddings import Codec, Codes, code_bytes, quantise
+from exfm.models.lazy.errors import LazyTableError
 
 Floats = NDArray[np.float32]
 PIECE = 4096
@@ -65,7 +66,7 @@ def _piece(snapshot: Snapshot, rows: NDArray[np.int64], counters: Floats, codec:
             hidden, first_order = model.represent(torch.from_numpy(rows), torch.from_numpy(counters))
             probability = torch.sigmoid(model.predict(hidden, first_order)).numpy()
             embedding = model.compressor(hidden).numpy() if model.compressor else np.empty((len(rows), 0), np.float32)
-    except (IndexError, RuntimeError) as error:
+    except (IndexError, RuntimeError, LazyTableError) as error:
         raise PoisonError(f"the teacher fails on these rows: {error}") from error
     if not (np.isfinite(probability).all() and np.isfinite(embedding).all()):
         raise PoisonError("the teacher's answer is not finite")

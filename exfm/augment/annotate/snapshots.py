@@ -14,6 +14,8 @@ from exfm.distill.config import ConfigError, load_config
 from exfm.distill.counters import CounterOptions
 from exfm.features.schema import Schema
 from exfm.models.checkpoint import Checkpoint, CheckpointError, load_checkpoint
+from exfm.models.lazy.errors import LazyTableError
+from exfm.models.lazy.frozen import hand_on
 from exfm.models.teacher import Teacher
 
 CURRENT = "CURRENT"
@@ -51,6 +53,7 @@ class Snapshot:
         counters: how many counter columns it reads.
         learned_until_ms: time of the last row that it has learned; it must not annotate rows up to then.
         data: name of the source that it learned from; its packaged settings say what the counters are.
+        table_schema: whose rows the model reads; counters are made from those of `schema`.
     """
 
     name: str
@@ -61,6 +64,7 @@ class Snapshot:
     counters: int
     learned_until_ms: int
     data: str
+    table_schema: Schema
 
     @property
     def dimension(self) -> int:
@@ -113,14 +117,23 @@ class Snapshots:
             SnapshotError: it is no teacher's checkpoint, or the name is another one's; nothing changes.
         """
         try:
-            snapshot_of(_checked(name), load_checkpoint(checkpoint))
+            snapshot_of(_checked(name), made := load_checkpoint(checkpoint))
         except CheckpointError as error:
             raise SnapshotError(f"snapshot {name!r}: {error}") from error
         self._folder.mkdir(parents=True, exist_ok=True)
+        self._place_table(made, name)
         self._place(checkpoint, name)
         mark = self._folder / f".{CURRENT}.{os.getpid()}"
         mark.write_text(f"{name}\n", encoding="utf-8")
         mark.replace(self._folder / CURRENT)
+
+    def _place_table(self, made: Checkpoint, name: str) -> None:
+        """A table on disk comes first: who finds the checkpoint finds its table."""
+        if made.table_digest and made.home:
+            try:
+                hand_on(made.home, self._folder, made.table_digest)
+            except LazyTableError as error:
+                raise SnapshotError(f"snapshot {name!r}: {error}") from error
 
     def _place(self, checkpoint: Path, name: str) -> None:
         path = self.path(name)
@@ -150,6 +163,7 @@ def snapshot_of(name: str, checkpoint: Checkpoint) -> Snapshot:
         counters=int(checkpoint.options["counters"]),
         learned_until_ms=int(checkpoint.lineage.get("learned_until_ms", 0)),
         data=str(checkpoint.lineage.get("data", checkpoint.schema.name)),
+        table_schema=checkpoint.table_schema,
     )
 
 

@@ -1,13 +1,14 @@
 """Commits of a lazy table: each a file with the rows that were touched since the one before, and a note.
 
 `commit-0000000001.rows` and so on; together, in their order, they are the table. A file that stands for all before it
-says so (`base`), and those go. A file is written aside, synced and renamed, so it is there whole or not at all.
+says so (`base`), and those may go. A file is written aside, synced and renamed, so it is there whole or not at all. It
+never changes afterwards: a hard link to it stays what it was.
 """
 
 import json
 import os
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -17,6 +18,9 @@ from exfm.models.lazy.errors import LazyTableError
 from exfm.models.lazy.records import Bytes, Ints
 
 _MAGIC = b"EXLT1\n"
+_ALIGNED = 64
+"""The content begins at a multiple of this, so that it may be mapped and searched as it lies."""
+_PIECE = 1 << 24
 _PATTERN = "commit-*.rows"
 
 
@@ -25,7 +29,7 @@ class Commit:
     """A file's header.
 
     Attributes:
-        number: from 1.
+        number: from 1, ascending.
         rows: how many.
         size: bytes of a record.
         base: it stands for all commits before it.
@@ -53,70 +57,93 @@ class Commits:
 
     def __init__(self, folder: Path, size: int) -> None:
         self._folder, self._size = folder, size
-        for left in folder.glob(".*.partial"):
+
+    def clean(self, number: int | None) -> None:
+        """Remove what was never finished, and commits after `number`, if that is given: they don't count."""
+        for left in self._folder.glob(".*.partial"):
             left.unlink()
+        for path in self._folder.glob(_PATTERN):
+            if number is not None and header_of(path)[0].number > number:
+                path.unlink()
 
     def paths(self) -> list[Path]:
         """The files that count, oldest first."""
         found = sorted(self._folder.glob(_PATTERN))
-        bases = [place for place, path in enumerate(found) if _header(path)[0].base]
+        bases = [place for place, path in enumerate(found) if header_of(path)[0].base]
         return found[bases[-1] :] if bases else found
 
     def last(self) -> int:
         """The last commit's number; 0 if there is none."""
         paths = self.paths()
-        return _header(paths[-1])[0].number if paths else 0
+        return header_of(paths[-1])[0].number if paths else 0
 
     def read(self) -> Iterator[Content]:
         """What to put over each other, oldest first; `LazyTableError` if a file is damaged."""
         for path in self.paths():
-            yield self._read(path)
+            yield read_commit(path, self._size)
 
     def note(self) -> bytes:
         """The last commit's note; empty if there is none."""
-        return b"".join(self._read(path).note for path in self.paths()[-1:])
+        return b"".join(read_commit(path, self._size).note for path in self.paths()[-1:])
 
     def rows(self) -> Ints:
         """All rows that some commit holds, ascending."""
         found = [content.rows for content in self.read()]
         return np.unique(np.concatenate(found)) if found else np.empty(0, np.int64)
 
-    def add(self, content: Content, *, base: bool = False) -> int:
-        """Write the next commit; its number. `LazyTableError`: there is none, all is as it was."""
-        number = self.last() + 1
-        path = self._folder / f"commit-{number:010d}.rows"
-        aside = self._folder / f".{path.name}.partial"
+    def write(self, number: int, content: Content, *, base: bool = False) -> None:
+        """Write a commit, in place of one of this number; `LazyTableError`: there is none, all is as it was."""
         parts = [content.rows.astype("<i8").tobytes(), content.records.tobytes(), content.note]
         made = Commit(number, len(content.rows), self._size, base, _checksum(parts))
-        try:
-            with aside.open("wb") as file:
-                file.write(_MAGIC + json.dumps(asdict(made)).encode() + b"\n")
-                file.writelines(parts)
-                file.flush()
-                os.fsync(file.fileno())
-            aside.replace(path)
-            _sync(self._folder)
-        except OSError as error:
-            aside.unlink(missing_ok=True)
-            raise LazyTableError(f"{path}: {error.strerror}; nothing was committed") from error
-        if base:
-            for old in set(self._folder.glob(_PATTERN)) - {path}:
-                old.unlink()
-        return number
+        write_durably(self._folder / f"commit-{number:010d}.rows", [_head(made), *parts])
 
-    def _read(self, path: Path) -> Content:
-        made, start = _header(path)
-        body = path.read_bytes()[start:]
-        split = 8 * made.rows, (8 + self._size) * made.rows
-        if made.size != self._size or len(body) < split[1] or zlib.crc32(body) != made.checksum:
-            raise LazyTableError(f"{path}: the commit is damaged, or of another table")
-        rows = np.frombuffer(body, "<i8", made.rows)
-        records = np.frombuffer(body, np.uint8, self._size * made.rows, split[0]).reshape(made.rows, self._size)
-        return Content(rows, records, body[split[1] :])
+    def prune(self) -> None:
+        """Remove the commits that a later one stands for."""
+        for old in set(self._folder.glob(_PATTERN)) - set(self.paths()):
+            old.unlink()
 
 
-def _header(path: Path) -> tuple[Commit, int]:
-    """The header, and where the content begins."""
+def write_durably(path: Path, parts: Sequence[bytes]) -> None:
+    """Write a file whole or not at all, and for good; `LazyTableError`: nothing was written."""
+    aside = path.with_name(f".{path.name}.partial")
+    try:
+        with aside.open("wb") as file:
+            file.writelines(parts)
+            file.flush()
+            os.fsync(file.fileno())
+        aside.replace(path)
+        _sync(path.parent)
+    except OSError as error:
+        aside.unlink(missing_ok=True)
+        raise LazyTableError(f"{path}: {error.strerror}; nothing was committed") from error
+
+
+def read_commit(path: Path, size: int) -> Content:
+    """A commit of records of `size` bytes; `LazyTableError` if it is damaged."""
+    made, start = header_of(path)
+    body = path.read_bytes()[start:]
+    split = 8 * made.rows, (8 + size) * made.rows
+    if made.size != size or len(body) < split[1] or zlib.crc32(body) != made.checksum:
+        raise LazyTableError(f"{path}: the commit is damaged, or of another table")
+    rows = np.frombuffer(body, "<i8", made.rows)
+    records = np.frombuffer(body, np.uint8, size * made.rows, split[0]).reshape(made.rows, size)
+    return Content(rows, records, body[split[1] :])
+
+
+def check_commit(path: Path, size: int) -> None:
+    """`LazyTableError` if a commit of records of `size` bytes is damaged; takes no more memory than a piece of it."""
+    made, start = header_of(path)
+    value = 0
+    with path.open("rb") as file:
+        file.seek(start)
+        while piece := file.read(_PIECE):
+            value = zlib.crc32(piece, value)
+    if made.size != size or value != made.checksum:
+        raise LazyTableError(f"{path}: the commit is damaged, or of another table")
+
+
+def header_of(path: Path) -> tuple[Commit, int]:
+    """The header, and where the content begins; `LazyTableError` if this is no commit."""
     try:
         with path.open("rb") as file:
             if file.readline() != _MAGIC:
@@ -124,6 +151,12 @@ def _header(path: Path) -> tuple[Commit, int]:
             return Commit(**json.loads(file.readline())), file.tell()
     except (OSError, ValueError, TypeError) as error:
         raise LazyTableError(f"{path}: {error}") from error
+
+
+def _head(made: Commit) -> bytes:
+    """The header's bytes, padded."""
+    plain = json.dumps(asdict(made)).encode()
+    return _MAGIC + plain + b" " * (-(len(_MAGIC) + len(plain) + 1) % _ALIGNED) + b"\n"
 
 
 def _checksum(parts: list[bytes]) -> int:

@@ -46,6 +46,7 @@ class SparseRecords:
         self._map.madvise(mmap.MADV_RANDOM)
         self._records = np.frombuffer(self._map, np.dtype((np.void, size)))
         self._written = np.zeros(1 << (_FILTER_BITS - 3), np.uint8)
+        self._before: tuple[Ints, Bytes] = np.empty(0, np.int64), np.empty((0, size), np.uint8)
 
     @property
     def logical_bytes(self) -> int:
@@ -85,7 +86,12 @@ class SparseRecords:
         except OSError as error:
             self._undo(rows, before, written)
             raise LazyTableError(f"{self._path}: {_why(error)}; the step was undone") from error
+        self._before = rows, before
         self.know(rows)
+
+    def undo(self) -> None:
+        """Put the records of the last `write` back as they were; `LazyTableError` if the disk is broken."""
+        self._undo(*self._before, len(self._before[0]) * self._size)
 
     def clear(self) -> None:
         """Let all records be zeros again."""

@@ -6,72 +6,46 @@ are the commits (`exfm.models.lazy.commits`), and a table that was not closed af
 """
 
 import fcntl
-import json
 import os
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from exfm.models.lazy.commits import Commits, Content
 from exfm.models.lazy.errors import LazyTableError
-from exfm.models.lazy.initial import initial
-from exfm.models.lazy.records import Ints, SparseRecords
+from exfm.models.lazy.form import FORM, Floats, TableForm, read_form
+from exfm.models.lazy.records import Bytes, Ints, SparseRecords
 
-Floats = NDArray[np.float32]
-STATES = 2
-"""Accumulators per row: of the embedding, and of the first-order weights."""
-_FORM, _WORK, _CLEAN, _LOCK = "table.json", "work.rows", "clean", "lock"
+_WORK, _CLEAN, _LOCK = "work.rows", "clean", "lock"
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
 _MOST_COMMITS = 16
 _MANY = 1 << 20
 
 
-@dataclass(frozen=True)
-class TableForm:
-    """What a table is.
-
-    Attributes:
-        rows: how many there are, touched or not.
-        dimension: of an embedding, which starts as the row's hash.
-        tasks: first-order weights behind it, which start at zero.
-        seed: of the hash.
-    """
-
-    rows: int
-    dimension: int
-    tasks: int
-    seed: int = 0
-
-    @property
-    def width(self) -> int:
-        """Columns of a row's value."""
-        return self.dimension + self.tasks
-
-    @property
-    def parameters(self) -> int:
-        """Logical parameters; the optimizer's state is not counted."""
-        return self.rows * self.width
-
-
 class LazyTable:
-    """A table in a folder; one process has it at a time.
+    """A table in a folder, see `exfm.models.lazy.form.Table`; one process has it at a time.
+
+    Args:
+        folder: made if it isn't there.
+        form: of the table.
+        at: the commit to open it at, those after it are forgotten; None: the last.
 
     Raises:
         LazyTableError: another process has it, it was made for another form, or a commit is damaged.
     """
 
-    def __init__(self, folder: Path, form: TableForm) -> None:
+    def __init__(self, folder: Path, form: TableForm, at: int | None = None) -> None:
         self.form, self._folder = form, folder
         folder.mkdir(parents=True, exist_ok=True)
         self._lock = _locked(folder / _LOCK)
         try:
-            _same_form(folder / _FORM, form)
-            size = 4 * (form.width + STATES)
-            self._commits = Commits(folder, size)
-            self._records = SparseRecords(folder / _WORK, form.rows, size)
+            _same_form(folder, form)
+            self._commits = Commits(folder, form.size)
+            self._commits.clean(at)
+            self._records = SparseRecords(folder / _WORK, form.rows, form.size)
             self._touched: list[Ints] = []
+            self.number = self._commits.last()
+            """Of the last commit; 0 if there is none."""
             self.note = b""
             """What the last commit was given to keep."""
             self._restore()
@@ -80,66 +54,64 @@ class LazyTable:
             raise
 
     @property
+    def folders(self) -> tuple[Path, ...]:
+        return (self._folder,)
+
+    @property
     def logical_bytes(self) -> int:
-        """The size of the file that the work is done in."""
         return self._records.logical_bytes
 
     @property
     def real_bytes(self) -> int:
-        """What that file takes on the disk."""
         return self._records.real_bytes
 
     def read(self, rows: Ints) -> tuple[Floats, Floats]:
-        """Of int64 [N] rows the values, float32 [N, width], and the accumulators, float32 [N, STATES].
-
-        Raises:
-            LazyTableError: a row is outside the table.
-        """
-        records = self._stored(rows)
-        values = records[:, : self.form.width].copy()
-        values[:, : self.form.dimension] += initial(rows, self.form.dimension, self.form.seed)
-        return values, records[:, self.form.width :]
+        return self.form.split(rows, self._stored(rows))
 
     def learn(self, rows: Ints, change: Floats, states: Floats) -> None:
-        """Add `change`, float32 [N, width], to different rows' values, and set their accumulators.
-
-        Raises:
-            LazyTableError: a full disk, say; nothing was changed.
-        """
-        records = self._stored(rows)
+        records = self._stored(rows).view(np.float32)
         records[:, : self.form.width] += change
         records[:, self.form.width :] = states
         if not self._touched:
             (self._folder / _CLEAN).unlink(missing_ok=True)
         self._touched.append(rows.copy())
-        self._records.write(rows, records.view(np.uint8))
+        self._records.write(self.form.places(rows, self._folder), records.view(np.uint8))
         if len(self._touched) > 1 and sum(len(each) for each in self._touched) > _MANY:
             self._touched = [np.unique(np.concatenate(self._touched))]
 
+    def undo(self) -> None:
+        """Take the last `learn` back; `LazyTableError` if the disk is broken: open the table again."""
+        self._records.undo()
+
     def commit(self, note: bytes = b"") -> int:
-        """Make what was learned last, together with the caller's `note`; the commit's number.
+        self.prepare(note)
+        return self.settle(note)
+
+    def prepare(self, note: bytes = b"") -> None:
+        """Write the next commit, which counts once it is settled; may be done anew until then.
 
         Raises:
-            LazyTableError: nothing was committed, and what was committed before is there; the next try may succeed.
+            LazyTableError: as `commit`.
         """
         self._refuse_torn()
         base = len(self._commits.paths()) >= _MOST_COMMITS
         rows = np.unique(np.concatenate([np.empty(0, np.int64), *self._touched, *([self._commits.rows()] * base)]))
-        number = self._commits.add(Content(rows, self._records.read(rows), note), base=base)
-        self.note, self._touched = note, []
-        self._mark_clean(number)
-        return number
+        self._commits.write(self.number + 1, Content(rows, self._stored(rows), note), base=base)
+
+    def settle(self, note: bytes = b"") -> int:
+        """What was prepared last, with this note, is the last commit now; its number."""
+        self._commits.prune()
+        self.number, self.note, self._touched = self.number + 1, note, []
+        self._mark_clean()
+        return self.number
 
     def close(self) -> None:
-        """Let go of it; what was learned since the last commit does not count."""
         self._records.close()
         os.close(self._lock)
 
-    def _stored(self, rows: Ints) -> Floats:
+    def _stored(self, rows: Ints) -> Bytes:
         self._refuse_torn()
-        if len(rows) and (rows.min() < 0 or rows.max() >= self.form.rows):
-            raise LazyTableError(f"{self._folder}: rows must be 0 to {self.form.rows - 1}")
-        return self._records.read(rows).view(np.float32)
+        return self._records.read(self.form.places(rows, self._folder))
 
     def _refuse_torn(self) -> None:
         if self._records.torn:
@@ -147,21 +119,33 @@ class LazyTable:
 
     def _restore(self) -> None:
         """Bring the work file to the last commit, if it isn't there."""
-        last, mark = self._commits.last(), self._folder / _CLEAN
-        if mark.exists() and mark.read_text(encoding="utf-8") == _mark(last):
+        mark = self._folder / _CLEAN
+        if mark.exists() and mark.read_text(encoding="utf-8") == _mark(self.number):
             self.note = self._commits.note()
-            self._records.know(self._commits.rows())
+            self._records.know(self.form.places(self._commits.rows(), self._folder))
             return
         mark.unlink(missing_ok=True)
         self._records.clear()
         for content in self._commits.read():
-            self._records.write(content.rows, content.records)
+            self._records.write(self.form.places(content.rows, self._folder), content.records)
             self.note = content.note
-        self._mark_clean(last)
+        self._mark_clean()
 
-    def _mark_clean(self, number: int) -> None:
+    def _mark_clean(self) -> None:
         """Say that the file is as the commit; for as long as the machine runs, since the file is never synced."""
-        (self._folder / _CLEAN).write_text(_mark(number), encoding="utf-8")
+        try:
+            (self._folder / _CLEAN).write_text(_mark(self.number), encoding="utf-8")
+        except OSError:  # a full disk: without a mark, the next one makes the file again
+            (self._folder / _CLEAN).unlink(missing_ok=True)
+
+
+def remove_table(folder: Path) -> None:
+    """Remove a closed table, and its folder unless something else lies there."""
+    names = (FORM, _WORK, _CLEAN, _LOCK)
+    for path in [*folder.glob("commit-*.rows"), *folder.glob(".*.partial"), *(folder / name for name in names)]:
+        path.unlink(missing_ok=True)
+    if folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()
 
 
 def _mark(number: int) -> str:
@@ -179,10 +163,11 @@ def _locked(path: Path) -> int:
     return handle
 
 
-def _same_form(path: Path, form: TableForm) -> None:
+def _same_form(folder: Path, form: TableForm) -> None:
+    path = folder / FORM
     if not path.exists():
         aside = path.with_name(f".{path.name}.partial")
-        aside.write_text(json.dumps(asdict(form)) + "\n", encoding="utf-8")
+        aside.write_text(form.to_json(), encoding="utf-8")
         aside.replace(path)
-    elif (there := json.loads(path.read_text(encoding="utf-8"))) != asdict(form):
-        raise LazyTableError(f"{path}: the table was made as {there}")
+    elif (there := read_form(folder)) != form:
+        raise LazyTableError(f"{path}: the table was made as {there}, not as {form}")

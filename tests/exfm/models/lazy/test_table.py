@@ -13,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exfm.models.lazy.errors import LazyTableError
+from exfm.models.lazy.form import TableForm
 from exfm.models.lazy.initial import SPREAD, initial
-from exfm.models.lazy.table import LazyTable, TableForm
+from exfm.models.lazy.table import LazyTable
 
 TRILLION = TableForm(rows=56_000_000_000, dimension=16, tasks=2)
 SMALL = TableForm(rows=1000, dimension=4, tasks=1)
@@ -124,7 +125,8 @@ def test_a_process_that_is_killed_leaves_its_last_commit(tmp_path: Path) -> None
 import sys
 from pathlib import Path
 import numpy as np
-from exfm.models.lazy.table import LazyTable, TableForm
+from exfm.models.lazy.form import TableForm
+from exfm.models.lazy.table import LazyTable
 table = LazyTable(Path(sys.argv[1]), TableForm(rows=1000, dimension=4, tasks=1))
 rows = np.arange(300)
 for number in range(1, 1_000_000):
@@ -192,7 +194,8 @@ import json, shutil, sys
 from pathlib import Path
 import numpy as np
 from exfm.models.lazy.errors import LazyTableError
-from exfm.models.lazy.table import LazyTable, TableForm
+from exfm.models.lazy.form import TableForm
+from exfm.models.lazy.table import LazyTable
 
 disk, form = Path(sys.argv[1]), TableForm(rows=10_000_000, dimension=16, tasks=2)
 table, errors = LazyTable(disk / "table", form), []
