@@ -10,10 +10,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from exfm.augment.annotate.past import StreamCounters
 from exfm.augment.annotate.rows import RowReader, bisect
 from exfm.augment.join import example
 from exfm.data.examples import Examples, concat
+from exfm.distill.past import StreamCounters
 from exfm.distill.stream import encode
 from exfm.events.log import Record
 from exfm.events.wire import EventError
@@ -112,6 +112,11 @@ class Preparer:
         since_ms = min(record.appended_ms for record in records)
         batch = whole.take(pa.array(kept)) if bad else whole
         return Prepared(batch, examples, rows, counters, tuple(dead), records[-1].offset, since_ms)
+
+    def again(self, prepared: Prepared) -> Prepared:
+        """The same batch, which another preparer may have made; the counters know its rows already."""
+        rows = np.concatenate(list(encode(prepared.examples, self._schema).values()), 1)
+        return replace(prepared, rows=rows, counters=self._counters.columns(prepared.examples, rows))
 
 
 def _dead_row(batch: pa.RecordBatch, place: int, reason: str) -> Dead:
