@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.asynchrony import isolation, lookup, overhead, throughput
-from bench.asynchrony.histories import histories
+from bench.asynchrony.histories import SIMULATED, histories
 from bench.asynchrony.kill import kill_rounds
 from bench.overload.plant import BenchError
 from exfm.data.errors import DataError
@@ -28,11 +28,12 @@ serving feels of it.
              with its share of a budget of 25 ms, and inside Rank, by the ledger's stage, with the same writer
   isolation  p99 of exfm-serve, open loop, with exfm-annotate flat out on the same machine over p99 without, in turns
   overhead   median of a server that logs over that of one that doesn't, open loop, in turns; both share one Triton
-  kill       kill -9 of frontend, joiner and annotator in turn at random instants under load; the books afterwards
+  kill       kill -9 of frontend, joiner and annotator in turn at random instants under load, by a caller over gRPC that
+             ranks and records outcomes; the books afterwards
   annotate   the annotator with one worker process over the bare forward pass on the same batches, in turns; the lag
              from the join to the commit at half of the measured rate
   histories  a student with stored histories, without, and with the ads themselves in their place, paired seeds; on
-             EXFM_DATA_DIR's log, else the simulator's
+             EXFM_DATA_DIR's log; without one on the simulator's, and then the result says so
 
 Figures hold for a machine that does nothing else. The models are the demo's, or some that are made the first time.
 """
@@ -58,7 +59,10 @@ def _annotate(folder: Path, asked: argparse.Namespace) -> dict[str, Any]:
 
 
 def _histories(_: Path, __: argparse.Namespace) -> dict[str, Any]:
-    return {"histories": histories(resolve_data_dir(None, os.environ))}
+    data_dir = resolve_data_dir(None, os.environ)
+    if data_dir is None:
+        sys.stderr.write(f"bench-async: WARNING: {SIMULATED}\n")
+    return {"histories": histories(data_dir)}
 
 
 Part = Callable[[Path, argparse.Namespace], Mapping[str, Any]]

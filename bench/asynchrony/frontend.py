@@ -1,82 +1,87 @@
-"""A frontend without a model: logs impressions and outcomes as serving does, and notes what was acknowledged.
+"""A frontend as `exfm-serve` runs it, with `Rank` and `RecordOutcomes` on a socket and its log; only its model is none.
 
-`python -m bench.asynchrony.frontend LOG ACKS SEED RPS`
+`python -m bench.asynchrony.frontend LOG PORT`
 """
 
 import asyncio
-import contextlib
-import os
 import signal
 import sys
-from itertools import count
-from pathlib import Path
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from bench.asynchrony.traffic import impressions
 from exfm.data.simulator import Scale, simulate
 from exfm.data.source import Source
-from exfm.events.backends import open_log
-from exfm.events.ids import impression_key
-from exfm.events.impression import Impression
-from exfm.events.outcome import Outcome
-from serving.budget.clock import wall_ms
-from serving.errors import OverloadedError
-from serving.impressions.log import ServingLog
+from serving.budget.deadline import Deadline
+from serving.catalog import Catalog, Golden, Vertical
+from serving.inference.scorer import Scores
+from serving.ladder.prior import Prior
+from serving.query import RankQuery
+from serving.worker import Worker, WorkerOptions
 
 SCALE = Scale(rows=2000, days=2, users=200, ads=100)
-POSITIVE = 0.4
-"""Share of impressions with an outcome."""
-SOON_S = 0.3
-"""An outcome comes within that."""
+BUDGET_S = 1.0
+"""Wide: it is not speed that is measured, and others want the processor."""
+CANDIDATES = 5
 
 
-class Frontend:
-    """Serves the simulator's rows again and again, each time under a new request id."""
+class Prompt:
+    """A scorer that answers at once: the canary with what it should, all else with the prior."""
 
-    def __init__(self, log: ServingLog, acks: Path, seed: int, rps: float) -> None:
-        source = Source("simulator", *simulate(0, SCALE))
-        self._rows = impressions(source, source.examples)
-        self._tasks = {each.name: each.tasks[0] for each in source.schema.verticals}
-        self._log, self._rps = log, rps
-        self._draw = np.random.default_rng(seed)
-        self._acks = os.open(acks, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-        self._prefix = f"{os.getpid()}-{wall_ms()}"
-
-    async def run(self, stop: asyncio.Event) -> None:
-        """Until told to stop."""
-        async with asyncio.TaskGroup() as group:
-            for number in count():
-                if stop.is_set():
-                    return
-                row = self._served(number)
-                self._log.offer([row])
-                if self._draw.random() < POSITIVE:
-                    group.create_task(self._tell(row, float(self._draw.random()) * SOON_S))
-                await asyncio.sleep(1 / self._rps)
-
-    def _served(self, number: int) -> Impression:
-        row = self._rows[int(self._draw.integers(len(self._rows)))]
-        request_id = f"{self._prefix}-{number}"
-        return row._replace(key=impression_key(request_id, row.ad), request_id=request_id, time_ms=wall_ms())
-
-    async def _tell(self, row: Impression, after_s: float) -> None:
-        await asyncio.sleep(after_s)
-        told = Outcome(row.key, self._tasks[row.vertical], 1.0, wall_ms())
-        with contextlib.suppress(OverloadedError):
-            await self._log.record([told])
-            os.write(self._acks, f"{told.key.hex()} {told.task} {told.time_ms}\n".encode())
+    async def score(self, query: RankQuery, _: Deadline) -> Scores:
+        golden = query.vertical.golden
+        known = query.request_id == "canary"
+        return Scores(golden.probability if known else query.vertical.prior.lookup(query.ads))
 
 
-async def main(url: str, acks: Path, seed: int, rps: float) -> None:
-    """Run until SIGTERM, then flush."""
+def world() -> Source:
+    """Whom it serves and with what."""
+    return Source("simulator", *simulate(0, SCALE))
+
+
+def catalog_of(source: Source) -> Catalog:
+    """A source's verticals as if they were published."""
+    return Catalog({each.name: _vertical(source, each.name) for each in source.schema.verticals})
+
+
+def blocks_at(source: Source, name: str, row: int, ads: NDArray[np.int64]) -> Mapping[str, NDArray[Any]]:
+    """A request's blocks as a vertical sends them: user and context of a row, and some places in the catalogue."""
+    schema = source.schema.for_vertical(name)
+    request = source.examples.slice(row, row + 1).project(source.schema, schema).blocks
+    candidates = source.ads.project(source.schema, schema).blocks
+    return {**request, **{name: block[ads] for name, block in candidates.items()}}
+
+
+def _vertical(source: Source, name: str) -> Vertical:
+    schema, ads = source.schema.for_vertical(name), np.arange(CANDIDATES)
+    tasks = len(schema.tasks)
+    rates = np.linspace(0.1, 0.3, len(source.ads), dtype=np.float32)[:, None].repeat(tasks, 1)
+    prior = Prior(source.ads.key, rates, np.full(tasks, 0.2, np.float32))
+    empty = Golden({}, np.full((CANDIDATES, tasks), 0.5, np.float32), 1e-4)
+    bare = Vertical(name, 1, schema, BUDGET_S, schema.vertical(name).max_candidates, prior, empty)
+    blocks = blocks_at(source, name, 0, ads)
+    inputs = {
+        each.name: np.ascontiguousarray(np.concatenate([blocks[block.name] for block in each.blocks], 1))
+        for each in bare.tensors
+    }
+    return Vertical(
+        name, 1, schema, BUDGET_S, bare.max_candidates, prior, Golden(inputs, empty.probability, empty.tolerance)
+    )
+
+
+async def main(url: str, port: int) -> None:
+    """Serve until SIGTERM, then drain."""
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
-    log = ServingLog(lambda: open_log(url))
-    log.start()
-    await Frontend(log, acks, seed, rps).run(stop)
-    await asyncio.to_thread(log.close)
+    catalog = catalog_of(world())
+    scorers = {"here": dict.fromkeys(catalog, Prompt())}
+    worker = Worker(catalog, scorers, WorkerOptions(listen=f"127.0.0.1:{port}", log=url, drain_s=1.0))
+    await worker.start()
+    await stop.wait()
+    await worker.stop()
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4])))
+    asyncio.run(main(sys.argv[1], int(sys.argv[2])))

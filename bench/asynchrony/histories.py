@@ -15,7 +15,7 @@ from exfm.augment.annotate.forward import annotate
 from exfm.augment.annotate.snapshots import Snapshot
 from exfm.data.chunks import by_rows
 from exfm.data.histories import Histories
-from exfm.data.source import Source, open_source
+from exfm.data.source import ENVIRONMENT, Source, open_source
 from exfm.distill.config import TrainConfig, load_config
 from exfm.distill.learners import StudentLearner, TeacherLearner
 from exfm.distill.metrics import Figures, measure
@@ -30,6 +30,7 @@ DELAY_S = 3600.0
 """From the impression to the store: the outcome's window, the join and the annotation."""
 TEACHER_SHARE = 0.4
 """Of the log's time: the teacher learns it and never annotates it; students start behind it."""
+SIMULATED = f"{ENVIRONMENT} is not set: the log is the simulator's, and these figures are those of no real one"
 
 Floats = NDArray[np.float32]
 
@@ -70,6 +71,8 @@ def histories(data_dir: Path | None, *, seeds: Sequence[int] = (0, 1, 2)) -> dic
     plain = {arm: _summary(runs) for arm, runs in measured.items()}
     about = {
         "data": source.name,
+        "simulated": data_dir is None,
+        **({"warning": SIMULATED} if data_dir is None else {}),
         "rows": len(source.examples) - made.start,
         "share_with_history": share,
         "length": LENGTH,

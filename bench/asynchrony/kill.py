@@ -1,20 +1,21 @@
 """Kill -9 of frontend, joiner and annotator at random instants under load, and the books afterwards.
 
+The frontend is a whole one, asked over gRPC by a caller that nobody kills.
+
 An embedded store is a file of the annotator's, so it dies with it; other engines are killed in their turn.
 """
 
-import os
-import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
+from bench.asynchrony.processes import JOIN, Engine, Processes, environment, where_of
 from bench.asynchrony.teacher import publish
 from exfm.augment.accounts import accounts
 from exfm.augment.join import example
@@ -29,7 +30,6 @@ from exfm.features.history import unpack
 from exfm.features.schema import Schema
 from serving.features.store import opener
 
-JOIN = ("--window", "click=1", "--window", "buy=1.5", "--lateness-s", "0.5")
 _EVERYTHING = 1 << 40
 _BEGUN_S = 30.0
 
@@ -67,77 +67,6 @@ class KillReport:
         return asdict(self)
 
 
-class Engine(Protocol):
-    """A server that a role's URL leads to."""
-
-    def start(self) -> None:
-        """Start it; returns when it takes connections."""
-
-    def kill(self) -> None:
-        """Kill -9."""
-
-
-class Processes:
-    """The plane's processes, each started again when it was killed, and the engines that they use."""
-
-    def __init__(
-        self, places: Places, acks: Path, folder: Path, engines: Mapping[str, Engine], *, seed: int, rps: float
-    ) -> None:
-        annotate = [sys.executable, "-m", "exfm.commands.annotate"]
-        where = where_of(places, folder)
-        self._engines = engines
-        self._draw = np.random.default_rng(seed)
-        self._commands: dict[str, Callable[[], list[str]]] = {
-            "frontend": lambda: [
-                *(sys.executable, "-m", "bench.asynchrony.frontend", places.log, str(acks)),
-                *(str(int(self._draw.integers(1 << 30))), str(rps)),
-            ],
-            "joiner": lambda: [*annotate, "join", *where, *JOIN, "--idle-s", "1"],
-            "annotator": lambda: [*annotate, "annotate", *where, "--linger-s", "0.2", "--batch", "512"],
-        }
-        self._log = (folder / "processes.log").open("ab")
-        self.running: dict[str, subprocess.Popen[bytes]] = {}
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Of the processes."""
-        return tuple(self._commands)
-
-    @property
-    def victims(self) -> tuple[str, ...]:
-        """Names of all that may be killed."""
-        return (*self._commands, *self._engines)
-
-    def start(self, name: str) -> None:
-        """Start one; what it says goes into a file."""
-        if name in self._engines:
-            self._engines[name].start()
-            return
-        self.running[name] = subprocess.Popen(
-            self._commands[name](), stdout=self._log, stderr=self._log, env=_environment()
-        )
-
-    def kill(self, name: str) -> None:
-        """Kill -9."""
-        if name in self._engines:
-            self._engines[name].kill()
-            return
-        self.running[name].send_signal(signal.SIGKILL)
-        self.running[name].wait()
-
-    def end(self) -> None:
-        """SIGTERM to all, and wait."""
-        for process in self.running.values():
-            process.send_signal(signal.SIGTERM)
-        for process in self.running.values():
-            try:
-                process.wait(30)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-        self._log.close()
-
-
 def kill_rounds(
     folder: Path,
     rounds: int,
@@ -154,7 +83,7 @@ def kill_rounds(
         folder: empty; everything goes there.
         rounds: how many kills.
         seed: of victims and instants.
-        rps: impressions per second.
+        rps: rankings per second that the frontend is asked for.
         gap_s: the mean time between kills.
         places: where the plane keeps its things; all in the folder unless given.
         engines: running servers that these lead to, killed in their turn too.
@@ -181,14 +110,9 @@ def kill_rounds(
     time.sleep(2.5)  # the longest window and the lateness
     drain = ["run", *where_of(places, folder), *JOIN, "--idle-s", "0.01", "--drain", "--workers", "local:0"]
     subprocess.run(
-        [sys.executable, "-m", "exfm.commands.annotate", *drain], check=True, capture_output=True, env=_environment()
+        [sys.executable, "-m", "exfm.commands.annotate", *drain], check=True, capture_output=True, env=environment()
     )
     return _books(places, schema, acks, killed)
-
-
-def where_of(places: Places, folder: Path) -> list[str]:
-    """The arguments of `exfm-annotate` that lead to these places."""
-    return ["--dir", str(folder), "--log", places.log, "--store", places.store]
 
 
 def _wait_for(condition: Callable[[], bool]) -> None:
@@ -261,8 +185,3 @@ def _store_wrong(reader: StreamReader, places: Places) -> int:
         wrong += found != sorted(expected)[-len(found) :] or len(found) != min(len(expected), 64)
     store.close()
     return wrong
-
-
-def _environment() -> dict[str, str]:
-    """This process's environment, with one thread per process."""
-    return {**os.environ, "OMP_NUM_THREADS": "1"}

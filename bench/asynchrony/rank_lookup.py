@@ -11,14 +11,12 @@ from typing import Any
 import grpc
 import numpy as np
 
+from bench.asynchrony.frontend import Prompt
 from bench.overload.messages import make_pools
 from bench.overload.plant import BenchError
 from exfm.features.schema import HistorySpec
 from exfm.features.signature import HISTORY
-from serving.budget.deadline import Deadline
 from serving.catalog import Catalog, Vertical
-from serving.inference.scorer import Scores
-from serving.query import RankQuery
 from serving.rpc.pb import ranking_pb2 as pb
 from serving.rpc.servicer import SERVICE
 from serving.worker import Worker, WorkerOptions
@@ -26,15 +24,6 @@ from serving.worker import Worker, WorkerOptions
 CANDIDATES = 200
 GAP_S = 0.005
 """Between two requests."""
-
-
-class Prompt:
-    """A scorer that answers at once: only what lies before the model is measured."""
-
-    async def score(self, query: RankQuery, _: Deadline) -> Scores:
-        golden = query.vertical.golden
-        known = query.request_id == "canary"
-        return Scores(golden.probability if known else query.vertical.prior.lookup(query.ads))
 
 
 def rank_lookups(vertical: Vertical, store: Path, users: Sequence[int], spec: HistorySpec) -> dict[str, float]:

@@ -24,7 +24,7 @@ from exfm.augment.annotate.priority import yield_to_others
 from exfm.augment.annotate.snapshots import Snapshots
 from exfm.augment.annotate.workers import LocalWorkers, Task
 from exfm.augment.join import example
-from exfm.augment.join.joiner import Joiner
+from exfm.augment.join.joiner import ANNOTATOR, Joiner
 from exfm.augment.join.windows import JoinOptions
 from exfm.augment.store.lmdb_store import LmdbStore
 from exfm.data.simulator import Scale, simulate
@@ -205,7 +205,7 @@ def _lags_s(
         path = Path(output.path)
         feeder = threading.Thread(target=feed, args=(path,))
         feeder.start()
-        while not done.is_set() or annotator.step():
+        while not done.is_set() or output.lag(ANNOTATOR, example.TOPIC).events:
             if annotator.step():
                 lags.append(annotator.last.counts["lag_ms"] / 1e3)
             else:

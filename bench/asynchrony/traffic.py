@@ -31,7 +31,7 @@ def impressions(source: Source, examples: Examples, prefix: str = "r") -> list[I
         for place, row in enumerate(index.tolist()):
             request_id, ad = f"{prefix}{row}", int(part.ad[place])
             made[row] = Impression(
-                impression_key(request_id, ad),
+                impression_key(vertical.name, request_id, ad),
                 request_id,
                 ad,
                 int(part.user[place]),

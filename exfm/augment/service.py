@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from exfm.augment.annotate.annotator import Annotator
+from exfm.augment.annotate.forward import ForwardError
 from exfm.augment.annotate.snapshots import SnapshotError
+from exfm.augment.annotate.workers import WorkerDiedError
 from exfm.augment.join.joiner import Joiner
 from exfm.augment.store.store import StoreUnavailableError
 from exfm.augment.stream.writer import StreamError
@@ -18,7 +20,7 @@ from exfm.events.log import EventLog, LogUnavailableError
 
 log = logging.getLogger(__name__)
 
-PASSING = (LogUnavailableError, StreamError, StoreUnavailableError, SnapshotError)
+PASSING = (LogUnavailableError, StreamError, StoreUnavailableError, SnapshotError, ForwardError, WorkerDiedError)
 """What may be over at the next try."""
 
 
@@ -28,28 +30,33 @@ class Part(Protocol):
     def step(self) -> int:
         """Do a bounded amount; how many events moved, 0 if there was nothing to do."""
 
+    @property
+    def waiting(self) -> bool:
+        """Whether the last step found nothing only because another part is behind."""
+
     def tidy(self, keep_ms: int) -> None:
         """Retention."""
 
 
-@dataclass(frozen=True)
 class JoinPart:
     """The join as a part."""
 
-    joiner: Joiner
-    log: EventLog
+    def __init__(self, joiner: Joiner, log: EventLog) -> None:
+        self._joiner, self._log = joiner, log
+        self.waiting = False
 
     def step(self) -> int:
-        done = self.joiner.step()
+        done = self._joiner.step()
+        self.waiting = done.paused
         return 0 if done.idle else max(done.read, done.emitted, 1)
 
     def tidy(self, keep_ms: int) -> None:
         before_ms = time.time_ns() // 1_000_000 - keep_ms
         try:
             for topic in (impression.TOPIC, outcome.TOPIC):
-                self.log.trim(topic, before_ms)
+                self._log.trim(topic, before_ms)
         finally:  # an outage of the log leaves this disk no fuller
-            self.joiner.trim(before_ms)
+            self._joiner.trim(before_ms)
 
 
 @dataclass(frozen=True)
@@ -58,6 +65,7 @@ class AnnotatePart:
 
     annotator: Annotator
     settled: Callable[[int], None]
+    waiting = False
 
     def step(self) -> int:
         rows = self.annotator.step()
@@ -80,7 +88,7 @@ class ServiceOptions:
         retry_s: how long it waits when a step fails in passing.
         tidy_s: seconds between retentions.
         keep_ms: how old an example may become.
-        drain: end when there is nothing left to do.
+        drain: end when there is nothing left to do; a join that waits for the annotation has.
     """
 
     pause_s: float = 0.2
@@ -106,7 +114,7 @@ def serve(parts: Sequence[Part], stop: threading.Event, options: ServiceOptions 
                 turn.tidy()
         if not moved:
             resting = any(turn.resting for turn in turns)
-            if options.drain and not resting:
+            if options.drain and not resting and not any(part.waiting for part in parts):
                 return
             stop.wait(min(options.pause_s, options.retry_s) if resting else options.pause_s)
 

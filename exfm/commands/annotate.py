@@ -131,7 +131,7 @@ def _status(_: argparse.Namespace, places: Places) -> dict[str, Any]:
     return {
         "snapshot": Snapshots(places.snapshots).current(),
         "watermark_ms": joined["watermark_ms"],
-        "commits": len(commits),
+        "commits": last.number if last else 0,
         "last_snapshot": last.snapshot if last else "",
         "lag_s": last.counts.get("lag_ms", 0) / 1e3 if last else 0.0,
         **books,

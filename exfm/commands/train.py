@@ -10,17 +10,23 @@ from typing import NoReturn
 
 from tqdm import tqdm
 
+from exfm.data.annotated import StreamForm
+from exfm.data.continued import ContinuationError
+from exfm.data.cursor import CONSUMER
 from exfm.data.errors import DataError
 from exfm.data.source import open_source, resolve_data_dir
-from exfm.distill.config import ConfigError, load_config
+from exfm.data.windows import WINDOW
+from exfm.distill.config import ConfigError, TrainConfig, load_config
 from exfm.distill.counters import CounterError
 from exfm.distill.scoring import TrainingReport
+from exfm.distill.state_file import StateError
+from exfm.distill.streaming import StreamOrder, train_stream
 from exfm.distill.trainer import Progress, TrainingError
 from exfm.distill.training import train
 from exfm.features.schema import SchemaError
 from exfm.models.backbone import ModelError
 
-REFUSED = (DataError, SchemaError, ConfigError, CounterError, ModelError, TrainingError)
+REFUSED = (DataError, SchemaError, ConfigError, CounterError, ModelError, TrainingError, StateError, ContinuationError)
 DESCRIPTION = """\
 Train a teacher (the foundation model) and two students per vertical, one of them for tier lite, in one pass over a
 log, in time order.
@@ -29,6 +35,11 @@ Each chunk of impressions is annotated by the teacher, predicted and learned by 
 learned by the teacher. So every figure is of rows predicted before they were learned, and no annotation comes
 from a teacher that has seen the row's outcome. One more student per vertical learns without the teacher, to show
 what distillation is worth.
+
+With --stream it learns an example stream (of exfm-annotate) in windows of bounded size, the log of --data before it if
+there is one. With --resume it goes on where the run before stopped and learns what has come since: each row once, also
+if a run was killed. Rows come in the order in which the join's watermark found their labels to be complete, by time
+within a window: in order of time per vertical, but for rows that were logged later than the join's lateness.
 """
 COLUMNS = ("AUC", "alone", "teacher", "lite", "NE", "alone", "teacher", "lite", "calib.", "lite")
 EXAMPLES = """\
@@ -37,10 +48,12 @@ examples:
   exfm-train --data /data/log --out build/run   a log with its schema file, or KuaiRand-Pure
   EXFM_DATA_DIR=/data/log exfm-train --json     the same; the report on standard output as JSON
   exfm-train --config mine.toml --seed 3        over the packaged settings of the source
+  exfm-train --stream build/async/stream --resume             what has come since the last run, every hour
+  exfm-train --data /data/log --stream build/async/stream     a log and the stream behind it
 
 writes:
   OUT/teacher.pt  OUT/students/<vertical>.pt  OUT/students/<vertical>.lite.pt
-  OUT/metrics.json  OUT/learning.png
+  OUT/metrics.json  OUT/learning.png  and from a stream OUT/training.pt, to go on from
 
 Next: exfm-export publishes the students.
 """
@@ -48,9 +61,9 @@ Next: exfm-export publishes the students.
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; 0 done, 1 failed, 2 the input or its settings were refused."""
-    asked = _parser().parse_args(arguments)
+    asked = _asked(arguments)
     try:
-        report = _train(asked)
+        report = _train_stream(asked) if asked.stream else _train(asked)
     except REFUSED as error:
         sys.stderr.write(f"exfm-train: {error}\n")
         return 2
@@ -61,6 +74,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+def _asked(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = _parser()
+    asked = parser.parse_args(arguments)
+    if asked.resume and not asked.stream:
+        parser.error("--resume needs --stream")
+    return asked
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         "exfm-train",
@@ -69,34 +90,84 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--data", metavar="DIR", help="folder with a log (default: $EXFM_DATA_DIR, else the simulator)")
+    _add_stream(parser)
     parser.add_argument("--out", type=Path, default=Path("build/run"), metavar="DIR", help="default: build/run")
     parser.add_argument("--config", type=Path, metavar="FILE", help="TOML over the source's packaged settings")
     parser.add_argument("--seed", type=int, help="of weights, shuffling and the simulator (default: the settings', 0)")
     parser.add_argument(
-        "--threads", type=_threads, default=1, help="of torch (default: 1; batches are too small for more)"
+        "--threads", type=_count, default=1, help="of torch (default: 1; batches are too small for more)"
     )
     parser.add_argument("--json", action="store_true", help="print the report as JSON instead of a table")
     return parser
 
 
-def _threads(text: str) -> int:
+def _add_stream(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--stream", type=Path, metavar="DIR", help="example stream to learn, behind the log of --data if that is given")
+    add("--resume", action="store_true", help="go on from OUT/training.pt; begin where there is none")
+    add("--window-rows", type=_count, default=WINDOW, metavar="N", help=f"of the stream, held in memory ({WINDOW})")
+    seconds = "how often OUT/training.pt is written on the way (60)"
+    add("--checkpoint-s", type=_seconds, default=60.0, metavar="S", help=seconds)
+    cursor = "name of this reader in the stream, whose retention waits for it (train)"
+    add("--consumer", type=_name, default="train", metavar="NAME", help=cursor)
+
+
+def _count(text: str) -> int:
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"must be >= 1, got {value}")
     return value
 
 
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"must be >= 0 and finite, got {text}")
+    return value
+
+
+def _name(text: str) -> str:
+    if not CONSUMER.fullmatch(text):
+        raise argparse.ArgumentTypeError(f"{text!r}: a name is made of letters, digits, '_' and '-'")
+    return text
+
+
 def _train(asked: argparse.Namespace) -> TrainingReport:
     source = open_source(resolve_data_dir(asked.data, os.environ), asked.seed or 0)
-    overrides = {} if asked.seed is None else {"seed": asked.seed}
-    config = load_config(source.name, asked.config, overrides)
-    bar: tqdm[NoReturn] = tqdm(total=len(source.examples), unit="row", desc=source.name, file=sys.stderr, leave=False)
-    with bar:
+    config = _config(asked, source.name)
+    with _bar(source.name) as bar:
         return train(source, config, asked.out, _shown_on(bar), threads=asked.threads)
+
+
+def _train_stream(asked: argparse.Namespace) -> TrainingReport:
+    name = StreamForm.load(asked.stream).schema.name
+    log = resolve_data_dir(asked.data, {})
+    order = StreamOrder(
+        asked.stream,
+        asked.out,
+        (lambda: open_source(log, asked.seed or 0)) if log else None,
+        resume=asked.resume,
+        window=asked.window_rows,
+        checkpoint_s=asked.checkpoint_s,
+        consumer=asked.consumer,
+        threads=asked.threads,
+    )
+    config = _config(asked, name)
+    with _bar(name) as bar:
+        return train_stream(order, config, _shown_on(bar))
+
+
+def _config(asked: argparse.Namespace, source: str) -> TrainConfig:
+    return load_config(source, asked.config, {} if asked.seed is None else {"seed": asked.seed})
+
+
+def _bar(name: str) -> "tqdm[NoReturn]":
+    return tqdm(unit="row", desc=name, file=sys.stderr, leave=False)
 
 
 def _shown_on(bar: "tqdm[NoReturn]") -> Callable[[Progress], None]:
     def show(step: Progress) -> None:
+        bar.total = step.total
         bar.set_postfix({f"NE {name}": f"{ne:.4f}" for name, ne in step.ne.items()}, refresh=False)
         bar.update(step.done - bar.n)
 

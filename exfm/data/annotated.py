@@ -1,8 +1,8 @@
 """Reading an example stream: examples with the teacher's annotations, in the order in which they came in."""
 
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from exfm.data.commits import Commit, read_commits
 from exfm.data.errors import DataError
 from exfm.data.examples import BLOCK_NAMES, Catalogue, Examples, concat
+from exfm.data.histories import joined
 from exfm.features.embeddings import CODECS, Codec
 from exfm.features.history import History
 from exfm.features.schema import SIDES, Schema, SchemaError
@@ -56,6 +57,11 @@ class StreamForm:
     dimension: int
     codec: Codec
 
+    @property
+    def none(self) -> History:
+        """No events of its kind."""
+        return History.empty(self.dimension, self.codec)
+
     def to_json(self) -> str:
         """The content of `stream.json`."""
         plain = {"format": FORMAT, "dimension": self.dimension, "codec": self.codec, "schema": self.schema.to_dict()}
@@ -82,6 +88,7 @@ class Annotated:
 
     Attributes:
         first_row: number of the first one in the stream.
+        commit: number of theirs.
         examples: features, labels and annotations.
         key: the impressions' keys, 16 bytes each, object [N].
         snapshot: who annotated, object [N]; empty where nobody did.
@@ -90,6 +97,7 @@ class Annotated:
     """
 
     first_row: int
+    commit: int
     examples: Examples
     key: NDArray[Any]
     snapshot: NDArray[Any]
@@ -131,7 +139,7 @@ class StreamReader:
                 if after_row > 0:
                     raise DataError(f"rows from {after_row} on were dropped by retention", self.folder)
                 continue
-            yield self._rows(self._table(commit).slice(max(0, after_row - commit.first_row)))
+            yield self._rows(commit, self._table(commit).slice(max(0, after_row - commit.first_row)))
 
     def _table(self, commit: Commit) -> pa.Table:
         tables = []
@@ -145,7 +153,7 @@ class StreamReader:
                 raise DataError(f"{tables[-1].num_rows} rows where the commit has {each.rows}", path)
         return pa.concat_tables(tables).sort_by("row")
 
-    def _rows(self, table: pa.Table) -> Annotated:
+    def _rows(self, commit: Commit, table: pa.Table) -> Annotated:
         def column(name: str) -> NDArray[Any]:
             made: NDArray[Any] = table.column(name).to_numpy(zero_copy_only=False)
             return made
@@ -165,7 +173,8 @@ class StreamReader:
         codes = np.frombuffer(b"".join(column("z")), np.uint8).reshape(len(table), -1)
         event = np.ascontiguousarray(np.frombuffer(b"".join(key), "<u8").reshape(len(table), -1)[:, 0])
         events = History(examples.time_ms, event, column("space").astype(np.uint32), codes, form.dimension, form.codec)
-        return Annotated(int(column("row")[0]), examples, key, column("snapshot"), events, column("history"))
+        first_row = int(column("row")[0])
+        return Annotated(first_row, commit.number, examples, key, column("snapshot"), events, column("history"))
 
 
 def _block(block: Any, column: Any) -> NDArray[Any]:
@@ -192,17 +201,6 @@ def read_stream(folder: Path) -> tuple[Schema, Examples, Catalogue, Catalogue, H
         raise DataError("the example stream holds no rows yet", folder)
     whole = concat([each.examples for each in parts])
     order = np.argsort(whole.time_ms, kind="stable")
-    ordered, events = whole.take(order), events_by_row([each.events for each in parts]).take(order)
+    ordered, events = whole.take(order), joined([each.events for each in parts]).take(order)
     sides = [{n: ordered.blocks[n] for n in BLOCK_NAMES if n.startswith(side)} for side in ("ad_", "user_")]
     return reader.form.schema, ordered, Catalogue.of(ordered.ad, sides[0]), Catalogue.of(ordered.user, sides[1]), events
-
-
-def events_by_row(parts: Sequence[History]) -> History:
-    """The events of several parts of a stream, one after the other."""
-    return replace(
-        parts[0],
-        time_ms=np.concatenate([each.time_ms for each in parts]),
-        event=np.concatenate([each.event for each in parts]),
-        space=np.concatenate([each.space for each in parts]),
-        codes=np.concatenate([each.codes for each in parts]),
-    )

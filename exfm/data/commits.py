@@ -4,7 +4,8 @@ One JSON object per line, appended and synced; a line that a crash cut off never
 """
 
 import json
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ class StreamFile:
 
 @dataclass(frozen=True)
 class Commit:
-    """What came into the stream in one step.
+    """What came into the stream in one step, or in its first steps together once retention has dropped them.
 
     Attributes:
         number: 1, 2, ...
@@ -49,6 +50,22 @@ class Commit:
     oldest_ms: int = 0
     newest_ms: int = 0
     counts: dict[str, int] = field(default_factory=dict)
+
+    @classmethod
+    def folded(cls, commits: Sequence["Commit"]) -> "Commit":
+        """The first commits of a stream as one whose rows are gone: all sums stay, as does where it ends."""
+        last, times = commits[-1], [time for each in commits if each.rows for time in (each.oldest_ms, each.newest_ms)]
+        return replace(
+            last,
+            first_row=commits[0].first_row,
+            rows=last.end_row - commits[0].first_row,
+            files=(),
+            dead=sum(each.dead for each in commits),
+            dead_file="",
+            oldest_ms=min(times, default=0),
+            newest_ms=max(times, default=0),
+            counts={**last.counts, "unsaid": sum(each.counts.get("unsaid", 0) for each in commits)},
+        )
 
     @property
     def end_row(self) -> int:

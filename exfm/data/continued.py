@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from exfm.data.annotated import events_by_row
 from exfm.data.examples import Examples, concat
+from exfm.data.histories import joined
 from exfm.data.source import Source
 from exfm.features.embeddings import code_bytes
 from exfm.features.history import History
+from exfm.features.schema import Schema
 
 
 class ContinuationError(ValueError):
@@ -24,19 +25,24 @@ def continued(log: Source, stream: Source) -> Source:
     Raises:
         ContinuationError: they differ in features or tasks, or the stream has no embeddings or begins too early.
     """
-    if (log.schema.digest, log.schema.tasks) != (stream.schema.digest, stream.schema.tasks):
-        raise ContinuationError("the stream's schema is not the log's")
+    first, last = log.examples, stream.examples
+    refuse_misfit(log, stream.schema, int(last.time_ms[0]) if len(last) else None)
     if stream.events is None:
         raise ContinuationError("the stream brings no embeddings")
-    first, last = log.examples, stream.examples
-    if len(first) and len(last) and first.time_ms[-1] > last.time_ms[0]:
-        raise ContinuationError("the stream begins before the log ends")
     examples = concat([_shared(part, [first, last]) for part in (first, last)])
-    return replace(log, examples=examples, events=events_by_row([_silent(first, stream.events), stream.events]))
+    return replace(log, examples=examples, events=joined([silent(first, stream.events), stream.events]))
 
 
-def _silent(rows: Examples, like: History) -> History:
-    """Events that don't count."""
+def refuse_misfit(log: Source, schema: Schema, oldest_ms: int | None) -> None:
+    """`ContinuationError` if a stream of that schema, whose rows begin at that time, is none behind the log."""
+    if (log.schema.digest, log.schema.tasks) != (schema.digest, schema.tasks):
+        raise ContinuationError("the stream's schema is not the log's")
+    if oldest_ms is not None and len(log.examples) and log.examples.time_ms[-1] > oldest_ms:
+        raise ContinuationError("the stream begins before the log ends")
+
+
+def silent(rows: Examples, like: History) -> History:
+    """Events that don't count, of the same kind as others."""
     count, width = len(rows), code_bytes(like.dimension, like.codec)
     codes, nobody = np.zeros((count, width), np.uint8), np.zeros(count, np.uint32)
     return History(rows.time_ms, np.zeros(count, np.uint64), nobody, codes, like.dimension, like.codec)

@@ -7,6 +7,8 @@ from pathlib import Path
 from exfm.data.errors import DataError
 
 CURSORS = "cursors"
+CONSUMER = re.compile(r"[A-Za-z0-9_-]+")
+"""What the name of a consumer looks like."""
 
 
 class Cursor:
@@ -17,7 +19,7 @@ class Cursor:
 
     def __init__(self, folder: Path, consumer: str) -> None:
         """`consumer` is a name of letters, digits, `_` and `-`; `ValueError` otherwise."""
-        if not re.fullmatch(r"[A-Za-z0-9_-]+", consumer):
+        if not CONSUMER.fullmatch(consumer):
             raise ValueError(f"consumer {consumer!r}: a name is made of letters, digits, '_' and '-'")
         self._path = folder / CURSORS / consumer
 

@@ -1,5 +1,8 @@
 """The student adapter: a fresh recalibration of the teacher's label (ExFM section 3.4, Algorithm 1)."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -49,6 +52,15 @@ class StudentAdapter(nn.Module):
         self._optimizer.zero_grad()
         torch.autograd.backward(loss)
         self._optimizer.step()
+
+    def carried(self) -> dict[str, Any]:
+        """Curves and optimizer; `resume` takes it."""
+        return {"curves": self.state_dict(), "optimizer": self._optimizer.state_dict()}
+
+    def resume(self, carried: Mapping[str, Any]) -> None:
+        """Go on with what `carried` gave."""
+        self.load_state_dict(carried["curves"])
+        self._optimizer.load_state_dict(carried["optimizer"])
 
     @torch.no_grad()
     def target(self, teacher: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 """One model each with its optimizers: predicts, then learns."""
 
+import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -9,9 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from exfm.distill.adapter import StudentAdapter
-from exfm.distill.auxiliary import AuxiliaryHead
 from exfm.distill.config import DistillOptions, Rates, StudentOptions, TeacherOptions
+from exfm.distill.distiller import Distiller
 from exfm.distill.lazy import RunTable, setting_of, table_schema
 from exfm.distill.losses import label_loss
 from exfm.distill.optimizer import MovingAverage, RowAdagrad, RowOptimizer, first_order_rates
@@ -72,6 +72,23 @@ class Fit:
         """The weights that serve, copied."""
         with self.predicting():
             return {name: value.clone() for name, value in self._model.state_dict().items()}
+
+    def carried(self) -> dict[str, Any]:
+        """Weights and optimizers as they stand, uncopied; `resume` takes it."""
+        rows = self._rows.carried()  # first: a table on disk is committed by it, and the model says under what name
+        return {
+            "model": self._model.state_dict(),
+            "rows": rows,
+            "dense": self._dense.state_dict(),
+            "average": self._average.carried(),
+        }
+
+    def resume(self, carried: Mapping[str, Any]) -> None:
+        """Go on with what `carried` gave for the same model."""
+        self._model.load_state_dict(carried["model"])
+        self._rows.resume(carried["rows"])
+        self._dense.load_state_dict(carried["dense"])
+        self._average.resume(carried["average"])
 
 
 def row_adagrad(table: EmbeddingTable, schema: Schema, rates: Rates) -> RowAdagrad:
@@ -134,6 +151,17 @@ class TeacherLearner:
             self.lazy.freeze()
         return self._fit.state()
 
+    def carried(self) -> dict[str, Any]:
+        """All that it goes on with, uncopied; `resume` takes it."""
+        shuffle = json.dumps(self._shuffle.bit_generator.state)
+        return {"fit": self._fit.carried(), "shuffle": shuffle, "learned": self.learned, "snapshots": self.snapshots}
+
+    def resume(self, carried: Mapping[str, Any]) -> None:
+        """Go on with what `carried` gave for the same options."""
+        self._fit.resume(carried["fit"])
+        self._shuffle.bit_generator.state = json.loads(carried["shuffle"])
+        self.learned, self.snapshots = carried["learned"], carried["snapshots"]
+
     def close(self) -> None:
         """Let go of a table on disk."""
         if self.lazy:
@@ -156,7 +184,7 @@ class StudentLearner:
     ) -> None:
         torch.manual_seed(seed)
         self.model = make(schema, options.backbone, options.dimension, options.model, history)
-        self._distiller = _Distiller(self.model.backbone.width, len(schema.tasks), distill) if distill else None
+        self._distiller = Distiller(self.model.backbone.width, len(schema.tasks), distill) if distill else None
         more = [self._distiller.heads] if self._distiller else []
         self._fit = Fit(self.model, row_adagrad(self.model.table, schema, options.rates), options.rates, *more)
         self._batch, self._fresh = batch, True
@@ -213,22 +241,14 @@ class StudentLearner:
         """The weights that serve, copied: those of the student alone."""
         return self._fit.state()
 
+    def carried(self) -> dict[str, Any]:
+        """All that it goes on with, uncopied; `resume` takes it."""
+        distiller = self._distiller.carried() if self._distiller else {}
+        return {"fit": self._fit.carried(), "fresh": self._fresh, "distiller": distiller}
 
-class _Distiller:
-    """What a student has only while it learns."""
-
-    def __init__(self, width: int, tasks: int, options: DistillOptions) -> None:
-        scales: Mapping[str, Any] = {
-            "label_scale": options.label_scale,
-            "gradient_scale": options.gradient_scale,
-            "hidden": options.hidden,
-        }
-        self.heads = AuxiliaryHead(width, tasks, **scales)
-        self._adapter = StudentAdapter(tasks, rate=options.adapter_rate)
-        self._weight, self._adapter_weight = options.weight, options.adapter_weight
-
-    def loss(self, hidden: Tensor, labels: Tensor, teacher: Tensor) -> Tensor:
-        """Algorithm 1: the adapter learns first, then its fresh answer is a target."""
-        self._adapter.learn(teacher, labels)
-        adapted = self._adapter.target(teacher)
-        return self.heads.loss(hidden, teacher, adapted, weight=self._weight, adapter_weight=self._adapter_weight)
+    def resume(self, carried: Mapping[str, Any]) -> None:
+        """Go on with what `carried` gave for the same options."""
+        self._fit.resume(carried["fit"])
+        self._fresh = carried["fresh"]
+        if self._distiller:
+            self._distiller.resume(carried["distiller"])

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,12 @@ class RowOptimizer(Protocol):
 
     def step(self, examples: int) -> None:
         """Apply and clear the gradient of a mean loss over that many examples; does nothing if there is none."""
+
+    def carried(self) -> Any:
+        """What it goes on with; `resume` takes it."""
+
+    def resume(self, carried: Any) -> None:
+        """Go on with what `carried` gave."""
 
 
 class RowAdagrad:
@@ -38,6 +44,14 @@ class RowAdagrad:
         self._accumulated = torch.zeros(len(table.weight), 2)
         self._rates = torch.full_like(self._accumulated, rate)
         self._rates[:, 1] = first_order_rate
+
+    def carried(self) -> Tensor:
+        """The accumulators, float32 [rows, 2], uncopied."""
+        return self._accumulated
+
+    def resume(self, carried: Tensor) -> None:
+        """Go on with those that `carried` gave."""
+        self._accumulated.copy_(carried)
 
     @torch.no_grad()
     def step(self, examples: int) -> None:
@@ -99,6 +113,16 @@ class MovingAverage:
         self._updates += 1
         decay = min(self._decay, (1 + self._updates) / (10 + self._updates))
         torch._foreach_lerp_(self._average, [parameter.data for parameter in self._live], 1 - decay)
+
+    def carried(self) -> dict[str, Any]:
+        """The average as it stands; `resume` takes it."""
+        return {"average": self._average, "updates": self._updates}
+
+    @torch.no_grad()
+    def resume(self, carried: Mapping[str, Any]) -> None:
+        """Go on with what `carried` gave."""
+        torch._foreach_copy_(self._average, carried["average"])
+        self._updates = int(carried["updates"])
 
     @contextmanager
     def applied(self) -> Iterator[None]:

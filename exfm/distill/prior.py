@@ -1,5 +1,8 @@
 """The prior: what can be said of an ad without a model; the ladder's last rung before an empty answer."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -23,6 +26,26 @@ class PriorLearner:
         # One more row than ads: all others, so that totals over everything are at hand.
         self._positives = np.zeros((len(ads) + 1, tasks))
         self._impressions = np.zeros((len(ads) + 1, tasks))
+
+    def know(self, ads: NDArray[np.int64]) -> None:
+        """Tell these ads apart from now on, int64 [A], ascending, all that are known among them.
+
+        What a new one's impressions were until now stays with all others.
+        """
+        place = np.append(np.searchsorted(ads, self._ads), len(ads))
+        for name in ("_positives", "_impressions"):
+            grown = np.zeros((len(ads) + 1, self._positives.shape[1]))
+            grown[place] = getattr(self, name)
+            setattr(self, name, grown)
+        self._ads = ads
+
+    def carried(self) -> dict[str, NDArray[Any]]:
+        """What was counted; `resume` takes it."""
+        return {"ads": self._ads, "positives": self._positives, "impressions": self._impressions}
+
+    def resume(self, carried: Mapping[str, NDArray[Any]]) -> None:
+        """Go on with what `carried` gave."""
+        self._ads, self._positives, self._impressions = (carried[n] for n in ("ads", "positives", "impressions"))
 
     def learn(self, ads: NDArray[np.int64], labels: NDArray[np.float32]) -> None:
         """Take in impressions of ads int64 [N] with labels [N, T], NaN where unknown."""

@@ -16,7 +16,8 @@ from exfm.distill.config import StudentOptions
 from exfm.distill.lazy import setting_of
 from exfm.distill.scoring import TrainingReport
 from exfm.distill.stream import VerticalStream
-from exfm.distill.trainer import Trainer, VerticalTraining
+from exfm.distill.trainer import Trainer
+from exfm.distill.vertical import VerticalTraining
 from exfm.features.signature import HISTORY, tensors_of
 from exfm.models.checkpoint import Checkpoint, CheckpointError, lite_of, load_checkpoint
 from exfm.models.lazy.frozen import holds_frozen, remove_frozen
@@ -27,7 +28,8 @@ GOLDEN_CANDIDATES = 64
 def publish(trainer: Trainer, report: TrainingReport, out: Path) -> list[Path]:
     """Write `teacher.pt`, `students/<vertical>.pt` and `students/<vertical>.lite.pt` under `out`.
 
-    Each file appears whole or not at all. A teacher's table on disk comes under `tables`.
+    Each file appears whole or not at all. A teacher's table on disk comes under `tables`. A vertical of which no row
+    has come yet has none.
     """
     lineage = lineage_of(trainer)
     teacher = _teacher(trainer, report, lineage)
@@ -39,7 +41,7 @@ def publish(trainer: Trainer, report: TrainingReport, out: Path) -> list[Path]:
     if before and before != teacher.table_digest:
         remove_frozen(out, before)
     lineage = {**lineage, "teacher_snapshot": _snapshot_id(trainer, teacher.state)}
-    for vertical in trainer.verticals:
+    for vertical in (each for each in trainer.verticals if each.learners.learned):
         student = _student(trainer, vertical, report, lineage)
         made = {f"{student.vertical}.pt": student}
         if vertical.lite:
@@ -52,12 +54,13 @@ def publish(trainer: Trainer, report: TrainingReport, out: Path) -> list[Path]:
 
 def lineage_of(trainer: Trainer) -> dict[str, str | int | float]:
     """What a run's models were made from."""
-    examples = trainer.source.examples
+    examples, before = trainer.source.examples, trainer.before
+    first_ms, last_ms = int(examples.time_ms[0]), int(examples.time_ms[-1])
     return {
         "data": trainer.source.name,
-        "rows": len(examples),
-        "first_ms": int(examples.time_ms[0]),
-        "last_ms": int(examples.time_ms[-1]),
+        "rows": len(examples) + (before.rows if before else 0),
+        "first_ms": min(before.first_ms, first_ms) if before and before.rows else first_ms,
+        "last_ms": max(before.learned_until_ms, last_ms) if before else last_ms,
         "learned_until_ms": trainer.learned_until_ms,
         "quality": "last day, each row predicted before it was learned by a student that went on to the log's end",
         "seed": trainer.config.seed,
@@ -132,7 +135,7 @@ def _student(
         quality=_first_and_further(quality),
         lineage=lineage,
         prior=published.prior,
-        golden=golden_request(trainer.source, vertical.stream, trainer.config.seed),
+        golden=vertical.learners.golden or golden_request(trainer.source, vertical.stream, trainer.config.seed),
     )
 
 

@@ -1,13 +1,14 @@
 """What a run predicted, and how good that was: per chunk and over the last day."""
 
 import math
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from exfm.data.chunks import day_of
 from exfm.distill.metrics import Figures, measure
 
 Floats = NDArray[np.float32]
@@ -42,6 +43,45 @@ class Predictions:
         """One arm's figures for one task over some rows; those it said nothing of don't count."""
         made = self.arms[arm][rows, task]
         return measure(np.where(np.isnan(made), np.nan, self.labels[rows, task]), made)
+
+    def nothing(self) -> "Predictions":
+        """None of them."""
+        none = {arm: made[:0] for arm, made in self.arms.items()}
+        return Predictions(self.tasks, self.time_ms[:0], self.labels[:0], self.truth[:0], none, [], slice(0, 0))
+
+    def plain(self) -> dict[str, Any]:
+        """For a file; `of_plain` takes it."""
+        chunks = [[each.start, each.stop] for each in self.chunks]
+        return {**vars(self), "chunks": chunks, "last_day": [self.last_day.start, self.last_day.stop]}
+
+    @classmethod
+    def of_plain(cls, plain: Mapping[str, Any]) -> "Predictions":
+        """What `plain` gave."""
+        chunks = [slice(*each) for each in plain["chunks"]]
+        return cls(**{**plain, "chunks": chunks, "last_day": slice(*plain["last_day"])})
+
+    def followed_by(self, more: "Predictions", *, most: int, utc_offset_h: float) -> "Predictions":
+        """These and later ones, the latest `most` rows of them and what else is in those rows' first chunk."""
+        count, end = len(self.time_ms), len(self.time_ms) + len(more.time_ms)
+        chunks = [*self.chunks, *(slice(each.start + count, each.stop + count) for each in more.chunks)]
+        chunks = [each for each in chunks if end - each.stop < most]
+        first = chunks[0].start if chunks else end
+
+        def latest(old: NDArray[Any], new: NDArray[Any]) -> Any:
+            return np.concatenate([old, new])[first:]
+
+        time_ms = latest(self.time_ms, more.time_ms)
+        days = np.maximum.accumulate(day_of(time_ms, utc_offset_h))
+        known = self.truth.shape[1] == more.truth.shape[1]
+        return Predictions(
+            tasks=self.tasks,
+            time_ms=time_ms,
+            labels=latest(self.labels, more.labels),
+            truth=latest(self.truth, more.truth) if known else np.empty((end - first, 0), np.float32),
+            arms={arm: latest(self.arms[arm], more.arms[arm]) for arm in self.arms},
+            chunks=[slice(each.start - first, each.stop - first) for each in chunks],
+            last_day=slice(int(np.searchsorted(days, days[-1])) if len(days) else 0, len(days)),
+        )
 
 
 @dataclass(frozen=True)
@@ -115,12 +155,14 @@ class TrainingReport:
         seconds: wall time of the training.
         rows: how many impressions passed.
         verticals: per vertical, per task.
+        place: of a run over a stream: up to where it has come.
     """
 
     data: str
     seconds: float
     rows: int
     verticals: dict[str, dict[str, TaskReport]]
+    place: dict[str, int] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON: a vertical's entry is its first task's, further tasks stand under `tasks`."""
@@ -128,6 +170,7 @@ class TrainingReport:
             "data": self.data,
             "seconds": round(self.seconds, 2),
             "rows": self.rows,
+            **({"place": self.place} if self.place else {}),
             "verticals": {name: _plain(tasks) for name, tasks in self.verticals.items()},
         }
 

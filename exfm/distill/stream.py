@@ -11,6 +11,7 @@ from exfm.data.source import Source
 from exfm.distill.config import ConfigError, TrainConfig
 from exfm.distill.counters import counters
 from exfm.distill.lazy import table_schema
+from exfm.distill.past import StreamCounters
 from exfm.features.encoding import Encoder
 from exfm.features.schema import SIDES, Schema
 
@@ -42,19 +43,33 @@ class TeacherStream:
     labels: Floats
 
     @classmethod
-    def of(cls, source: Source, config: TrainConfig) -> "TeacherStream":
-        """Encode; `CounterError` or `ConfigError` if a counter's key or a further outcome names nothing."""
+    def of(cls, source: Source, config: TrainConfig, past: StreamCounters | None = None) -> "TeacherStream":
+        """Encode; `CounterError` or `ConfigError` if a counter's key or a further outcome names nothing.
+
+        Args:
+            source: the rows.
+            config: says which further outcomes and which counters.
+            past: counters that know what came before the source, and know it too from now on.
+        """
         examples = source.examples
-        tasks = tuple(dict.fromkeys([*source.schema.tasks, *config.teacher.also]))
+        tasks = teacher_tasks(source.schema, config)
         if unknown := set(tasks) - set(examples.labels):
             raise ConfigError(f"teacher.also: the log has no outcome {sorted(unknown)[0]!r}")
         rows = np.concatenate(list(encode(examples, source.schema).values()), 1)
-        past = counters(
-            examples, source.schema, rows, tasks=tasks, maturity_s=config.stream.maturity_s, options=config.counters
-        )
+        if past:
+            past.add(examples, rows)
+            columns = past.columns(examples, rows)
+        else:
+            maturity_s, options = config.stream.maturity_s, config.counters
+            columns = counters(examples, source.schema, rows, tasks=tasks, maturity_s=maturity_s, options=options)
         if (wide := table_schema(config.teacher, source.schema)) != source.schema:
             rows = np.concatenate(list(encode(examples, wide).values()), 1)
-        return cls(tasks, rows, past, stack_labels(examples.labels, tasks))
+        return cls(tasks, rows, columns, stack_labels(examples.labels, tasks))
+
+
+def teacher_tasks(schema: Schema, config: TrainConfig) -> tuple[str, ...]:
+    """The outcomes that a teacher learns, those of the verticals first."""
+    return tuple(dict.fromkeys([*schema.tasks, *config.teacher.also]))
 
 
 @dataclass(frozen=True)

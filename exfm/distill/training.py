@@ -11,8 +11,8 @@ from exfm.data.source import Source
 from exfm.distill.config import TrainConfig
 from exfm.distill.publish import publish
 from exfm.distill.report import write_report
-from exfm.distill.scoring import TaskReport, TrainingReport
-from exfm.distill.trainer import Progress, Trainer, VerticalTraining
+from exfm.distill.scoring import Predictions, TaskReport, TrainingReport
+from exfm.distill.trainer import Progress, Trainer
 
 
 def train(
@@ -41,13 +41,13 @@ def train(
         LazyTableError: a table on disk can't be opened or written.
     """
     began = time.monotonic()
-    with torch.random.fork_rng(devices=[]), _torch_threads(threads):
+    with torch.random.fork_rng(devices=[]), torch_threads(threads):
         trainer = Trainer(source, config)
         with closing(trainer.teacher):
             for step in trainer.chunks():
                 if progress is not None:
                     progress(step)
-            verticals = {each.stream.name: _figures(trainer, each) for each in trainer.verticals}
+            verticals = {each.stream.name: figures(trainer.predictions(each)) for each in trainer.verticals}
             report = TrainingReport(source.name, time.monotonic() - began, len(source.examples), verticals)
             if out is not None:
                 publish(trainer, report, out)
@@ -55,13 +55,14 @@ def train(
     return report
 
 
-def _figures(trainer: Trainer, vertical: VerticalTraining) -> dict[str, TaskReport]:
-    made = trainer.predictions(vertical)
+def figures(made: Predictions) -> dict[str, TaskReport]:
+    """Of each of a vertical's tasks."""
     return {task: TaskReport.of(made, place) for place, task in enumerate(made.tasks)}
 
 
 @contextmanager
-def _torch_threads(count: int) -> Iterator[None]:
+def torch_threads(count: int) -> Iterator[None]:
+    """Inside, torch works with that many threads."""
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:

@@ -6,9 +6,13 @@ KEY_BYTES = 16
 _PERSON_IMPRESSION = b"exfm-impression"
 
 
-def impression_key(request_id: str, ad: int) -> bytes:
-    """The impression of one ad in one answer: 16 bytes of BLAKE2b over the ad's key and the request's id."""
-    content = ad.to_bytes(8, "little", signed=True) + request_id.encode()
+def impression_key(vertical: str, request_id: str, ad: int) -> bytes:
+    """The impression of one ad in one vertical's answer: 16 bytes of BLAKE2b over the ad's key and both names.
+
+    Two verticals may be asked under one request id.
+    """
+    name = vertical.encode()
+    content = ad.to_bytes(8, "little", signed=True) + len(name).to_bytes(4, "little") + name + request_id.encode()
     return hashlib.blake2b(content, digest_size=KEY_BYTES, person=_PERSON_IMPRESSION).digest()
 
 

@@ -29,7 +29,7 @@ class Impression(NamedTuple):
         place: 0-based place in the ranking.
         bid: value of one positive outcome.
         probability: float32 little-endian per task of the vertical, as answered.
-        history: the packed history that the model saw; empty for none.
+        history: the packed history that the model saw; empty for none, and where no model answered (tier prior).
         user_ids ... ad_numbers: one row of each block of the vertical's schema, little-endian (int64, float32).
     """
 

@@ -16,7 +16,7 @@ class Outcome(NamedTuple):
     """One row of the outcome log; equal rows are the same outcome.
 
     Attributes:
-        key: the impression's, `exfm.events.ids.impression_key(request_id, ad)`.
+        key: the impression's, `exfm.events.ids.impression_key(vertical, request_id, ad)`.
         task: name.
         value: 1 happened, 0 did not.
         time_ms: when, milliseconds since the epoch.

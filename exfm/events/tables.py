@@ -79,6 +79,12 @@ def lag(connection: sqlite3.Connection, consumer: str, topic: str) -> Lag:
     return Lag(*connection.execute(sql, (topic, committed(connection, consumer, topic))).fetchone())
 
 
+def drop(connection: sqlite3.Connection, topic: str, before_ms: int) -> int:
+    """Drop the old records of a topic that nobody consumes; the number of events in them."""
+    sql = "DELETE FROM records WHERE topic = ? AND appended_ms < ? RETURNING count"
+    return sum(row[0] for row in connection.execute(sql, (topic, before_ms)).fetchall())
+
+
 def trim(connection: sqlite3.Connection, topic: str, before_ms: int) -> int:
     """Drop old records that all consumers are done with; the number of events in them."""
     done = "SELECT min(position) FROM commits WHERE topic = ?"

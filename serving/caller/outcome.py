@@ -18,6 +18,7 @@ class OutcomeCall:
         task: such as a click; one of the vertical's.
         happened: whether it did.
         time_ms: when, milliseconds since the epoch; by default now.
+        vertical: the one that ranked; may be left out where only one of the server's has the task.
     """
 
     request_id: str
@@ -25,6 +26,7 @@ class OutcomeCall:
     task: str
     happened: bool = True
     time_ms: int = field(default_factory=wall_ms)
+    vertical: str = ""
 
 
 def outcomes_message(outcomes: Sequence[OutcomeCall]) -> pb.RecordOutcomesRequest:
@@ -33,7 +35,12 @@ def outcomes_message(outcomes: Sequence[OutcomeCall]) -> pb.RecordOutcomesReques
     return pb.RecordOutcomesRequest(
         outcomes=[
             pb.Outcome(
-                request_id=each.request_id, ad_id=ad, task=each.task, value=float(each.happened), time_ms=each.time_ms
+                request_id=each.request_id,
+                ad_id=ad,
+                task=each.task,
+                value=float(each.happened),
+                time_ms=each.time_ms,
+                vertical=each.vertical,
             )
             for ad, each in zip(ads, outcomes, strict=True)
         ]

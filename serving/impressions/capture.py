@@ -13,6 +13,7 @@ from serving.budget.clock import WallClock, wall_ms
 from serving.catalog import Vertical
 from serving.ladder.ladder import Answer
 from serving.ladder.order import Order
+from serving.ladder.tier import Tier
 from serving.query import RankQuery
 
 
@@ -95,7 +96,7 @@ class Capture:
             ad = int(query.ads[index])
             made.append(
                 Impression(
-                    key=impression_key(query.request_id, ad),
+                    key=impression_key(self._vertical.name, query.request_id, ad),
                     request_id=query.request_id,
                     ad=ad,
                     user=user,
@@ -108,7 +109,8 @@ class Capture:
                     place=place,
                     bid=float(query.bids[index]),
                     probability=answer.probability[index].astype("<f4").tobytes(),
-                    history=query.history,
+                    # No model saw it where none answered.
+                    history=b"" if answer.tier is Tier.PRIOR else query.history,
                     **self._blocks(query, request, index),
                 )
             )

@@ -18,7 +18,8 @@ class Keeper:
     def __init__(self, verticals: Mapping[str, Vertical], log: ServingLog, shown: int = 1) -> None:
         """`shown`: how many of the best ads of an answer the ad server shows."""
         self._captures = {name: Capture(vertical, shown) for name, vertical in verticals.items()}
-        self._tasks = {task for vertical in verticals.values() for task in vertical.tasks}
+        every = dict.fromkeys(task for vertical in verticals.values() for task in vertical.tasks)
+        self._tasks = {task: [name for name, one in verticals.items() if task in one.tasks] for task in every}
         self._log = log
 
     def keep(self, query: RankQuery, answer: Answer, order: Order) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import math
-from collections.abc import Collection
+from collections.abc import Mapping, Sequence
 
 from google.protobuf.message import DecodeError
 
@@ -20,12 +20,12 @@ LATEST_MS = 1 << 52
 """A later instant is no time of this age; it would hold every window open."""
 
 
-async def parse_outcomes(payload: bytes, tasks: Collection[str]) -> list[Outcome]:
+async def parse_outcomes(payload: bytes, tasks: Mapping[str, Sequence[str]]) -> list[Outcome]:
     """The outcomes in a `RecordOutcomesRequest`; other work of the event loop goes on meanwhile.
 
     Args:
         payload: the message.
-        tasks: those that some served vertical has.
+        tasks: those that some served vertical has, each with the verticals that have it.
 
     Raises:
         InvalidRequestError: none of them is taken; the message names the outcome's index and the field.
@@ -44,13 +44,14 @@ async def parse_outcomes(payload: bytes, tasks: Collection[str]) -> list[Outcome
     return made
 
 
-def _outcome(index: int, each: pb.Outcome, tasks: Collection[str]) -> Outcome:
+def _outcome(index: int, each: pb.Outcome, tasks: Mapping[str, Sequence[str]]) -> Outcome:
     if problem := _problem(each, tasks):
         raise InvalidRequestError(f"outcome {index}: {problem}")
-    return Outcome(impression_key(each.request_id, each.ad_id), each.task, each.value, each.time_ms)
+    vertical = each.vertical or tasks[each.task][0]
+    return Outcome(impression_key(vertical, each.request_id, each.ad_id), each.task, each.value, each.time_ms)
 
 
-def _problem(each: pb.Outcome, tasks: Collection[str]) -> str:
+def _problem(each: pb.Outcome, tasks: Mapping[str, Sequence[str]]) -> str:
     if not 1 <= len(each.request_id.encode()) <= REQUEST_ID_BYTES:
         return f"request_id must be 1 to {REQUEST_ID_BYTES} bytes"
     if each.task not in tasks:
@@ -59,4 +60,12 @@ def _problem(each: pb.Outcome, tasks: Collection[str]) -> str:
         return f"value is {each.value}; 1 happened, 0 did not"
     if not 0 < each.time_ms < LATEST_MS:
         return f"time_ms is {each.time_ms}, not milliseconds since 1970"
+    return _misdirected(each, tasks[each.task])
+
+
+def _misdirected(each: pb.Outcome, having: Sequence[str]) -> str:
+    if each.vertical and each.vertical not in having:
+        return f"vertical {each.vertical[:64]!r} has no task {each.task!r}; {', '.join(having)} has"
+    if not each.vertical and len(having) > 1:
+        return f"vertical must be given: {', '.join(having)} have task {each.task!r}"
     return ""

@@ -1,14 +1,20 @@
 """A tiny log with something to learn, for the learning part's tests."""
 
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 
+from exfm.augment.stream.writer import StreamWriter
+from exfm.data.annotated import StreamForm
 from exfm.data.examples import Blocks, Catalogue, Examples
 from exfm.data.source import Source
-from exfm.features.schema import Feature, Schema, Vertical
+from exfm.features.schema import SIDES, Feature, Schema, Vertical
+from exfm.features.signature import blocks_of
 
 SCHEMA = Schema(
     name="tiny",
@@ -73,3 +79,48 @@ def tiny() -> Callable[..., Source]:
 def _one_thread() -> None:
     torch.set_num_threads(1)
     torch.manual_seed(0)
+
+
+def stream_table(source: Source, dimension: int = 8) -> pa.Table:
+    """A source's rows as an example stream has them, with embeddings and annotations drawn at random."""
+    log, draw = source.examples, np.random.default_rng(5)
+    count = len(log)
+    columns: dict[str, Any] = {
+        "key": pa.array([int(n).to_bytes(8, "little") * 2 for n in range(count)], pa.binary(16)),
+        "time_ms": log.time_ms,
+        "user": log.user,
+        "ad": log.ad,
+        "bid": log.bid.astype(float),
+        "vertical": np.where(np.isnan(log.labels["buy"]), "clicks", "buys"),
+        "tier": ["full"] * count,
+        "version": np.ones(count, np.int64),
+        "snapshot": ["s"] * count,
+        "space": np.ones(count, np.int64),
+        "z": pa.array([bytes(row) for row in draw.integers(0, 256, (count, dimension), np.uint8)], pa.binary()),
+        "history": pa.array([b""] * count, pa.binary()),
+    }
+    for side in SIDES:
+        for block in blocks_of(source.schema, side):
+            named = {f"f.{each.name}": log.blocks[block.name][:, at] for at, each in enumerate(block.features)}
+            columns |= named
+    for task in source.schema.tasks:
+        columns |= {f"y.{task}": log.labels[task], f"delay.{task}": np.full(count, np.nan, np.float32)}
+        columns[f"a.{task}"] = np.where(np.isnan(log.labels[task]), np.nan, draw.random(count)).astype(np.float32)
+    return pa.table(columns)
+
+
+@pytest.fixture
+def write_stream(tmp_path: Path) -> Callable[..., Path]:
+    """`write_stream(source, commits, start=0, stop=None)`: rows of the source, in commits of that many rows."""
+
+    def write(source: Source, commits: int, start: int = 0, stop: int | None = None) -> Path:
+        folder = tmp_path / "stream"
+        table = stream_table(source)
+        end = len(table) if stop is None else stop
+        writer = StreamWriter(folder, StreamForm(source.schema, 8, "int8"))
+        for at in range(start, end, commits):
+            writer.append(table.slice(at, min(commits, end - at)), at + 1, snapshot="s")
+        writer.close()
+        return folder
+
+    return write

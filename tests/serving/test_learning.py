@@ -136,7 +136,7 @@ async def test_the_log_has_what_was_answered(plane: Plane) -> None:
         for place in range(2):
             row, message = kept[answer.request_id, place], asked[answer.request_id]
             assert (row["ad"], row["vertical"]) == (answer.ad_ids[place], message.vertical)
-            assert row["key"] == impression_key(answer.request_id, row["ad"])
+            assert row["key"] == impression_key(message.vertical, answer.request_id, row["ad"])
             assert (row["tier"], row["reason"], row["version"]) == ("full", "", answer.model.version)
             scores = [task.probabilities[place] for task in answer.scores]
             assert np.frombuffer(row["probability"], "<f4").tolist() == pytest.approx(scores, rel=1e-6)
@@ -158,7 +158,7 @@ async def test_an_outcome_is_durable_when_it_is_acknowledged_and_has_its_fate(
         now_ms, keys = wall_ms(), list[bytes]()
         for sent in ([told(message, shown, time_ms=now_ms), told(message, 12345, time_ms=now_ms)],) * 2:
             assert await caller.record(*sent) == 2
-            keys += [impression_key("r0", shown), impression_key("r0", 12345)]
+            keys += [impression_key("feed_click", "r0", ad) for ad in (shown, 12345)]
             assert plane.outcomes() == keys
         assert await caller.record() == 0
     log = plane.log()

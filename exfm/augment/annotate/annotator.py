@@ -5,21 +5,23 @@ the stream.
 """
 
 import logging
+import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from exfm.augment.annotate.batches import Prepared, Preparer
+from exfm.augment.annotate.change import Change, Recipe, Successor, fed, feed
 from exfm.augment.annotate.flight import Flight
 from exfm.augment.annotate.follower import StoreFollower
 from exfm.augment.annotate.forward import Annotations, nothing
 from exfm.augment.annotate.intake import Intake
 from exfm.augment.annotate.options import AnnotateOptions
-from exfm.augment.annotate.past import StreamCounters
 from exfm.augment.annotate.snapshots import Snapshot, SnapshotError, Snapshots
 from exfm.augment.annotate.table import Spoken, by_user, events_of, table_of
 from exfm.augment.annotate.workers import Workers
@@ -30,11 +32,11 @@ from exfm.augment.stream.writer import StreamWriter
 from exfm.data.annotated import StreamForm, StreamReader
 from exfm.data.commits import Commit
 from exfm.data.examples import Examples
-from exfm.distill.counters import width_of
-from exfm.distill.stream import encode
 from exfm.events.log import EventLog
 
 log = logging.getLogger(__name__)
+_AT_ONCE = 4
+"""Commits that the store gets between two batches, where it is behind."""
 
 
 class Annotator:
@@ -72,14 +74,16 @@ class Annotator:
         self._clock, self._looked_s = clock, clock()
         self.snapshot = snapshots.load(snapshots.current())
         self._form = StreamForm(self.snapshot.schema, self.snapshot.dimension, self._options.codec)
-        counters_of(self.snapshot, self._options)  # refused before anything is opened
+        self._recipe = Recipe.of(self.snapshot, self._options)  # refused before anything is opened
         self._stream = StreamWriter(folder, self._form)
         self._reader = StreamReader(folder)
         self._store, self._follower = store, StoreFollower(store, self._reader)
         self._past = past
         self._flights: deque[Flight] = deque()
-        self._preparer = self._make_preparer(self.snapshot, self._flights)
-        self._intake = self._make_intake()
+        self._change: Change | None = None
+        counters, _ = fed(self._recipe, self.snapshot.schema, past, self._reader, threading.Event())
+        self._preparer = Preparer(self.snapshot.schema, self.snapshot.table_schema, counters)
+        self._intake = Intake(source, self.last.position, self._options.batch, self._options.linger_s)
         self._source.commit(ANNOTATOR, example.TOPIC, self.last.position)
         self._follower.catch_up(self.last)
 
@@ -99,13 +103,12 @@ class Annotator:
         """
         self._look_for_snapshot()
         if self._follower.behind:
-            self._follower.catch_up(self.last)
+            self._follower.catch_up(self.last, _AT_ONCE)
         while len(self._flights) < self._workers.depth:
             records = self._intake.take(eager=not self._flights)
             if not records:
                 break
-            options, prepared = self._options, self._preparer.prepare(records)
-            self._flights.append(Flight(prepared, self.snapshot, self._workers, options.codec, options.tries))
+            self._flights.append(self._flight(self._preparer.prepare(records)))
         if not self._flights:
             return 0
         flight = self._flights[0]
@@ -131,6 +134,8 @@ class Annotator:
 
     def close(self) -> None:
         """Give up what is in flight, it will be read again; the source, store and workers are the caller's."""
+        if self._change:
+            self._change.stop()
         self._stream.close()
 
     def _commit(self, snapshot: Snapshot, done: Prepared, made: Annotations) -> Commit:
@@ -153,51 +158,44 @@ class Annotator:
         return commit
 
     def _look_for_snapshot(self) -> None:
-        now_s = self._clock()
-        if now_s - self._looked_s < self._options.swap_s:
-            return
-        self._looked_s = now_s
         try:
+            if self._change is not None and self._change.done:
+                done, self._change = self._change, None
+                self._take_over(done.result())
+            now_s = self._clock()
+            if self._change is not None or now_s - self._looked_s < self._options.swap_s:
+                return
+            self._looked_s = now_s
             name = self._snapshots.current()
             if name != self.snapshot.name:
-                fresh = self._snapshots.load(name)
-                self._refuse_misfit(fresh)
-                self._preparer, self.snapshot = self._make_preparer(fresh, self._flights), fresh
+                self._change = Change(partial(self._successor, name, self._recipe))
         except SnapshotError as error:
             log.warning("still annotating with %s: %s", self.snapshot.name, error)
 
-    def _refuse_misfit(self, fresh: Snapshot) -> None:
+    def _successor(self, name: str, recipe: Recipe, stop: threading.Event) -> Successor:
+        """Load a snapshot, and make its counters where they are not those of `recipe`; on a thread of its own."""
+        fresh = self._snapshots.load(name)
         if fresh.schema.digest != self._form.schema.digest or fresh.dimension != self._form.dimension:
             raise SnapshotError(f"snapshot {fresh.name!r} has another schema or embedding; it needs its own stream")
+        own = Recipe.of(fresh, self._options)
+        if own == recipe:
+            return Successor(fresh, own)
+        return Successor(fresh, own, *fed(own, fresh.schema, self._past, StreamReader(self._reader.folder), stop))
+
+    def _take_over(self, fresh: Successor) -> None:
+        """Annotate with it from the next batch on; its counters get what they don't know yet."""
+        if fresh.counters is not None:
+            rows = (part.examples for part in self._reader.read(fresh.row))
+            for examples in (*rows, *(flight.prepared.examples for flight in self._flights)):
+                feed(fresh.counters, fresh.snapshot.schema, examples)
+            self._preparer = Preparer(fresh.snapshot.schema, fresh.snapshot.table_schema, fresh.counters)
+        self.snapshot, self._recipe = fresh.snapshot, fresh.recipe
 
     def _start_over(self) -> None:
-        """Read again what is in flight, for the current snapshot: the one that it was prepared for can't be loaded."""
-        self._preparer = self._make_preparer(self.snapshot, ())
-        self._flights.clear()
-        self._intake = self._make_intake()
+        """Give what is in flight to the current snapshot: the one that it was meant for can't be loaded."""
+        for place, flight in enumerate(self._flights):
+            if flight.snapshot is not self.snapshot:
+                self._flights[place] = self._flight(self._preparer.again(flight.prepared))
 
-    def _make_intake(self) -> Intake:
-        return Intake(self._source, self.last.position, self._options.batch, self._options.linger_s)
-
-    def _make_preparer(self, snapshot: Snapshot, flights: Iterable[Flight]) -> Preparer:
-        counters = counters_of(snapshot, self._options)
-        for examples in self._known(flights):
-            counters.add(examples, np.concatenate(list(encode(examples, snapshot.schema).values()), 1))
-        return Preparer(snapshot.schema, snapshot.table_schema, counters)
-
-    def _known(self, flights: Iterable[Flight]) -> Iterator[Examples]:
-        """Everything that came before the next batch."""
-        yield from [self._past] if self._past is not None else []
-        rows: Iterable[Examples] = (part.examples for part in self._reader.read())
-        yield from rows
-        yield from (flight.prepared.examples for flight in flights)
-
-
-def counters_of(snapshot: Snapshot, options: AnnotateOptions) -> StreamCounters:
-    """Empty counters as the snapshot reads them; how many signals they expect follows from how many columns."""
-    plan = snapshot.plan(options.config)
-    surplus = snapshot.counters - width_of(plan.options, len(snapshot.tasks), 0)
-    signals, odd = divmod(surplus, len(plan.options.keys))
-    if signals < 0 or odd:
-        raise SnapshotError(f"snapshot {snapshot.name!r} reads {snapshot.counters} counters; its settings make others")
-    return StreamCounters(snapshot.schema, snapshot.tasks, signals, plan, options.keep_ms)
+    def _flight(self, prepared: Prepared) -> Flight:
+        return Flight(prepared, self.snapshot, self._workers, self._options.codec, self._options.tries)

@@ -10,10 +10,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from exfm.augment.annotate.past import StreamCounters
 from exfm.augment.annotate.rows import RowReader, bisect
 from exfm.augment.join import example
 from exfm.data.examples import Examples, concat
+from exfm.distill.past import StreamCounters
 from exfm.distill.stream import encode
 from exfm.events.log import Record
 from exfm.events.wire import EventError
@@ -115,11 +115,22 @@ class Preparer:
         rows = np.concatenate(list(encode(examples, self._schema).values()), 1)
         self._counters.add(examples, rows)
         counters = self._counters.columns(examples, rows)
-        if self._table_schema != self._schema:
-            rows = np.concatenate(list(encode(examples, self._table_schema).values()), 1)
+        rows = self._table_rows(examples, rows)
         since_ms = min(record.appended_ms for record in records)
         batch = whole.take(pa.array(kept)) if bad else whole
         return Prepared(batch, examples, rows, counters, tuple(dead), records[-1].offset, since_ms)
+
+    def again(self, prepared: Prepared) -> Prepared:
+        """The same batch, which another preparer may have made; the counters know its rows already."""
+        rows = np.concatenate(list(encode(prepared.examples, self._schema).values()), 1)
+        counters = self._counters.columns(prepared.examples, rows)
+        return replace(prepared, rows=self._table_rows(prepared.examples, rows), counters=counters)
+
+    def _table_rows(self, examples: Examples, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """What the teacher reads for examples whose rows by the records' schema are `rows`."""
+        if self._table_schema == self._schema:
+            return rows
+        return np.concatenate(list(encode(examples, self._table_schema).values()), 1)
 
 
 def _dead_row(batch: pa.RecordBatch, place: int, reason: str) -> Dead:

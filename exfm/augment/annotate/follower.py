@@ -1,6 +1,11 @@
-"""Keeps the online store up with the stream; what it misses, it gets from the stream's files."""
+"""Keeps the online store up with the stream; what it misses, it gets from the stream's files.
+
+What retention has dropped from the stream before the store could have it, the store never gets: it is older than what
+the store itself keeps. A store that is ahead followed another stream; from now on it follows this one.
+"""
 
 import logging
+from itertools import islice
 
 from exfm.augment.annotate.table import by_user
 from exfm.augment.store.store import EmbeddingStore, StoreUnavailableError
@@ -30,20 +35,31 @@ class StoreFollower:
         except StoreUnavailableError as error:
             self._fall_behind(error)
 
-    def catch_up(self, last: Commit) -> None:
-        """Give the store what it missed up to `last`."""
+    def catch_up(self, last: Commit, most: int | None = None) -> None:
+        """Give the store what it missed up to `last`, in this call no more than `most` commits of it."""
         if self._store is None:
             return
         try:
-            position = self._store.position()
-            if position < last.number:
-                missed = {each.first_row: each.number for each in self._reader.commits() if each.number > position}
-                for part in self._reader.read(min(missed)):
-                    self._store.update(by_user(part.examples.user, part.events), missed[part.first_row])
-                self._store.update({}, last.number)
-            self.behind = False
+            self.behind = not self._followed(self._store, last, most)
         except StoreUnavailableError as error:
             self._fall_behind(error)
+
+    def _followed(self, store: EmbeddingStore, last: Commit, most: int | None) -> bool:
+        """Whether the store has come to the end."""
+        position = store.position()
+        if position > last.number:
+            log.warning(
+                "the online store is at commit %d of another stream; this one ends at %d", position, last.number
+            )
+        missed = [each for each in self._reader.commits() if each.number > position and each.files]
+        parts = self._reader.read(missed[0].first_row) if position < last.number and missed else iter(())
+        for part in islice(parts, most):
+            store.update(by_user(part.examples.user, part.events), part.commit)
+        if most is not None and len(missed) > most:
+            return False
+        if position != last.number:
+            store.update({}, last.number)
+        return True
 
     def _fall_behind(self, error: StoreUnavailableError) -> None:
         log.warning("the online store falls behind: %s", error)

@@ -16,6 +16,10 @@ PIECE = 4096
 """Rows per call of the model: more gain nothing and fall out of the caches."""
 
 
+class ForwardError(Exception):
+    """The forward pass failed, but not for what the rows hold; fewer rows, or the same ones later, may pass."""
+
+
 @dataclass(frozen=True)
 class Annotations:
     """What the teacher says of N rows: probability float32 [N, tasks], codes uint8 [N, bytes of an embedding]."""
@@ -38,6 +42,7 @@ def annotate(snapshot: Snapshot, rows: NDArray[np.int64], counters: Floats, code
 
     Raises:
         PoisonError: an answer is not finite, or a table row does not exist.
+        ForwardError: the pass failed for another reason than these rows, such as memory.
     """
     pieces = [
         _piece(snapshot, rows[at : at + PIECE], counters[at : at + PIECE], codec) for at in range(0, len(rows), PIECE)
@@ -66,8 +71,10 @@ def _piece(snapshot: Snapshot, rows: NDArray[np.int64], counters: Floats, codec:
             hidden, first_order = model.represent(torch.from_numpy(rows), torch.from_numpy(counters))
             probability = torch.sigmoid(model.predict(hidden, first_order)).numpy()
             embedding = model.compressor(hidden).numpy() if model.compressor else np.empty((len(rows), 0), np.float32)
-    except (IndexError, RuntimeError, LazyTableError) as error:
+    except IndexError as error:
         raise PoisonError(f"the teacher fails on these rows: {error}") from error
+    except (RuntimeError, MemoryError, LazyTableError) as error:
+        raise ForwardError(f"the teacher's forward pass failed: {str(error).splitlines()[0]}") from error
     if not (np.isfinite(probability).all() and np.isfinite(embedding).all()):
         raise PoisonError("the teacher's answer is not finite")
     return probability, quantise(embedding, codec)

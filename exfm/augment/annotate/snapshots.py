@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from exfm.distill.config import ConfigError, load_config
-from exfm.distill.counters import CounterOptions
+from exfm.distill.past import CounterPlan
 from exfm.features.schema import Schema
 from exfm.models.checkpoint import Checkpoint, CheckpointError, load_checkpoint
 from exfm.models.lazy.errors import LazyTableError
@@ -25,19 +25,6 @@ _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 
 class SnapshotError(Exception):
     """A snapshot can't be found or used; the message names it."""
-
-
-@dataclass(frozen=True)
-class CounterPlan:
-    """What the teacher's counters are made of.
-
-    Attributes:
-        options: which ones.
-        maturity_s: seconds until an impression's outcomes count as known.
-    """
-
-    options: CounterOptions
-    maturity_s: float
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,10 @@ class Task:
 
 
 class Workers(Protocol):
-    """A bounded number of workers. A task's future raises `PoisonError`, `SnapshotError` or `WorkerDiedError`."""
+    """A bounded number of workers.
+
+    A task's future raises `PoisonError`, `ForwardError`, `SnapshotError` or `WorkerDiedError`.
+    """
 
     @property
     def depth(self) -> int:

@@ -118,9 +118,15 @@ class Joiner:
             return {**self._state.counts(), **sizes}
 
     def trim(self, before_ms: int) -> int:
-        """Drop output that was annotated, if it is older than that; how many examples went."""
+        """Drop output older than that: what was annotated, what is late and what is dead; how many examples went.
+
+        The counts of `accounts` stay.
+        """
+        connection = self._state.connection
         with self._state.transaction():
-            return tables.trim(self._state.connection, example.TOPIC, before_ms)
+            for topic in (example.LATE_TOPIC, example.DEAD_TOPIC):
+                tables.drop(connection, topic, before_ms)
+            return tables.trim(connection, example.TOPIC, before_ms)
 
     def close(self) -> None:
         """Let go of the file; the log is the caller's."""

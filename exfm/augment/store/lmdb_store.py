@@ -14,7 +14,9 @@ _POSITION = b"position"[:7]
 """Seven bytes, so that it is no user's key."""
 _NUMBER = struct.Struct("<q")
 _SWEEP = 1024
-"""Users dropped per transaction, so that none lasts long."""
+"""Users looked at per transaction, so that none lasts long, and"""
+_SWEEPS = 64
+"""transactions per call: the next one goes on from there."""
 
 
 class LmdbStore:
@@ -24,6 +26,7 @@ class LmdbStore:
         self._path, self._options = path, options or StoreOptions()
         with self._translated():
             Path(path).mkdir(parents=True, exist_ok=True)
+            self._swept = b""
             self._env = lmdb.open(str(path), map_size=self._options.bytes, readahead=False, max_readers=512)
 
     def update(self, events: Mapping[int, History], position: int) -> None:
@@ -48,25 +51,35 @@ class LmdbStore:
 
     def expire(self, before_ms: int) -> int:
         gone = 0
-        while old := self._older(before_ms):
-            with self._translated(), self._env.begin(write=True) as writing:
-                gone += sum(writing.delete(key) for key in old)
+        for _ in range(_SWEEPS):
+            old, after = self._older(before_ms, self._swept)
+            if old:
+                with self._translated(), self._env.begin(write=True) as writing:
+                    gone += sum(writing.delete(key) for key in old)
+            self._swept = after
+            if not after:
+                break
         return gone
 
     def close(self) -> None:
         self._env.close()
 
-    def _older(self, before_ms: int) -> list[bytes]:
-        """Some users whose last event is older than that, or whose value can't be read."""
+    def _older(self, before_ms: int, start: bytes) -> tuple[list[bytes], bytes]:
+        """Of the users from a key on those whose last event is older than that, or whose value can't be read.
+
+        Also the key to go on from; empty at the end.
+        """
         found: list[bytes] = []
-        with self._translated(), self._env.begin() as reading:
-            for key, value in reading.cursor():
-                history = _unpack(value)
+        with self._translated(), self._env.begin() as reading, reading.cursor() as cursor:
+            more = cursor.set_range(start) if start else cursor.first()
+            for _ in range(_SWEEP):
+                if not more:
+                    return found, b""
+                key, history = cursor.key(), _unpack(cursor.value())
                 if key != _POSITION and (history is None or not len(history) or history.time_ms[-1] < before_ms):
                     found.append(bytes(key))
-                    if len(found) == _SWEEP:
-                        break
-        return found
+                more = cursor.next()
+            return found, bytes(cursor.key()) if more else b""
 
     @contextmanager
     def _translated(self) -> Iterator[None]:

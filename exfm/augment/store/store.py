@@ -41,7 +41,10 @@ class EmbeddingStore(Protocol):
         """A user's history; None if there is none or it can't be read."""
 
     def expire(self, before_ms: int) -> int:
-        """Drop users without an event since then; how many went."""
+        """Drop users without an event since then; how many went.
+
+        A call looks at no more than some ten thousand users; the next one goes on behind them.
+        """
 
     def close(self) -> None:
         """Let go of it."""

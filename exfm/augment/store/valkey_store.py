@@ -16,7 +16,9 @@ from exfm.features.history import History, PackedError, merge, pack, unpack
 
 _CONNECT_S, _ANSWER_S = 2.0, 10.0
 _SWEEP = 512
-"""Users looked at per command, so that none holds up the readers for long."""
+"""Users looked at per command, so that none holds up the readers for long, and"""
+_SWEEPS = 128
+"""commands per call of `expire`: the next one goes on from there."""
 
 
 class ValkeyStore:
@@ -24,6 +26,7 @@ class ValkeyStore:
 
     def __init__(self, rest: str, options: StoreOptions | None = None) -> None:
         self._place, self._options = ValkeyPlace.parse(rest), options or StoreOptions()
+        self._swept = 0
         self._client: Any = self._place.client(connect_s=_CONNECT_S, answer_s=_ANSWER_S)
         try:
             self.position()
@@ -49,14 +52,15 @@ class ValkeyStore:
             return _unpack(self._client.get(key_of(user)))
 
     def expire(self, before_ms: int) -> int:
-        gone, cursor = 0, 0
+        gone = 0
         with self._translated():
-            while True:
-                cursor, keys = self._client.scan(cursor, match=USERS + b"*", count=_SWEEP)
+            for _ in range(_SWEEPS):
+                self._swept, keys = self._client.scan(self._swept, match=USERS + b"*", count=_SWEEP)
                 if old := self._older(keys, before_ms):
                     gone += int(self._client.unlink(*old))
-                if not cursor:
-                    return gone
+                if not self._swept:
+                    break
+        return gone
 
     def close(self) -> None:
         self._client.close()

@@ -3,9 +3,8 @@
 import errno
 import fcntl
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -96,28 +95,29 @@ class StreamWriter:
         return made
 
     def drop_before(self, time_ms: int) -> int:
-        """Retention: drop the files of leading commits whose rows are all older and read by every cursor.
+        """Retention: drop the first commits with their dead rows, if all is older and read by every cursor.
+
+        One commit with their sums stands in their place.
 
         Returns:
             How many rows went; their numbers stay taken.
         """
         commits, _ = read_commits(self._folder)
-        unread = lowest_cursor(self._folder, self.last.end_row)
-        old = 0
-        while old < len(commits) and commits[old].newest_ms < time_ms and commits[old].end_row <= unread:
-            old += 1
-        gone = [each for each in commits[:old] if each.files]
+        old = _leading(commits, time_ms, lowest_cursor(self._folder, self.last.end_row))
+        gone = [each for each in commits[:old] if each.files or each.dead_file]
         if not gone:
             return 0
-        kept = [replace(each, files=(), dead_file="") for each in commits[:old]] + commits[old:]
+        kept = [Commit.folded(commits[:old]), *commits[old:]]
         with _translated(self._folder):
             _replace(self._folder / COMMITS, b"".join(each.line() for each in kept))
             self._log.close()
             self._log = (self._folder / COMMITS).open("ab", buffering=0)
-            self._used = self._log.tell()
-            for path in [file.path for each in gone for file in each.files]:
-                (self._folder / path).unlink(missing_ok=True)
-        return sum(each.rows for each in gone)
+            self._used, self.last = self._log.tell(), kept[-1]
+            for path in [self._folder / path for each in gone for path in _paths(each)]:
+                path.unlink(missing_ok=True)
+                with suppress(OSError):  # other commits' files are in it
+                    path.parent.rmdir()
+        return sum(each.rows for each in gone if each.files)
 
     def close(self) -> None:
         """Let another writer have it."""
@@ -153,10 +153,26 @@ class StreamWriter:
 
     def _sweep(self, commits: list[Commit]) -> None:
         """Remove what a crash left: files that no commit names."""
-        named = {file.path for each in commits for file in each.files}
-        for path in [*self._folder.glob("day=*/*"), *self._folder.glob("*/*.partial")]:
+        named = {path for each in commits for path in _paths(each)}
+        for path in [*self._folder.glob("day=*/*"), *self._folder.glob(f"{DEAD}/*"), *self._folder.glob("*/*.partial")]:
             if str(path.relative_to(self._folder)) not in named:
                 path.unlink(missing_ok=True)
+
+
+def _paths(commit: Commit) -> list[str]:
+    """Its files, the dead rows' among them."""
+    return [each.path for each in commit.files] + ([commit.dead_file] if commit.dead_file else [])
+
+
+def _leading(commits: Sequence[Commit], time_ms: int, unread: int) -> int:
+    """How many commits at the beginning are older and were read; one without rows is as old as the next with some."""
+    old = 0
+    for place, each in enumerate(commits, 1):
+        if each.rows and (each.newest_ms >= time_ms or each.end_row > unread):
+            break
+        if each.rows:
+            old = place
+    return old
 
 
 def _lock(handle: int, folder: Path) -> None:

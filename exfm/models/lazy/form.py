@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from exfm.models.lazy.errors import LazyTableError
+from exfm.models.lazy.errors import LazyTableError, TableRowError
 from exfm.models.lazy.initial import initial
 from exfm.models.lazy.records import Bytes, Ints
 
@@ -53,10 +53,10 @@ class TableForm:
         return self.rows * self.width
 
     def places(self, rows: Ints, where: Path) -> Ints:
-        """Where int64 [N] rows stand in this table, from 0; `LazyTableError` if one of them doesn't."""
+        """Where int64 [N] rows stand in this table, from 0; `TableRowError` if one of them doesn't."""
         last = self.first + self.rows - 1
         if len(rows) and (rows.min() < self.first or rows.max() > last):
-            raise LazyTableError(f"{where}: rows must be {self.first} to {last}")
+            raise TableRowError(f"{where}: rows must be {self.first} to {last}")
         return rows - self.first
 
     def split(self, rows: Ints, records: Bytes) -> tuple[Floats, Floats]:

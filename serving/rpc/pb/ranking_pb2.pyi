@@ -136,18 +136,20 @@ class RankStreamResponse(_message.Message):
     def __init__(self, request_id: _Optional[str] = ..., ranking: _Optional[_Union[RankResponse, _Mapping]] = ..., refusal: _Optional[_Union[Refusal, _Mapping]] = ...) -> None: ...
 
 class Outcome(_message.Message):
-    __slots__ = ("request_id", "ad_id", "task", "value", "time_ms")
+    __slots__ = ("request_id", "ad_id", "task", "value", "time_ms", "vertical")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     AD_ID_FIELD_NUMBER: _ClassVar[int]
     TASK_FIELD_NUMBER: _ClassVar[int]
     VALUE_FIELD_NUMBER: _ClassVar[int]
     TIME_MS_FIELD_NUMBER: _ClassVar[int]
+    VERTICAL_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     ad_id: int
     task: str
     value: float
     time_ms: int
-    def __init__(self, request_id: _Optional[str] = ..., ad_id: _Optional[int] = ..., task: _Optional[str] = ..., value: _Optional[float] = ..., time_ms: _Optional[int] = ...) -> None: ...
+    vertical: str
+    def __init__(self, request_id: _Optional[str] = ..., ad_id: _Optional[int] = ..., task: _Optional[str] = ..., value: _Optional[float] = ..., time_ms: _Optional[int] = ..., vertical: _Optional[str] = ...) -> None: ...
 
 class RecordOutcomesRequest(_message.Message):
     __slots__ = ("outcomes",)

@@ -68,6 +68,7 @@ def test_the_controls_student_learns_through_its_own_table(made: Annotated) -> N
 def test_each_arm_has_its_figures(kuairand_parquet: Path) -> None:
     result = histories(kuairand_parquet, seeds=(0,))
     assert set(result) == {*ARMS, "about"}
+    assert (result["about"]["simulated"], "warning" in result["about"]) == (False, False)
     for arm in ARMS:
         assert {run["vertical"] for run in result[arm]["seeds"]} == {"feed_click", "feed_long_view"}
         assert 0 < result[arm]["auc"] < 1

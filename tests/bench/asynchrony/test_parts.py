@@ -13,6 +13,7 @@ import pytest
 
 from bench.asynchrony import __main__ as bench
 from bench.asynchrony import crowd
+from bench.asynchrony import histories as arms
 from bench.asynchrony.crowd import Crowd
 from bench.asynchrony.rank_lookup import rank_lookups
 from bench.asynchrony.setting import answered, paired, quantile_ms, shares
@@ -20,6 +21,9 @@ from bench.overload.figures import Outcome, Record
 from bench.overload.load import Run
 from bench.overload.plant import BenchError
 from exfm.augment.store.lmdb_store import LmdbStore
+from exfm.data.simulator import Scale, simulate
+from exfm.data.source import Source
+from exfm.distill.metrics import Figures
 from exfm.features.embeddings import quantise
 from exfm.features.history import History
 from exfm.features.schema import Columns, HistorySpec
@@ -63,6 +67,20 @@ def test_parts_add_to_one_file_and_a_broken_one_costs_none_of_the_others(run: Ca
     assert run("--only", "one") == (0, {"a": 0, "more": {"x": 1}})
     assert run("--only", "three", "--turns", "7") == (0, {"a": 0, "more": {"x": 1}, "b": 7})
     assert run() == (1, {"a": 0, "more": {"x": 1}, "b": 7})
+
+
+def test_histories_of_the_simulator_say_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("EXFM_DATA_DIR", raising=False)
+    small = Source("simulator", *simulate(0, Scale(rows=400, days=2, users=20, ads=20)))
+    monkeypatch.setattr(arms, "open_source", lambda _: small)
+    monkeypatch.setattr(arms, "_run", lambda *_: Figures(1, 0.5, 0.7, 1.0, 1.0))  # nothing is trained for this
+    assert bench.main(["--only", "histories", "--out", str(tmp_path)]) == 0
+    assert "WARNING: EXFM_DATA_DIR is not set" in capsys.readouterr().err
+    about = json.loads((tmp_path / "async.json").read_text())["histories"]["about"]
+    assert about["simulated"]
+    assert "simulator" in about["warning"]
 
 
 def test_an_unknown_part_is_bad_usage(run: Callable[..., Any]) -> None:

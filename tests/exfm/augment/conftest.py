@@ -44,7 +44,7 @@ def serve(source: Source) -> World:
         blocks = {block: np.ascontiguousarray(part.blocks[block]).tobytes() for block in BLOCKS}
         made.append(
             Impression(
-                key=impression_key(f"r{row}", int(log.ad[row])),
+                key=impression_key(name, f"r{row}", int(log.ad[row])),
                 request_id=f"r{row}",
                 ad=int(log.ad[row]),
                 user=int(log.user[row]),

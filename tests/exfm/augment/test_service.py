@@ -16,7 +16,7 @@ class Scripted:
 
     def __init__(self, work: int = 0, fails: Callable[[], bool] = lambda: False, untidy: bool = False) -> None:
         self.left, self.fails, self.untidy = work, fails, untidy
-        self.failed, self.tidied = 0, 0
+        self.failed, self.tidied, self.waiting = 0, 0, False
 
     def step(self) -> int:
         if self.fails():
@@ -88,3 +88,20 @@ def test_the_joins_output_is_trimmed_while_the_log_is_away() -> None:
 
     serve([JoinPart(Trimming(), Away())], threading.Event(), OPTIONS)
     assert trimmed
+
+
+def test_a_join_that_waits_for_the_annotation_is_not_drained() -> None:
+    class Paused(Joiner):
+        def __init__(self) -> None:
+            self.steps = 0
+
+        def step(self) -> Step:
+            self.steps += 1
+            return Step(0, 0, paused=self.steps < 5)
+
+        def trim(self, before_ms: int) -> int:  # noqa: ARG002  # the protocol's
+            return 0
+
+    paused = Paused()
+    serve([JoinPart(paused, MemoryLog())], threading.Event(), OPTIONS)
+    assert paused.steps == 5

@@ -6,6 +6,7 @@ import pytest
 
 from exfm.commands import train as command
 from exfm.data.source import Source
+from exfm.distill import report
 
 Make = Callable[..., Source]
 SMALL = "[stream]\nchunk = 100\n[teacher.model]\nlayers = 1\nhidden = 16\n"
@@ -63,7 +64,32 @@ def test_an_output_that_cannot_be_written_fails(
     assert "Traceback" not in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("arguments", [["--threads", "0"], ["--threads", "x"], ["--sed", "3"]])
+def test_a_stream_is_learned_as_it_grows(
+    run: Callable[..., int],
+    tiny: Make,
+    write_stream: Callable[..., Path],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(report, "draw", lambda *_: None)
+    stream = write_stream(tiny(300), 50, 0, 200)
+    asked = ["--stream", str(stream), "--resume", "--window-rows", "100", "--consumer", "mine"]
+    assert run(*asked, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["place"] == {"log": 0, "row": 200, "commit": 4, "learned": 200}
+    write_stream(tiny(300), 50, 200)
+    assert run(*asked, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["rows"] == 100
+    assert (stream / "cursors" / "mine").read_text() == "300\n"
+    assert run(*asked, "--seed", "4") == 2
+    assert "other settings: seed was 0, is 4" in capsys.readouterr().err
+    assert run("--stream", str(stream / "none")) == 2
+    assert "stream.json: cannot be read" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--resume"], ["--stream", "x", "--consumer", "../x"], ["--threads", "0"], ["--threads", "x"], ["--sed", "3"]],
+)
 def test_bad_usage_exits_with_two(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
         command.main(arguments)

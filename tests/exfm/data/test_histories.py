@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exfm.data.histories import Histories
+from exfm.data.histories import Histories, Remembered
 from exfm.features.embeddings import quantise
 from exfm.features.encoding import MISSING
 from exfm.features.history import History, inputs_at, merge, of_spaces, pack, row_of, split_row, unpack
@@ -74,3 +74,27 @@ def test_events_of_spaces_that_the_student_does_not_read_are_not_seen(rows: list
     events, user = log_of(rows, 0)
     found = Histories(events, user, events.time_ms, HistorySpec(4, 3, 0, (2,))).seen(np.arange(len(user)))
     assert (events.space[found[found >= 0]] == 2).all()
+
+
+@given(ROWS, st.integers(1, 5), st.integers(0, 20), CUTS, st.integers(0, 5))
+def test_histories_made_window_by_window_are_those_of_the_whole_log(
+    rows: list[tuple[int, int, int]], length: int, delay_ms: int, cuts: list[int], seed: int
+) -> None:
+    events, user = log_of(rows, seed)
+    spec = HistorySpec(length, 3, delay_ms)
+    whole = Histories(events, user, events.time_ms, spec).rows(np.arange(len(user)))
+    past, made = Remembered(spec, events.take(slice(0, 0)), user[:0]), []
+    for start, stop in pairwise(sorted({0, len(user), *(cut for cut in cuts if cut < len(user))})):
+        index = slice(start, stop)
+        made.append(past.histories(events.take(index), user[index]).rows(np.arange(stop - start)))
+        assert len(past.user) <= len(user)
+    np.testing.assert_array_equal(np.concatenate(made), whole)
+
+
+def test_what_is_remembered_does_not_grow_with_the_log() -> None:
+    spec, past = HistorySpec(2, 3, 5), None
+    for at in range(0, 1000, 20):
+        events, user = log_of([(at + row, row % 4, 1) for row in range(20)], 0)
+        past = past or Remembered(spec, events.take(slice(0, 0)), user[:0])
+        past.histories(events, user)
+        assert len(past.user) <= 4 * 2 + 2 * 5 + 1

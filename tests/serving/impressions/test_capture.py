@@ -43,7 +43,7 @@ def test_the_blocks_are_those_of_the_request(catalog: Catalog, make_message: Mak
         assert row.ad_ids == message.ads.ids[index * widths["ids"] :][: widths["ids"]]
         assert row.ad_numbers == message.ads.numbers[index * widths["numbers"] :][: widths["numbers"]]
         assert row.ad == message.ad_ids[index]
-        assert row.key == impression_key(message.request_id, row.ad)
+        assert row.key == impression_key(vertical, message.request_id, row.ad)
         assert row.bid == message.bids[index]
         np.testing.assert_array_equal(np.frombuffer(row.probability, "<f4"), answer.probability[index])
         assert (row.tier, row.reason, row.time_ms, row.history) == ("trimmed", "work_ahead", 123, b"packed")
@@ -75,3 +75,10 @@ def test_the_user_is_the_id_that_reads_the_logs_user_column(
     assert Capture(named).rows(replace(query, vertical=named), answer, ranked)[0].user == expected
     category: Vertical = replace(bare, schema=replace(tiny_schema, columns=Columns(user="city")))
     assert category.user_column is None  # not an id
+
+
+def test_where_no_model_answered_none_saw_the_history(catalog: Catalog, make_message: Make) -> None:
+    query, answer, ranked = answered(catalog, make_message(2))
+    asked, capture = replace(query, history=b"packed", asked_ms=77), Capture(catalog["feed_click"])
+    seen = {tier: capture.rows(asked, replace(answer, tier=tier), ranked)[0].history for tier in Tier}
+    assert seen == {**dict.fromkeys(Tier, b"packed"), Tier.PRIOR: b""}

@@ -24,13 +24,13 @@ Make = Callable[..., ServingLog]
 
 def row(number: int = 0, request_id: str | None = None, bid: float = 1.0) -> Impression:
     name = f"r{number}" if request_id is None else request_id
-    key = impression_key(name, number)
+    key = impression_key("clicks", name, number)
     blocks = dict.fromkeys(BLOCKS, b"")
     return Impression(key, name, number, 1, 5, "feed", 1, "hash", "full", "", 0, bid, b"", b"", **blocks)
 
 
 def told(number: int = 0) -> Outcome:
-    return Outcome(impression_key(f"r{number}", number), "click", 1.0, 7)
+    return Outcome(impression_key("clicks", f"r{number}", number), "click", 1.0, 7)
 
 
 class Gate:

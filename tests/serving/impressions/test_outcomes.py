@@ -13,7 +13,7 @@ from serving.errors import InvalidRequestError
 from serving.impressions.outcomes import AT_ONCE, MOST_OUTCOMES, parse_outcomes
 from serving.rpc.pb import ranking_pb2 as pb
 
-TASKS = ("click", "buy")
+TASKS = {"click": ["feed"], "buy": ["feed"], "view": ["feed", "reel"]}
 
 
 def message(**fields: Any) -> bytes:
@@ -25,9 +25,18 @@ def message(**fields: Any) -> bytes:
 
 async def test_sound_outcomes_are_taken_as_they_are() -> None:
     first, second = await parse_outcomes(message(task="buy", value=0.0, ad_id=-1), TASKS)
-    assert first == (impression_key("r1", 5), "click", 1.0, 9)
-    assert second == (impression_key("r1", -1), "buy", 0.0, 9)
+    assert first == (impression_key("feed", "r1", 5), "click", 1.0, 9)
+    assert second == (impression_key("feed", "r1", -1), "buy", 0.0, 9)
     assert await parse_outcomes(b"", TASKS) == []
+
+
+async def test_verticals_may_share_request_ids_and_tasks() -> None:
+    keys = set()
+    for vertical in ("feed", "reel"):
+        _, second = await parse_outcomes(message(task="view", vertical=vertical), TASKS)
+        assert second.key == impression_key(vertical, "r1", 5)
+        keys.add(second.key)
+    assert len(keys) == 2
 
 
 @pytest.mark.parametrize(
@@ -35,7 +44,9 @@ async def test_sound_outcomes_are_taken_as_they_are() -> None:
     [
         ({"request_id": ""}, "request_id must be 1 to 256 bytes"),
         ({"request_id": "x" * 257}, "request_id must be 1 to 256 bytes"),
-        ({"task": "like"}, "task 'like' is none of buy, click"),
+        ({"task": "like"}, "task 'like' is none of buy, click, view"),
+        ({"task": "view"}, "vertical must be given: feed, reel have task 'view'"),
+        ({"vertical": "reel"}, "vertical 'reel' has no task 'click'; feed has"),
         ({"value": 0.5}, "value is 0.5"),
         ({"value": math.nan}, "value is nan"),
         ({"time_ms": 0}, "time_ms is 0"),

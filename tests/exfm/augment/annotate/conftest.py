@@ -1,7 +1,9 @@
 """A join's output to annotate."""
 
 import os
+import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +11,13 @@ import pytest
 
 from exfm.augment.annotate.annotator import Annotator
 from exfm.augment.annotate.options import AnnotateOptions
+from exfm.augment.annotate.snapshots import SnapshotError
 from exfm.augment.annotate.workers import InlineWorkers, Workers
 from exfm.augment.join.joiner import Joiner
 from exfm.augment.join.windows import JoinOptions
 from exfm.augment.store.memory import MemoryStore
 from exfm.augment.store.store import EmbeddingStore
+from exfm.data.annotated import StreamReader
 from exfm.events import impression, outcome
 from exfm.events.memory import MemoryLog
 from exfm.events.sqlite import SqliteLog
@@ -47,6 +51,19 @@ class Plant:
     def open(self, **more: Any) -> Annotator:
         made = {"options": self.options, **more}
         return Annotator(self.output, self.folder / "stream", self.store, self.snapshots, self.workers, **made)
+
+    def until_taken_over(self, annotator: Annotator, name: str) -> None:
+        """Step until that snapshot, which was just published, annotates."""
+        until_s = time.monotonic() + 20
+        while annotator.snapshot.name != name:
+            assert time.monotonic() < until_s
+            with suppress(SnapshotError):
+                annotator.step()
+            time.sleep(0.002)
+
+    def parts(self) -> list[Any]:
+        """What the stream holds."""
+        return list(StreamReader(self.folder / "stream").read())
 
     def drain(self, annotator: Annotator) -> int:
         settled = 0

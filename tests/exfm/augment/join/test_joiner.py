@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from exfm.augment.accounts import accounts
 from exfm.augment.join import example
 from exfm.augment.join.joiner import ANNOTATOR, Joiner
 from exfm.augment.join.windows import JoinOptions
 from exfm.events import impression, outcome
+from exfm.events.ids import impression_key
 from exfm.events.impression import Impression
 from exfm.events.log import BEGIN, LogUnavailableError
 from exfm.events.memory import MemoryLog
@@ -278,3 +280,39 @@ def test_a_cut_at_any_statement_loses_and_repeats_nothing(world: Callable[..., A
     assert counts["impressions_duplicate"] == 10
     assert sum(counts.get(f"outcomes_{name}", 0) for name in FATES) == len(bench.world.outcomes)
     bench.joiner.close()
+
+
+def test_verticals_may_reuse_a_request_and_an_ad(bench: Bench) -> None:
+    rows = bench.world.impressions
+    click, buy = (next(each for each in rows if each.vertical == name) for name in ("clicks", "buys"))
+    same = [each._replace(key=impression_key(each.vertical, "r", 5), request_id="r", ad=5) for each in (click, buy)]
+    bench.send(same)
+    bench.tell([Outcome(same[1].key, "buy", 1.0, same[1].time_ms + 1)])
+    bench.flush()
+    made = {row["vertical"]: labels_of(row) for row in bench.examples() if row["request_id"] == "r"}
+    assert made == {
+        "clicks": [0.0, pytest.approx(np.nan, nan_ok=True)],
+        "buys": [pytest.approx(np.nan, nan_ok=True), 1.0],
+    }
+
+
+def test_what_is_late_or_dead_is_trimmed_and_stays_counted(bench: Bench) -> None:
+    rows = bench.world.impressions
+    bench.log.append(impression.TOPIC, b"junk", 3, os.urandom(16))
+    bench.send(rows)
+    bench.flush()
+    tasks = {"clicks": "click", "buys": "buy"}
+    bench.tell([Outcome(each.key, tasks[each.vertical], 1.0, each.time_ms + 1) for each in rows[-3:]])
+    bench.drain()
+    output = SqliteLog(bench.path)
+    books = accounts(bench.log, output, bench.joiner.accounts(), [])
+    assert books["impressions"]["dead"] == 3
+    assert books["outcomes"]["late"] == 3
+    assert bench.joiner.trim(0) == 0
+    assert output.read(example.LATE_TOPIC, BEGIN, 1)
+    bench.joiner.trim(1 << 60)
+    for topic in (example.LATE_TOPIC, example.DEAD_TOPIC):
+        assert not output.read(topic, BEGIN, 1)
+    assert accounts(bench.log, output, bench.joiner.accounts(), []) == books
+    assert books["impressions"]["unaccounted"] == books["outcomes"]["unaccounted"] == 0
+    output.close()

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from exfm.augment.store import lmdb_store, valkey_store
 from exfm.augment.store.backends import open_store
 from exfm.augment.store.memory import MemoryStore
 from exfm.augment.store.store import EmbeddingStore, StoreOptions, StoreUnavailableError
@@ -162,4 +163,20 @@ def test_a_writer_that_is_killed_leaves_whole_updates(url: str) -> None:
         assert times_of(store, user)[-1] == position
     store.update({3: events(position + 1)}, position + 1)
     assert times_of(store, 3)[-1] == position + 1
+    store.close()
+
+
+@pytest.mark.parametrize("url", ["lmdb", "redis"], indirect=True)
+def test_a_call_of_expire_looks_at_a_bounded_number_of_users(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = lmdb_store if url.startswith("lmdb") else valkey_store
+    monkeypatch.setattr(module, "_SWEEP", 10)
+    monkeypatch.setattr(module, "_SWEEPS", 2)
+    store = open_store(url, OPTIONS)
+    store.update({user: events(10 if user % 2 else 90) for user in range(100)}, 1)
+    gone = [store.expire(50) for _ in range(12)]
+    assert sum(gone) == 50
+    assert max(gone) < 25
+    assert store.position() == 1
+    assert all((times_of(store, user) == []) == bool(user % 2) for user in range(100))
+    assert sum(store.expire(95) for _ in range(12)) == 50
     store.close()

@@ -212,3 +212,29 @@ def test_a_cursor_is_a_name_and_a_number(folder: Path, form: StreamForm) -> None
     (folder / "cursors" / "a").write_text("x")
     with pytest.raises(DataError, match="no row number"):
         _ = cursor.row
+
+
+def test_retention_leaves_one_commit_with_the_sums_and_no_file_of_what_is_gone(folder: Path, form: StreamForm) -> None:
+    writer = StreamWriter(folder, form)
+    for number, (times, dead) in enumerate([([1, 2], 1), ([], 2), ([3], 0), ([], 4), ([DAY_MS], 0)], 1):
+        counts = {"unsaid": number, "lag_ms": number}
+        writer.append(table(form, times), number, snapshot="s", dead=b"x\n" * dead, dead_rows=dead, counts=counts)
+    assert writer.drop_before(DAY_MS) == 3
+    first, waiting, _ = commits = StreamReader(folder).commits()
+    assert (first.number, first.rows, first.end_row, first.position, first.dead) == (3, 3, 3, 3, 3)
+    assert (first.oldest_ms, first.newest_ms, first.counts) == (1, 3, {"unsaid": 6, "lag_ms": 3})
+    assert (waiting.number, waiting.dead) == (4, 4)  # as young as what comes behind it
+    assert [path.name for path in (folder / "dead").iterdir()] == [Path(waiting.dead_file).name]
+    assert [path.name for path in folder.glob("day=*")] == ["day=1970-01-02"]
+    assert (sum(each.rows for each in commits), sum(each.dead for each in commits)) == (4, 7)
+    writer.append(table(form, [2 * DAY_MS]), 6, snapshot="s")
+    assert writer.drop_before(2 * DAY_MS) == 1
+    assert [each.number for each in StreamReader(folder).commits()] == [5, 6]
+    writer.close()
+    (folder / "dead").mkdir(exist_ok=True)
+    (folder / "dead" / "dead-0000000004.jsonl").write_bytes(b"a crash left it")
+    writer = StreamWriter(folder, form)
+    assert writer.append(table(form, [2 * DAY_MS]), 7, snapshot="s").first_row == 5
+    writer.close()
+    assert not list(folder.glob("dead/*"))
+    assert rows(folder) == [2 * DAY_MS, 2 * DAY_MS]

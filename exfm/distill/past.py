@@ -4,35 +4,84 @@ The past of each key lies in a few sorted runs, merged as they grow (O'Neil et a
 so a batch costs a few binary searches per run.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from exfm.augment.annotate.snapshots import CounterPlan
 from exfm.data.examples import Examples
-from exfm.distill.counters import EVERYTHING, CounterError, Outcomes, Window, assemble, width_of
+from exfm.distill.counters import EVERYTHING, CounterError, CounterOptions, Outcomes, Window, assemble, width_of
 from exfm.features.schema import Schema
 from exfm.features.values import seed_of, splitmix64
 
 Ints = NDArray[np.int64]
 Doubles = NDArray[np.float64]
 Keys = NDArray[np.uint64]
+KEEP_MS = 30 * 86_400_000
+
+
+@dataclass(frozen=True)
+class CounterPlan:
+    """What the teacher's counters are made of.
+
+    Attributes:
+        options: which ones.
+        maturity_s: seconds until an impression's outcomes count as known.
+    """
+
+    options: CounterOptions
+    maturity_s: float
 
 
 @dataclass(frozen=True)
 class Facts:
-    """Rows by key and time, as they came: key uint64 [N], time int64 [N], values float64 [N, V]."""
+    """What happened under keys: a row each, or several older rows of one key as one.
+
+    Attributes:
+        key: uint64 [N].
+        time_ms: int64 [N], of the latest row in it.
+        values: float64 [N, V], their sum.
+        count: float64 [N], how many rows.
+        last: float64 [N, V], the latest row's values.
+    """
 
     key: Keys
     time_ms: Ints
     values: Doubles
+    count: Doubles
+    last: Doubles
+
+    @classmethod
+    def of(cls, key: Keys, time_ms: Ints, values: Doubles) -> "Facts":
+        """Of single rows."""
+        return cls(key, time_ms, values, np.ones(len(key)), values)
+
+    def take(self, index: NDArray[Any]) -> "Facts":
+        """Those at `index`."""
+        return Facts(*(column[index] for column in vars(self).values()))
+
+    def and_those(self, others: "Facts") -> "Facts":
+        """Both."""
+        return Facts(*map(np.concatenate, zip(vars(self).values(), vars(others).values(), strict=True)))
 
     def since(self, time_ms: int) -> "Facts":
         """Those not older."""
         kept = self.time_ms >= time_ms
-        return self if kept.all() else Facts(self.key[kept], self.time_ms[kept], self.values[kept])
+        return self if kept.all() else self.take(kept)
+
+    def folded(self, before_ms: int) -> "Facts":
+        """Those of a key that are older than that, as one."""
+        old = np.flatnonzero(self.time_ms < before_ms)
+        if not len(old):
+            return self
+        sorted_ = self.take(old[np.lexsort((self.time_ms[old], self.key[old]))])
+        start = np.unique(sorted_.key, return_index=True)[1]
+        ends = sorted_.take(np.append(start[1:], len(old)) - 1)
+        sums = np.add.reduceat(sorted_.values, start, axis=0), np.add.reduceat(sorted_.count, start)
+        return Facts(ends.key, ends.time_ms, *sums, ends.last).and_those(self.since(before_ms))
 
 
 class _Run:
@@ -40,7 +89,7 @@ class _Run:
 
     def __init__(self, facts: Facts) -> None:
         order = np.lexsort((facts.time_ms, facts.key))
-        self.facts = Facts(facts.key[order], facts.time_ms[order], facts.values[order])
+        self.facts = facts.take(order)
         self._keys, self._start = np.unique(self.facts.key, return_index=True)
         self._instants = np.unique(self.facts.time_ms)
         self._span = len(self._instants) + 1
@@ -48,6 +97,7 @@ class _Run:
         self._place = rank * self._span + np.searchsorted(self._instants, self.facts.time_ms)
         zero = np.zeros((1, self.facts.values.shape[1]))
         self._running = np.concatenate([zero, np.cumsum(self.facts.values, 0)])
+        self._counted = np.concatenate([[0.0], np.cumsum(self.facts.count)])
 
     def __len__(self) -> int:
         return len(self.facts.key)
@@ -60,10 +110,10 @@ class _Run:
         end = np.where(self._keys[rank] == key, end, first)
         latest = np.maximum(end - 1, 0)
         return Window(
-            (end - first).astype(np.float64),
+            self._counted[end] - self._counted[first],
             self._running[end] - self._running[first],
             np.where(end > first, self.facts.time_ms[latest], -1),
-            self.facts.values[latest],
+            self.facts.last[latest],
         )
 
 
@@ -73,15 +123,24 @@ class Past:
     def __init__(self) -> None:
         self._runs: list[_Run] = []
 
-    def add(self, facts: Facts, not_before_ms: int) -> None:
-        """Take more facts; what is merged and older than `not_before_ms` is forgotten."""
+    def add(self, facts: Facts, not_before_ms: int | None = None, fold_ms: int | None = None) -> None:
+        """Take more facts; what is merged and older than `not_before_ms` is forgotten, than `fold_ms` folded."""
         if not len(facts.key):
             return
         while self._runs and len(self._runs[-1]) < 2 * len(facts.key):
-            old = self._runs.pop().facts.since(not_before_ms)
-            parts = [np.concatenate(pair) for pair in zip(vars(old).values(), vars(facts).values(), strict=True)]
-            facts = Facts(*parts)
+            old = self._runs.pop().facts
+            facts = (old if not_before_ms is None else old.since(not_before_ms)).and_those(facts)
+            facts = facts if fold_ms is None else facts.folded(fold_ms)
         self._runs.append(_Run(facts))
+
+    @property
+    def facts(self) -> list[Facts]:
+        """What is known, run by run."""
+        return [run.facts for run in self._runs]
+
+    def put(self, runs: Sequence[Facts]) -> None:
+        """Know what another one's `facts` were, and nothing else."""
+        self._runs = [_Run(facts) for facts in runs]
 
     def before(self, key: Keys, time_ms: Ints) -> Window:
         """What lies strictly before a time under a key, for each of N askers."""
@@ -104,19 +163,28 @@ class StreamCounters:
     Args:
         schema: the whole schema.
         tasks: the teacher's, a task that the examples lack counts as never known.
-        signals: how many further outcomes the teacher's counters expect; never known here.
+        signals: how many further outcomes the teacher's counters expect; rows have their own, in order, or none.
         plan: which counters.
-        keep_ms: facts older than that are forgotten.
+        keep_ms: facts older than that are forgotten; None: none is.
+        fold_ms: what had matured that long before the rows that are added becomes one fact per key, so that memory does
+            not grow with the stream; a row that comes behind them by more may not see it. None: nothing is folded.
     """
 
     def __init__(
-        self, schema: Schema, tasks: tuple[str, ...], signals: int, plan: CounterPlan, keep_ms: int = 30 * 86_400_000
+        self,
+        schema: Schema,
+        tasks: tuple[str, ...],
+        signals: int,
+        plan: CounterPlan,
+        *,
+        keep_ms: int | None = KEEP_MS,
+        fold_ms: int | None = None,
     ) -> None:
         self._names = [feature.name for feature in schema.ordered]
         self._tasks, self._signals = tasks, signals
         self._options = plan.options
         self._maturity_ms = max(round(plan.maturity_s * 1000), 1)
-        self._keep_ms = keep_ms
+        self._keep_ms, self._fold_ms = keep_ms, fold_ms
         self._pasts = {key: Past() for key in (EVERYTHING, *plan.options.keys, *plan.options.recency)}
         for key in self._pasts:
             for part in key.split("*") if key else ():
@@ -126,11 +194,26 @@ class StreamCounters:
     def add(self, examples: Examples, rows: Ints) -> None:
         """Let later rows see these; rows int64 [N, features], encoded as the schema orders them."""
         unknown = np.full(len(examples), np.nan, np.float32)
-        columns = [examples.labels.get(task, unknown) for task in self._tasks] + [unknown] * self._signals
+        signals = [*examples.signals.values()][: self._signals]
+        columns = [examples.labels.get(task, unknown) for task in self._tasks] + signals
+        columns += [unknown] * (self._signals - len(signals))
         values = Outcomes.of_columns(columns, len(self._tasks)).values
-        oldest_ms = int(examples.time_ms.max(initial=0)) - self._keep_ms
+        if not len(examples):
+            return
+        first_ms, last_ms = int(examples.time_ms.min()), int(examples.time_ms.max())
+        oldest_ms = None if self._keep_ms is None else last_ms - self._keep_ms
+        fold_ms = None if self._fold_ms is None else first_ms - self._maturity_ms - self._fold_ms
         for key, past in self._pasts.items():
-            past.add(Facts(self._keys(key, examples, rows), examples.time_ms, values), oldest_ms)
+            past.add(Facts.of(self._keys(key, examples, rows), examples.time_ms, values), oldest_ms, fold_ms)
+
+    def carried(self) -> dict[str, list[Facts]]:
+        """All that later rows may see, by key; in this order `resume` takes it."""
+        return {key: past.facts for key, past in self._pasts.items()}
+
+    def resume(self, carried: Mapping[str, Sequence[Facts]]) -> None:
+        """Go on with what `carried` gave for the same schema, tasks and plan."""
+        for key, past in self._pasts.items():
+            past.put(carried[key])
 
     def columns(self, examples: Examples, rows: Ints) -> NDArray[np.float32]:
         """Counters float32 [N, C] of rows that were added before; each sees what is strictly earlier and matured."""
