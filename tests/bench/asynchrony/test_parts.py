@@ -16,13 +16,14 @@ from bench.asynchrony import crowd
 from bench.asynchrony.crowd import Crowd
 from bench.asynchrony.rank_lookup import rank_lookups
 from bench.asynchrony.setting import answered, paired, quantile_ms, shares
-from bench.overload.figures import Outcome, Record
+from bench.overload.figures import Record
 from bench.overload.load import Run
 from bench.overload.plant import BenchError
 from exfm.augment.store.lmdb_store import LmdbStore
 from exfm.features.embeddings import quantise
 from exfm.features.history import History
 from exfm.features.schema import Columns, HistorySpec
+from loadtest.checking.outcomes import Outcome
 from serving.repository import load_catalog
 
 
