@@ -36,7 +36,7 @@ from exporter.errors import ExportRefusedError
 from exporter.export import export
 from exporter.options import DEFAULT_OPTIONS, ExportOptions
 from exporter.signing import OWN_KEY, make_key, trust
-from loadtest.summary import summarise
+from loadtest.verdict.summary import summarise
 from serving.errors import ServingError
 
 AGAIN = 300

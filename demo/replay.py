@@ -8,8 +8,8 @@ import numpy as np
 
 from demo.requests import Request
 from exfm.distill.metrics import measure
-from loadtest.arrivals import poisson
-from loadtest.open_loop import Reply, drive
+from loadtest.arrivals.schedule import poisson
+from loadtest.driving.open_loop import Reply, drive
 from serving.client import Prepared, RankCall, Ranking, RankingClient
 
 WARM_UP = 50

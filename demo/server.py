@@ -8,7 +8,7 @@ from pathlib import Path
 import grpc
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
-from loadtest.server_process import NotReadyError, running
+from loadtest.driving.server_process import NotReadyError, running
 
 REPLY_RESERVE_MS = 4.0
 """The answer's way back ends in the replay's own event loop, on the same few cores as everything else."""

@@ -6,7 +6,7 @@ from typing import Any
 
 from demo.requests import Request
 from exfm.distill.scoring import TrainingReport
-from loadtest.summary import Summary
+from loadtest.verdict.summary import Summary
 from serving.client import Ranking
 
 SHOWN = 10

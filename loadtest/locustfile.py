@@ -7,7 +7,6 @@ scheduled instant, so waiting anywhere counts. Every answer is checked; a wrong 
 The exit code is the verdict's: 0 every objective met, 1 not, 2 bad usage, 3 the generator was the bottleneck.
 """
 
-import json
 import logging
 from pathlib import Path
 from typing import Any
@@ -18,22 +17,23 @@ from locust import events as locust_events
 from locust.runners import MasterRunner, WorkerRunner
 
 from exfm.features.schema import SchemaError
-from loadtest.locust_engine import LEAD_S, Engine, make_engine
-from loadtest.locust_options import add_options
-from loadtest.objectives import ObjectivesError, load, usual
-from loadtest.rank_target import NotDescribedError
-from loadtest.record import BAD
-from loadtest.sizes import SizesError
-from loadtest.tally import Tally
-from loadtest.target import Reply
-from loadtest.verdict import USAGE, WORDS, Limits, Verdict, faults_of_generator, judge
-from loadtest.workload import WorkloadError
+from loadtest.checking.outcomes import BAD
+from loadtest.driving.rank_target import NotDescribedError
+from loadtest.driving.target import Reply
+from loadtest.swarm.engine import LEAD_S, Engine, make_engine
+from loadtest.swarm.options import add_options
+from loadtest.swarm.result import lines_of, objectives_of, verdict_of, write
+from loadtest.verdict.judge import USAGE
+from loadtest.verdict.objectives import ObjectivesError
+from loadtest.verdict.tally import Tally
+from loadtest.workload.asked import WorkloadError
+from loadtest.workload.sizes import SizesError
 
 REFUSED = (NotDescribedError, ObjectivesError, SchemaError, SizesError, WorkloadError, ValueError, OSError)
 STREAMS = 4
 """Per process: each has a connection of its own."""
-GRACE_S = 1.5
-"""After the last deadline, for processes that started later than others."""
+GRACE_S, WORKERS_GRACE_S = 0.5, 1.5
+"""After the last deadline; worker processes start later than their master."""
 
 log = logging.getLogger("exfm")
 
@@ -58,9 +58,10 @@ class ChosenShape(LoadTestShape):
             State.refused = False
             return None
         run_s: float = self.get_run_time()  # type: ignore[no-untyped-call]
-        if run_s > LEAD_S + options.seconds + _timeout_s() + GRACE_S:
+        master = self.runner if isinstance(self.runner, MasterRunner) else None
+        if run_s > LEAD_S + options.seconds + _timeout_s() + (WORKERS_GRACE_S if master else GRACE_S):
             return None
-        workers = self.runner.worker_count if isinstance(self.runner, MasterRunner) else 1
+        workers = master.worker_count if master else 1
         # The workers get it with the rest of the options.
         options.streams = STREAMS * max(workers, 1)
         return options.streams, options.streams
@@ -100,7 +101,7 @@ def _start(environment: Any, **_: Any) -> None:
 
     try:
         environment.process_exit_code = 0 if isinstance(runner, WorkerRunner) else None
-        _objectives(options, 1.0)
+        objectives_of(options, 1.0)
         process = runner.worker_index if isinstance(runner, WorkerRunner) else 0
         address = str(environment.host or "").removeprefix("http://").removeprefix("grpc://").rstrip("/")
         State.engine = make_engine(address, options, streams=options.streams, process=process, tell=tell)
@@ -130,24 +131,12 @@ def _quit(environment: Any, **_: Any) -> None:
     if not isinstance(environment.runner, MasterRunner):
         State.total.merge(State.engine.fetch())
     options = environment.parsed_options
-    verdict = _verdict(options, State.total, State.engine.budget_s)
-    for line in (*(check.line() for check in verdict.checks), *verdict.invalid, f"verdict: {WORDS[verdict.code]}"):
+    verdict = verdict_of(options, State.total, State.engine.profile.expected)
+    for line in lines_of(options, State.total, verdict):
         log.warning("%s", line)
     if options.verdict_file:
-        document = {**verdict.plain(), "kind": "locust", "tally": State.total.plain()}
-        Path(options.verdict_file).write_text(json.dumps(document) + "\n", encoding="utf-8")
+        write(Path(options.verdict_file), options, State.engine, State.total, verdict)
     environment.process_exit_code = verdict.code
-
-
-def _verdict(options: Any, total: Tally, budget_s: float) -> Verdict:
-    invalid = faults_of_generator(total, Limits(sent_late_share=options.max_sent_late))
-    if not total.offered:
-        return Verdict((), invalid)
-    return judge(total.figures(), _objectives(options, budget_s), invalid)
-
-
-def _objectives(options: Any, budget_s: float) -> Any:
-    return load(Path(options.objectives)) if options.objectives else usual(budget_s)
 
 
 def _timeout_s() -> float:

@@ -17,7 +17,7 @@ from bench.asynchrony.kill import kill_rounds
 from bench.overload.plant import BenchError
 from exfm.data.errors import DataError
 from exfm.data.source import resolve_data_dir
-from loadtest.arguments import count, positive
+from loadtest.commands.arguments import count, positive
 from serving.errors import RepositoryError
 
 DESCRIPTION = """\

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.overload.figures import ANSWERS, Outcome, Record
+from bench.overload.figures import Record
 from bench.overload.load import Run
 from bench.overload.messages import Pools, make_pools
 from bench.overload.repository import find_or_make
 from bench.overload.schedule import Stream
+from loadtest.checking.outcomes import TIERS, Outcome
 from serving.catalog import Vertical
 from serving.repository import load_catalog
 
@@ -81,7 +82,7 @@ def first_vertical(asked: Namespace) -> tuple[Path, Vertical]:
 
 def answered(record: Record) -> int:
     """Requests that got a ranking of whatever tier."""
-    return int(np.isin(record.outcome, [each for each in ANSWERS if each is not Outcome.SHED]).sum())
+    return int(np.isin(record.outcome, TIERS).sum())
 
 
 def quantile_ms(runs: Sequence[Run], share: float) -> float:

@@ -19,7 +19,7 @@ from bench.batching.variant import Forms, write_both
 from bench.overload.messages import make_pools
 from bench.overload.plant import BenchError
 from bench.overload.repository import find_or_make
-from loadtest.arguments import count, positive
+from loadtest.commands.arguments import count, positive
 from serving.catalog import Vertical
 from serving.embedded.environment import ensure
 from serving.embedded.errors import EnvironmentUnusableError, TritonStartError

@@ -20,9 +20,9 @@ from bench.batching.bound import BoundedScorer
 from bench.batching.figures import Cost, Sample, sample
 from bench.batching.variant import Forms
 from bench.overload.plant import BenchError, cpu_s, spent_between
-from loadtest.arrivals import poisson
-from loadtest.conditions import machine_cpu_s
-from loadtest.open_loop import drive
+from loadtest.arrivals.schedule import poisson
+from loadtest.driving.conditions import machine_cpu_s
+from loadtest.driving.open_loop import drive
 from serving.budget.deadline import Deadline
 from serving.budget.estimates import Estimates
 from serving.catalog import Batching

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from loadtest.open_loop import Reply
+from loadtest.driving.open_loop import Reply
 from serving.errors import BackendError
 from serving.inference.scorer import Scores
 

@@ -17,7 +17,7 @@ from exfm.commands.train import REFUSED
 from exfm.data.source import open_source, resolve_data_dir
 from exporter.engines.table import fastest, timed
 from exporter.errors import ExportRefusedError
-from loadtest.arguments import count
+from loadtest.commands.arguments import count
 from serving.errors import ServingError
 
 SIZES = (100, 200, 500, 1000, 2000)

@@ -13,7 +13,7 @@ from google.protobuf import json_format
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from bench.overload.messages import make_pools
-from loadtest.arrivals import poisson
+from loadtest.arrivals.schedule import poisson
 from serving.catalog import Catalog, Vertical
 from serving.errors import BackendError
 from serving.features.histories import without_history

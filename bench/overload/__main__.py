@@ -20,7 +20,7 @@ from bench.overload.plant import BenchError, running
 from bench.overload.report import checks, table
 from bench.overload.repository import find_or_make
 from bench.overload.scenarios import Bench
-from loadtest.arguments import count, positive
+from loadtest.commands.arguments import count, positive
 from serving.catalog import Vertical
 from serving.errors import RepositoryError, UnknownVerticalError
 from serving.repository import load_catalog

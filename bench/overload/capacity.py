@@ -1,6 +1,6 @@
 """What rated capacity means here; the search for it is the load test's own."""
 
-from loadtest.search import NoCapacityError, find_capacity
+from loadtest.driving.search import NoCapacityError, find_capacity
 
 __all__ = ["FULL_SHARE", "NoCapacityError", "find_capacity"]
 

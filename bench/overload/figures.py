@@ -12,29 +12,12 @@ percentile.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from enum import IntEnum
 
 import numpy as np
 from numpy.typing import NDArray
 
-SENT_LATE_S = 0.002
-"""From this much on the generator counts as having sent a request late."""
-
-
-class Outcome(IntEnum):
-    """What became of a request; 1 to 4 are the tiers' numbers in the public contract."""
-
-    UNANSWERED = 0
-    FULL = 1
-    TRIMMED = 2
-    LITE = 3
-    PRIOR = 4
-    SHED = 5
-    FAILED = 6
-
-
-ANSWERS = (Outcome.FULL, Outcome.TRIMMED, Outcome.LITE, Outcome.PRIOR, Outcome.SHED)
-SCORED = (Outcome.FULL, Outcome.TRIMMED, Outcome.LITE)
+from loadtest.checking.outcomes import SAID, SCORED, Outcome, late
+from loadtest.driving.target import SENT_LATE_S
 
 
 @dataclass(frozen=True)
@@ -46,14 +29,14 @@ class Record:
         stream: int64 [N], which stream of the schedule each belongs to.
         latency_s: float64 [N], from the scheduled instant to the end of the call.
         lateness_s: float64 [N], how late the generator was in sending.
-        outcome: int64 [N], values of `Outcome`.
+        outcome: str [N], values of `Outcome`.
     """
 
     at_s: NDArray[np.float64]
     stream: NDArray[np.int64]
     latency_s: NDArray[np.float64]
     lateness_s: NDArray[np.float64]
-    outcome: NDArray[np.int64]
+    outcome: NDArray[np.str_]
 
     def __len__(self) -> int:
         return len(self.at_s)
@@ -68,8 +51,7 @@ class Record:
 
     def late(self, budget_s: float) -> NDArray[np.bool_]:
         """bool [N]: no answer and no shed refusal within the budget."""
-        late: NDArray[np.bool_] = (self.latency_s > budget_s) | ~np.isin(self.outcome, ANSWERS)
-        return late
+        return late(self.latency_s, self.outcome, budget_s)
 
     def full_in_time(self, budget_s: float) -> NDArray[np.bool_]:
         """bool [N]: answered by the full tier within the budget."""
@@ -89,7 +71,7 @@ class Figures:
         p50_ms, p99_ms: latency of all requests, late and unanswered ones included.
         tiers: tier, or `shed`, to its share, in time or not.
         unanswered_share: calls that the deadline ended.
-        failed_share: calls that ended with any other error.
+        failed_share: calls that ended with any other error, or with an answer of no known tier.
         scored_goodput_rps: in time and scored by a model (full, trimmed, lite), per second of the schedule.
         full_goodput_rps: in time and full.
         overshoot_p99_ms: how far past the deadline the late ones ended, 99th percentile over the late ones; 0 for none.
@@ -116,21 +98,21 @@ def figures(record: Record, seconds: float, budget_s: float) -> Figures:
     """Sum up a run of `seconds`; `ValueError` if it holds no request."""
     if not len(record):
         raise ValueError("a run without requests has no figures")
-    late = record.late(budget_s)
-    past_ms = np.maximum(record.latency_s[late] - budget_s, 0.0) * 1e3
+    missed = record.late(budget_s)
+    past_ms = np.maximum(record.latency_s[missed] - budget_s, 0.0) * 1e3
     latency_ms = record.latency_s * 1e3
     return Figures(
         offered=len(record),
         offered_rps=len(record) / seconds,
-        late=int(late.sum()),
-        late_share=float(late.mean()),
-        late_sent_late=int((late & (record.lateness_s >= SENT_LATE_S)).sum()),
+        late=int(missed.sum()),
+        late_share=float(missed.mean()),
+        late_sent_late=int((missed & (record.lateness_s >= SENT_LATE_S)).sum()),
         p50_ms=float(np.percentile(latency_ms, 50)),
         p99_ms=float(np.percentile(latency_ms, 99)),
-        tiers={one.name.lower(): float(np.mean(record.outcome == one)) for one in ANSWERS},
+        tiers={str(one): float(np.mean(record.outcome == one)) for one in SAID},
         unanswered_share=float(np.mean(record.outcome == Outcome.UNANSWERED)),
-        failed_share=float(np.mean(record.outcome == Outcome.FAILED)),
-        scored_goodput_rps=float(np.sum(np.isin(record.outcome, SCORED) & ~late) / seconds),
+        failed_share=float(np.mean(np.isin(record.outcome, (Outcome.FAILED, Outcome.WRONG)))),
+        scored_goodput_rps=float(np.sum(np.isin(record.outcome, SCORED) & ~missed) / seconds),
         full_goodput_rps=float(np.sum(record.full_in_time(budget_s)) / seconds),
         overshoot_p99_ms=float(np.percentile(past_ms, 99)) if len(past_ms) else 0.0,
         sent_late_p99_ms=float(np.percentile(record.lateness_s, 99)) * 1e3,

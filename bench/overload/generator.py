@@ -20,23 +20,16 @@ from typing import Any
 import grpc
 import numpy as np
 
-from bench.overload.figures import Outcome
 from bench.overload.messages import load_pools
-from loadtest.open_loop import Reply, drive
+from loadtest.checking.outcomes import Outcome, of_status, of_tier
+from loadtest.driving.open_loop import Reply, drive
+from loadtest.driving.rank_target import OPTIONS, RANK
+from loadtest.driving.target import LEAST_S
 from serving.rpc.pb import ranking_pb2 as pb
 
-RANK = "/exfm.ranking.v1.RankingService/Rank"
-LEAST_S = 0.0005
 START_S = 0.25
 """Between the word that a run starts and its first request."""
 NICENESS = -10
-_OPTIONS: list[tuple[str, Any]] = [
-    ("grpc.max_send_message_length", -1),
-    ("grpc.max_receive_message_length", -1),
-    ("grpc.enable_retries", 0),
-    # Each channel a connection of its own, so that worker processes on one port all get some.
-    ("grpc.use_local_subchannel_pool", 1),
-]
 
 Ask = Callable[[bytes, float], Awaitable[int]]
 
@@ -47,19 +40,16 @@ def tier_of(response: bytes) -> int:
 
 
 def outcome_of(answer: int | Exception) -> Outcome:
-    """What a call's end means to the figures."""
+    """What a call's end means to the figures; an answer of no known tier is a wrong one."""
     if not isinstance(answer, Exception):
-        return Outcome(answer)
-    code = answer.code() if isinstance(answer, grpc.aio.AioRpcError) else None
-    if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
-        return Outcome.SHED
-    return Outcome.UNANSWERED if code is grpc.StatusCode.DEADLINE_EXCEEDED else Outcome.FAILED
+        return of_tier(answer) or Outcome.WRONG
+    return of_status(answer.code() if isinstance(answer, grpc.aio.AioRpcError) else None)
 
 
 async def serve(address: str, pools_path: Path, connections: int) -> None:
     """Run one schedule after another until standard input ends."""
     pools = load_pools(pools_path)
-    channels = [grpc.aio.insecure_channel(address, options=_OPTIONS) for _ in range(connections)]
+    channels = [grpc.aio.insecure_channel(address, options=OPTIONS) for _ in range(connections)]
     asks: list[Ask] = [_ask(channel) for channel in channels]
     gc.collect()
     gc.freeze()
@@ -105,7 +95,7 @@ def _columns(replies: list[Reply[int]]) -> dict[str, Any]:
     return {
         "latency_s": np.array([reply.latency_s for reply in replies]),
         "lateness_s": np.array([reply.lateness_s for reply in replies]),
-        "outcome": np.array([outcome_of(reply.answer) for reply in replies], np.int64),
+        "outcome": np.array([outcome_of(reply.answer) for reply in replies], np.str_),
     }
 
 

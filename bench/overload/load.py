@@ -20,7 +20,7 @@ from bench.overload.figures import Record
 from bench.overload.messages import Pools, save_pools
 from bench.overload.plant import BenchError, Plant, spent_between
 from bench.overload.schedule import Stream, schedule
-from loadtest.conditions import machine_cpu_s
+from loadtest.driving.conditions import machine_cpu_s
 
 UP_S = 20.0
 GRACE_S = 30.0

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from loadtest.making import random_block
+from loadtest.workload.making import random_block
 from serving.catalog import Vertical
 from serving.rpc.pb import ranking_pb2 as pb
 

@@ -13,7 +13,7 @@ import grpc
 import psutil
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
-from loadtest import server_process
+from loadtest.driving import server_process
 
 _POLL_S = 0.05
 TRITON = "tritonserver"

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from loadtest.arrivals import poisson
+from loadtest.arrivals.schedule import poisson
 
 
 @dataclass(frozen=True)

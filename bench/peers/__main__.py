@@ -13,7 +13,7 @@ from bench.peers import models
 from bench.peers.page import page
 from exfm.commands.train import REFUSED
 from exporter.errors import ExportRefusedError
-from loadtest.peers import command
+from loadtest.commands import peers as command
 from loadtest.peers.errors import ModelFolderError, PeerUnavailableError
 from loadtest.peers.model import find_model
 from loadtest.peers.systems import Exfm

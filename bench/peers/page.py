@@ -8,7 +8,7 @@ from typing import Any
 
 import matplotlib
 
-from loadtest.peers.command import table
+from loadtest.commands.peers import table
 from loadtest.peers.quality import told
 
 matplotlib.use("svg")

@@ -5,21 +5,18 @@ import sys
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
-from loadtest import arguments
-from loadtest.arrivals import arrivals
-from loadtest.commands import options
+from loadtest.arrivals.schedule import poisson, some_arrivals
+from loadtest.arrivals.shapes import steady
+from loadtest.commands import arguments, options
 from loadtest.commands.options import Setup
 from loadtest.commands.output import deliver
 from loadtest.commands.run import document_of
-from loadtest.conditions import conditions
-from loadtest.measure import Measured, measure
-from loadtest.search import NoCapacityError, find_capacity
-from loadtest.shapes import steady
-from loadtest.stats import Interval, wilson
-from loadtest.tally import Tally, tally_of
-from loadtest.verdict import FAIL, Verdict, faults_of_generator, judge
+from loadtest.driving.conditions import conditions
+from loadtest.driving.measure import Measured, measure
+from loadtest.driving.search import NoCapacityError, find_capacity
+from loadtest.verdict.judge import FAIL, Verdict, faults_of_generator, judge
+from loadtest.verdict.stats import Interval, wilson
+from loadtest.verdict.tally import Tally, tally_of
 
 HELP = "find the largest Poisson rate with p99 within the budget"
 EXAMPLES = """
@@ -73,11 +70,9 @@ class Prober:
         return good
 
     def _part(self, rate_rps: float, seconds: float) -> Measured:
-        # Another seed for each, so that a lucky schedule isn't lucky twice; a low rate may leave one empty.
-        schedule_s = np.empty(0)
-        while not len(schedule_s):
-            self.seed += 1
-            schedule_s = arrivals(steady(rate_rps, seconds), self.seed)
+        # Another seed for each, so that a lucky schedule isn't lucky twice.
+        self.seed += 1
+        schedule_s = some_arrivals(steady(rate_rps, seconds), self.seed)
         return measure(self.setup.aim, schedule_s, seconds, f"{rate_rps:.0f}/s")
 
     def _share(self, tally: Tally) -> Interval:
@@ -114,7 +109,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     add("--precision", type=arguments.positive, default=0.06, metavar="SHARE", help="of the bracket (0.06)")
     add("--any-tier", action="store_true", help="count answers of lesser tiers, too")
     options.add_verdict(parser)
-    options.add_output(parser, "capacity")
+    options.add_output(parser, "capacity", events=False)
 
 
 def main(asked: argparse.Namespace) -> int:
@@ -134,7 +129,7 @@ def main(asked: argparse.Namespace) -> int:
 
 def search(prober: Prober, asked: argparse.Namespace) -> float:
     """The capacity in requests per second; `NoCapacityError` if there is none."""
-    measure(prober.setup.aim, arrivals(steady(asked.first, 1.0), 0), 1.0, "warm-up")
+    measure(prober.setup.aim, poisson(asked.first, max(round(asked.first), 1), 0), 1.0, "warm-up")
     return find_capacity(prober.holds, asked.first, asked.probe_s, asked.confirm_s, precision=asked.precision)
 
 
@@ -152,6 +147,7 @@ def found(prober: Prober, rate_rps: float) -> tuple[dict[str, Any], Verdict]:
     above = f"{min(failed):.1f} didn't hold" if failed else "nothing above it was tried"
     return {
         **document,
+        "of": f"the confirming run at {rate_rps:.1f}/s",
         "capacity_rps": rate_rps,
         "bracket_rps": [rate_rps, min(failed) if failed else None],
         "bracket_said": above,

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from loadtest import arguments
-from loadtest.document import kind_of
-from loadtest.stats import Interval, ratio_interval
-from loadtest.tally import Tally
-from loadtest.verdict import FAIL, INVALID, PASS, WORDS
+from loadtest.commands import arguments
+from loadtest.report.document import kind_of
+from loadtest.verdict.judge import FAIL, INVALID, PASS, WORDS
+from loadtest.verdict.stats import Interval, ratio_interval
+from loadtest.verdict.tally import Tally
 
 HELP = "compare two results: ratios with confidence intervals"
 EXAMPLES = """
@@ -88,7 +88,13 @@ def unlike(first: dict[str, Any], second: dict[str, Any]) -> list[str]:
     if first["kind"] != second["kind"]:
         reasons.append(f"kind: {first['kind']} and {second['kind']}")
     one, two = first["conditions"], second["conditions"]
-    return reasons + [f"{name}: {one.get(name)} and {two.get(name)}" for name in SAME if one.get(name) != two.get(name)]
+    return reasons + [
+        f"{name}: {_short(one, name)} and {_short(two, name)}" for name in SAME if one.get(name) != two.get(name)
+    ]
+
+
+def _short(conditions: dict[str, Any], name: str) -> str:
+    return str(conditions.get(name, "none"))[:24]
 
 
 def _percentile(percent: float) -> Any:

@@ -7,17 +7,17 @@ from types import ModuleType
 
 from exfm.data.errors import DataError
 from exfm.features.schema import SchemaError
-from loadtest.commands import capacity, compare, overload, replay, run, selftest, soak
+from loadtest.arrivals.schedule import NothingDueError
+from loadtest.commands import capacity, compare, overload, peers, referee, replay, run, selftest, soak
 from loadtest.commands.compare import ComparisonError
 from loadtest.commands.output import EventsError
-from loadtest.objectives import ObjectivesError
-from loadtest.peers import command as peers
-from loadtest.rank_target import NotDescribedError
-from loadtest.recording import RecordingError
-from loadtest.referee import command as referee
-from loadtest.sizes import SizesError
-from loadtest.verdict import USAGE
-from loadtest.workload import WorkloadError
+from loadtest.commands.soak import WatchedError
+from loadtest.driving.rank_target import NotDescribedError
+from loadtest.verdict.judge import INTERRUPTED, USAGE
+from loadtest.verdict.objectives import ObjectivesError
+from loadtest.workload.asked import WorkloadError
+from loadtest.workload.recording import RecordingError
+from loadtest.workload.sizes import SizesError
 
 COMMANDS: dict[str, ModuleType] = {
     "run": run,
@@ -36,10 +36,12 @@ REFUSED = (
     DataError,
     EventsError,
     NotDescribedError,
+    NothingDueError,
     ObjectivesError,
     RecordingError,
     SchemaError,
     SizesError,
+    WatchedError,
     WorkloadError,
     OSError,
 )
@@ -53,7 +55,7 @@ which it was the bottleneck is declared invalid.
 """
 EPILOG = """
 exit codes: 0 every objective met, 1 one was not, 2 bad usage or input (also: nobody answers at --target),
-3 the run is invalid and says nothing
+3 the run is invalid and says nothing, 130 interrupted
 
 `exfm-loadtest COMMAND --help` tells more. For locust: locust -f loadtest/locustfile.py --host HOST:PORT
 """
@@ -67,6 +69,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except REFUSED as error:
         sys.stderr.write(f"exfm-loadtest {asked.command}: {error}\n")
         return USAGE
+    except KeyboardInterrupt:
+        sys.stderr.write(f"exfm-loadtest {asked.command}: interrupted, nothing is judged\n")
+        return INTERRUPTED
 
 
 def _parser() -> argparse.ArgumentParser:

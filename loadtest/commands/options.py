@@ -8,16 +8,18 @@ from typing import Any
 
 from exfm.data.source import open_source, resolve_data_dir
 from exfm.features.schema import Schema
-from loadtest.arguments import count, positive, share
-from loadtest.making import from_schema, from_source, schema_of
-from loadtest.measure import Aim
-from loadtest.objectives import Objective, load, usual
-from loadtest.rank_target import describe
-from loadtest.shapes import SHAPES
-from loadtest.sizes import sizes_of
-from loadtest.verdict import CPU_SHARE, SENT_LATE_SHARE, Limits
-from loadtest.workload import Workload
+from loadtest.arrivals.shapes import SHAPES
+from loadtest.commands.arguments import count, positive, share
+from loadtest.driving.measure import Aim
+from loadtest.driving.rank_target import describe
+from loadtest.verdict.judge import CPU_SHARE, SENT_LATE_SHARE, Limits
+from loadtest.verdict.objectives import Objective, load, usual
+from loadtest.workload.asked import Workload
+from loadtest.workload.making import from_schema, from_source, schema_of
+from loadtest.workload.sizes import sizes_of
 from serving.rpc.pb import ranking_pb2 as pb
+
+EVENTS = 'what happened when: {"at_s": 3.5, "label": "reload"} or {"unix_s": ...} a line, also written meanwhile'
 
 
 @dataclass(frozen=True)
@@ -70,11 +72,12 @@ def add_verdict(parser: argparse.ArgumentParser) -> None:
     add("--max-generator-cpu", type=share, default=CPU_SHARE, metavar="SHARE", help="of its core, else invalid (0.9)")
 
 
-def add_output(parser: argparse.ArgumentParser, name: str) -> None:
-    """Where it goes."""
+def add_output(parser: argparse.ArgumentParser, name: str, *, events: bool = True) -> None:
+    """Where it goes, and what is overlaid; a search or a sweep has no one axis of time."""
     add = parser.add_argument
     add("--out", type=Path, default=Path("build/loadtest"), metavar="DIR", help="for the files (build/loadtest)")
-    add("--events", type=Path, metavar="FILE", help='what happened when: one {"at_s": 3.5, "label": "reload"} a line')
+    if events:
+        add("--events", type=Path, metavar="FILE", help=EVENTS)
     add("--json", action="store_true", help="print the result as JSON on stdout")
     parser.set_defaults(name=name)
 

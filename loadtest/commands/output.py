@@ -2,14 +2,16 @@
 
 import argparse
 import json
+import math
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from loadtest.document import Event
+from loadtest.report.document import Event
 from loadtest.report.page import page
-from loadtest.verdict import Verdict
+from loadtest.report.text import said_of_generator
+from loadtest.verdict.judge import Verdict
 
 
 class EventsError(ValueError):
@@ -25,25 +27,43 @@ def deliver(asked: argparse.Namespace, document: Mapping[str, Any], verdict: Ver
     if asked.json:
         sys.stdout.write(json.dumps(document) + "\n")
     else:
-        lines = [text, *(f"  {check.line()}" for check in verdict.checks), *(f"  {why}" for why in verdict.invalid)]
+        lines = [text, said_of_generator(document["generator"])]
+        lines += [f"  {line}" for line in (*(check.line() for check in verdict.checks), *verdict.invalid)]
         sys.stdout.write("\n".join([*lines, f"verdict: {verdict.word}", f"written: {result} and {report}", ""]))
     return verdict.code
 
 
-def read_events(path: Path | None) -> list[Event]:
+def read_events(path: Path | None, zero_unix_s: float = 0.0) -> list[Event]:
     """Events from a file of JSON lines; none without a file.
+
+    Args:
+        path: of the file.
+        zero_unix_s: when the run began, for events that tell the time of day.
 
     Raises:
         EventsError: a line is no event.
         OSError: the file can't be read.
     """
     lines = path.read_text(encoding="utf-8").splitlines() if path else []
-    return [_event(path, number, line) for number, line in enumerate(lines, 1) if line.strip()]
+    return [_event(path, number, line, zero_unix_s) for number, line in enumerate(lines, 1) if line.strip()]
 
 
-def _event(path: Path | None, number: int, line: str) -> Event:
+def events_since(path: Path | None, zero_unix_s: float) -> list[Event]:
+    """`read_events` after a run, which is not lost for a line that has become unreadable meanwhile."""
+    try:
+        return read_events(path, zero_unix_s)
+    except (EventsError, OSError) as error:
+        sys.stderr.write(f"no events: {error}\n")
+        return []
+
+
+def _event(path: Path | None, number: int, line: str, zero_unix_s: float) -> Event:
     try:
         raw = json.loads(line)
-        return Event(float(raw["at_s"]), str(raw["label"])[:80])
+        at_s = float(raw["unix_s"]) - zero_unix_s if "unix_s" in raw else float(raw["at_s"])
+        if not math.isfinite(at_s):
+            raise ValueError(at_s)
+        return Event(at_s, str(raw["label"])[:80])
     except (ValueError, TypeError, KeyError) as error:
-        raise EventsError(f'{path}:{number}: expected {{"at_s": seconds, "label": "text"}}') from error
+        wanted = '{"at_s": seconds from the start, "label": "text"}, or "unix_s" with the time of day'
+        raise EventsError(f"{path}:{number}: expected {wanted}") from error

@@ -4,21 +4,20 @@ import argparse
 import sys
 from typing import Any
 
-from loadtest import arguments
-from loadtest.arrivals import arrivals
-from loadtest.commands import capacity, options
+from loadtest.arrivals.schedule import some_arrivals
+from loadtest.arrivals.shapes import steady
+from loadtest.commands import arguments, capacity, options
 from loadtest.commands.capacity import Prober
 from loadtest.commands.options import Setup
 from loadtest.commands.output import deliver
 from loadtest.commands.run import document_of
-from loadtest.conditions import conditions
-from loadtest.measure import Measured, measure
-from loadtest.objectives import Objective
-from loadtest.search import NoCapacityError
-from loadtest.shapes import steady
-from loadtest.stats import Interval
-from loadtest.tally import Tally, tally_of
-from loadtest.verdict import FAIL, Verdict, faults_of_generator, judge
+from loadtest.driving.conditions import conditions
+from loadtest.driving.measure import Measured, measure
+from loadtest.driving.search import NoCapacityError
+from loadtest.verdict.judge import FAIL, Verdict, faults_of_generator, judge
+from loadtest.verdict.objectives import Objective
+from loadtest.verdict.stats import Interval
+from loadtest.verdict.tally import Tally, tally_of
 
 HELP = "offer multiples of the capacity and see what is left of the goodput"
 EXAMPLES = """
@@ -47,7 +46,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     add("--confirm-s", type=arguments.positive, default=10.0, metavar="S", help="of its confirming runs (10)")
     add("--precision", type=arguments.positive, default=0.06, metavar="SHARE", help="of its bracket (0.06)")
     options.add_verdict(parser)
-    options.add_output(parser, "overload")
+    options.add_output(parser, "overload", events=False)
 
 
 def main(asked: argparse.Namespace) -> int:
@@ -59,8 +58,7 @@ def main(asked: argparse.Namespace) -> int:
     except NoCapacityError as error:
         sys.stderr.write(f"exfm-loadtest overload: {error}\n")
         return FAIL
-    multiples = sorted({1.0, *asked.multiples})
-    runs = {multiple: _run(setup, asked, capacity_rps, multiple) for multiple in multiples}
+    runs = _runs(setup, asked, capacity_rps)
     document, verdict = judged(setup, asked, runs)
     text = f"capacity {capacity_rps:.1f} requests/s of {asked.candidates} candidates\n{table(document['sweep'])}"
     return deliver(asked, {**document, "capacity_rps": capacity_rps, "conditions": facts}, verdict, text)
@@ -80,7 +78,7 @@ def judged(
     # Where even the largest load was held, the knee lies beyond what was tried.
     knee_rps = max(held) if held and len(held) < len(sweep) else None
     document = document_of("overload", setup, measured, tally=tally, verdict=verdict, events=[])
-    return {**document, "sweep": sweep, "knee_rps": knee_rps}, verdict
+    return {**document, "of": f"the largest load, {max(runs):g}x", "sweep": sweep, "knee_rps": knee_rps}, verdict
 
 
 def worst(tallies: dict[float, Tally]) -> dict[str, Interval]:
@@ -118,10 +116,17 @@ def table(sweep: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def _run(setup: Setup, asked: argparse.Namespace, capacity_rps: float, multiple: float) -> tuple[Measured, Tally]:
-    schedule_s = arrivals(steady(capacity_rps * multiple, asked.seconds), asked.seed + round(multiple * 1000))
-    measured = measure(setup.aim, schedule_s, asked.seconds, f"{multiple:g}x")
-    return measured, tally_of(measured.result, setup.aim.budget_s)
+def _runs(setup: Setup, asked: argparse.Namespace, capacity_rps: float) -> dict[float, tuple[Measured, Tally]]:
+    """By multiple; all schedules are made first, so that one that can't be made ends nothing that runs."""
+    schedules = {
+        multiple: some_arrivals(steady(capacity_rps * multiple, asked.seconds), asked.seed + round(multiple * 1000))
+        for multiple in sorted({1.0, *asked.multiples})
+    }
+    made = {}
+    for multiple, schedule_s in schedules.items():
+        measured = measure(setup.aim, schedule_s, asked.seconds, f"{multiple:g}x")
+        made[multiple] = measured, tally_of(measured.result, setup.aim.budget_s)
+    return made
 
 
 def _swept(multiple: float, measured: Measured, tally: Tally) -> dict[str, Any]:

@@ -1,25 +1,26 @@
 """`exfm-loadtest replay`: the same requests at the same instants as in a recording, or as a log has them."""
 
 import argparse
+import time
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from exfm.data.source import open_source
-from loadtest import arguments
-from loadtest.commands import options
-from loadtest.commands.output import read_events
+from loadtest.commands import arguments, options
+from loadtest.commands.output import events_since, read_events
 from loadtest.commands.run import finish
-from loadtest.conditions import conditions
-from loadtest.document import events_of, merged
-from loadtest.logged import Part, from_log
-from loadtest.making import schema_of
-from loadtest.measure import measure
-from loadtest.rank_target import describe
-from loadtest.recording import RecordingError, read_recording
-from loadtest.sizes import sizes_of
-from loadtest.workload import Workload
+from loadtest.driving.conditions import conditions
+from loadtest.driving.measure import measure
+from loadtest.driving.rank_target import describe
+from loadtest.driving.target import LEAD_S
+from loadtest.report.document import events_of, merged
+from loadtest.workload.asked import Workload
+from loadtest.workload.logged import Part, from_log
+from loadtest.workload.making import schema_of
+from loadtest.workload.recording import RecordingError, read_recording
+from loadtest.workload.sizes import sizes_of
 from serving.rpc.pb import ranking_pb2 as pb
 
 HELP = "send a recording again, at its own pace or another"
@@ -60,14 +61,16 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def main(asked: argparse.Namespace) -> int:
     """Run it; the exit code."""
-    events = read_events(asked.events)
+    read_events(asked.events)
     described, offsets_s, workload = _log(asked) if asked.recording.is_dir() else _recording(asked)
     setup = options.setup_of(asked, described, workload)
     schedule_s = offsets_s / asked.speed
     seconds = max(float(schedule_s[-1]), 1e-3)
     facts = {**setup.facts, "shape": "replay", "recording": asked.recording.name, "speed": asked.speed, **conditions()}
+    zero_unix_s = time.time() + LEAD_S
     measured = measure(setup.aim, schedule_s, seconds, "replay")
-    return finish(asked, setup, measured, merged(events, events_of(measured.result.record)), facts)
+    events = merged(events_since(asked.events, zero_unix_s), events_of(measured.result.record))
+    return finish(asked, setup, measured, events, facts)
 
 
 def _recording(asked: argparse.Namespace) -> Given:

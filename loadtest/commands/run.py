@@ -1,17 +1,22 @@
 """`exfm-loadtest run`: one load, one verdict; and what `replay` shares with it."""
 
 import argparse
+import time
 from pathlib import Path
 from typing import Any
 
-from loadtest.arrivals import arrivals
+from loadtest.arrivals.schedule import some_arrivals
+from loadtest.arrivals.shapes import SHAPES
 from loadtest.commands import options
 from loadtest.commands.options import Setup
-from loadtest.commands.output import deliver, read_events
-from loadtest.conditions import conditions
-from loadtest.document import (
+from loadtest.commands.output import deliver, events_since, read_events
+from loadtest.driving.conditions import conditions
+from loadtest.driving.measure import Measured, measure
+from loadtest.driving.target import LEAD_S
+from loadtest.report.document import (
     FORMAT_VERSION,
     Event,
+    by_tier,
     curve,
     events_of,
     figures_plain,
@@ -20,11 +25,10 @@ from loadtest.document import (
     merged,
     timeline,
 )
-from loadtest.measure import Measured, measure
-from loadtest.recording import write_recording
-from loadtest.shapes import SHAPES
-from loadtest.tally import Tally, tally_of
-from loadtest.verdict import Verdict, faults_of_generator, judge
+from loadtest.report.text import summary
+from loadtest.verdict.judge import Verdict, faults_of_generator, judge
+from loadtest.verdict.tally import Tally, tally_of
+from loadtest.workload.recording import write_recording
 
 HELP = "drive a server with one load and hold it against objectives"
 EXAMPLES = """
@@ -48,16 +52,16 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def main(asked: argparse.Namespace) -> int:
     """Run it; the exit code."""
-    events = read_events(asked.events)
+    read_events(asked.events)
     setup = options.set_up(asked)
     profile = SHAPES[asked.shape](asked.rate, asked.seconds, asked.seed)
-    schedule_s = arrivals(profile, asked.seed)
+    schedule_s = some_arrivals(profile, asked.seed)
     if asked.record:
         write_recording(asked.record, schedule_s, setup.aim.workload)
     offered = {"shape": asked.shape, "rate_rps": asked.rate, "seed": asked.seed, "candidates": asked.candidates}
-    made = conditions()
+    made, zero_unix_s = conditions(), time.time() + LEAD_S
     measured = measure(setup.aim, schedule_s, profile.seconds, asked.shape)
-    events = merged(events, events_of(measured.result.record, profile))
+    events = merged(events_since(asked.events, zero_unix_s), events_of(measured.result.record, profile))
     return finish(asked, setup, measured, events, {**setup.facts, **offered, **made})
 
 
@@ -76,7 +80,10 @@ def document_of(
 ) -> dict[str, Any]:
     """All that a result file holds, but its conditions: figures of `parts` equal drives, plots of the last one."""
     record, budget_s, seconds = measured.result.record, setup.aim.budget_s, measured.result.seconds
+    # Whose figures are of several drives has no percentiles by tier; its plots say that they are of the last one.
+    parted = {"last_of": "the last part"} if parts > 1 else {"by_tier": by_tier(record)}
     return {
+        **parted,
         "kind": kind,
         "format_version": FORMAT_VERSION,
         **verdict.plain(),
@@ -89,14 +96,3 @@ def document_of(
         "events": [event.plain() for event in events],
         "tally": tally.plain(),
     }
-
-
-def summary(tally: Tally, seconds: float) -> str:
-    """One drive in two lines."""
-    shares = ", ".join(f"{name} {count / tally.offered:.2%}" for name, count in tally.tiers.most_common())
-    figures = tally.figures()
-    return (
-        f"{tally.offered:,} requests in {seconds:g} s, {tally.in_time / seconds:.1f}/s answered in time; {shares}\n"
-        f"p50 {figures['p50_ms'].value:.2f} ms, p99 {figures['p99_ms'].value:.2f} ms, "
-        f"p99.9 {figures['p999_ms'].value:.2f} ms, from the scheduled instant"
-    )

@@ -11,19 +11,19 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
-from loadtest import arguments
-from loadtest.arrivals import arrivals
-from loadtest.making import from_schema
-from loadtest.measure import quiet
-from loadtest.progress import showing
-from loadtest.rank_target import RankTarget
+from loadtest.arrivals.schedule import some_arrivals
+from loadtest.arrivals.shapes import steady
+from loadtest.commands import arguments
+from loadtest.driving.measure import quiet
+from loadtest.driving.progress import showing
+from loadtest.driving.rank_target import RankTarget
+from loadtest.driving.target import LEAD_S, drive
 from loadtest.selftest.closed_loop import drive_closed
 from loadtest.selftest.server import SCHEMA
 from loadtest.selftest.stalls import Stalls, percentile_ms
-from loadtest.shapes import steady
-from loadtest.sizes import fixed
-from loadtest.target import LEAD_S, drive
-from loadtest.verdict import FAIL, INVALID, PASS
+from loadtest.verdict.judge import FAIL, INVALID, PASS
+from loadtest.workload.making import from_schema
+from loadtest.workload.sizes import fixed
 
 HELP = "hold the generator against a server whose stalls are known"
 EXAMPLES = """
@@ -88,7 +88,7 @@ def main(asked: argparse.Namespace) -> int:
 
 
 async def _run(asked: argparse.Namespace, address: str, stalls: Stalls) -> SelfTest:
-    schedule_s = arrivals(steady(asked.rate, asked.seconds), asked.seed)
+    schedule_s = some_arrivals(steady(asked.rate, asked.seconds), asked.seed)
     workload = from_schema(SCHEMA, SCHEMA.verticals[0].name, fixed(CANDIDATES), seed=asked.seed)
     async with RankTarget(address, workload) as target:
         for index in range(8):  # so that connecting isn't part of it

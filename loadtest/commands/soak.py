@@ -3,33 +3,33 @@
 import argparse
 import asyncio
 import contextlib
-import math
+import signal
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import numpy as np
 import psutil
 from tqdm import tqdm
 
-from loadtest import arguments
-from loadtest.arrivals import arrivals
-from loadtest.commands import options
+from loadtest.arrivals.schedule import check_due, some_arrivals
+from loadtest.arrivals.shapes import steady
+from loadtest.commands import arguments, options
 from loadtest.commands.options import Setup
-from loadtest.commands.output import deliver, read_events
-from loadtest.commands.run import document_of, summary
-from loadtest.conditions import conditions, machine_cpu_s
-from loadtest.document import Event, events_of, merged, slice_of
-from loadtest.measure import Measured, quiet
-from loadtest.objectives import Objective
-from loadtest.rank_target import RankTarget
-from loadtest.shapes import steady
-from loadtest.stats import Interval, ratio_interval
-from loadtest.tally import Tally, tally_of
-from loadtest.target import Result, drive
-from loadtest.verdict import faults_of_generator, judge
+from loadtest.commands.output import deliver, events_since, read_events
+from loadtest.commands.run import document_of
+from loadtest.driving.conditions import conditions, machine_cpu_s
+from loadtest.driving.measure import Measured, quiet
+from loadtest.driving.rank_target import RankTarget
+from loadtest.driving.target import LEAD_S, Result, drive
+from loadtest.report.document import Event, events_of, merged, slice_of
+from loadtest.report.text import summary
+from loadtest.verdict.drift import Drift
+from loadtest.verdict.judge import faults_of_generator, judge
+from loadtest.verdict.objectives import Objective
+from loadtest.verdict.stats import Interval
+from loadtest.verdict.tally import Tally, tally_of
 
 HELP = "one load for a long time; whether latency or memory drifts"
 EXAMPLES = """
@@ -38,24 +38,29 @@ examples:
 
 Windows follow one another without a pause and are counted one by one. p99_drift is the p99 of the last third of them
 over that of the first third; rss_mb_per_h is the slope of the resident memory of --pid and its descendants. Without a
-file: the usual objectives, and p99_drift at most 1.25.
+file: the usual objectives, and p99_drift at most 1.25. An interrupt (Ctrl-C) ends the soak early: the windows that are
+over are judged and written.
 """
 DRIFT = 1.25
+Window = Callable[[int], Awaitable[Result]]
+
+
+class WatchedError(ValueError):
+    """There is no process of the number that `--pid` names."""
 
 
 @dataclass
 class Windows:
     """What has been counted so far: one entry per window, in order."""
 
-    tallies: list[Tally] = field(default_factory=list)
+    drift: Drift
     slices: list[dict[str, Any]] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
-    rss_mb: list[float] = field(default_factory=list)
     last: Result | None = None
 
     def enter(self, result: Result, at_s: float, budget_s: float) -> None:
         """Count a window that began at `at_s`."""
-        self.tallies.append(tally_of(result, budget_s))
+        self.drift.enter(tally_of(result, budget_s))
         self.slices.append(slice_of(result.record, at_s, result.seconds, budget_s))
         self.events += [replace(event, at_s=event.at_s + at_s) for event in events_of(result.record)]
         self.last = result
@@ -76,79 +81,90 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def main(asked: argparse.Namespace) -> int:
     """Run it; the exit code."""
-    events = read_events(asked.events)
+    read_events(asked.events)
+    check_due(steady(asked.rate, asked.window_s))
+    if asked.pid and not psutil.pid_exists(asked.pid):
+        raise WatchedError(f"--pid {asked.pid}: no such process")
     setup = options.set_up(asked)
-    facts = {**setup.facts, "shape": "steady", "rate_rps": asked.rate, "seed": asked.seed, **conditions()}
-    before_s, windows = machine_cpu_s(), Windows()
+    facts = {**setup.facts, "shape": "steady", "rate_rps": asked.rate, "seed": asked.seed}
+    facts |= {"candidates": asked.candidates, "window_s": asked.window_s, **conditions()}
+    before_s, zero_unix_s, windows = machine_cpu_s(), time.time() + LEAD_S, Windows(Drift(Tally(setup.aim.budget_s)))
     with quiet():
         asyncio.run(_soak(asked, setup, windows))
-    assert windows.last is not None
-    total = Tally(setup.aim.budget_s)
-    for tally in windows.tallies:
-        total.merge(tally)
-    extra = () if asked.objectives else (Objective("p99_drift", DRIFT),)
-    figures = {**total.figures(), **drift(windows, asked.window_s)}
-    verdict = judge(figures, (*setup.objectives, *extra), faults_of_generator(total, setup.limits))
+    if windows.last is None:
+        raise KeyboardInterrupt
     # The process's own time can't be told from the overlapping windows, so the others' includes it.
     measured = Measured(windows.last, machine_cpu_s() - before_s)
-    all_events = merged(events, windows.events)
-    document = document_of(
-        "soak", setup, measured, tally=total, verdict=verdict, events=all_events, parts=len(windows.tallies)
+    windows.events = merged(events_since(asked.events, zero_unix_s), windows.events)
+    return _finish(asked, setup, windows, measured, facts)
+
+
+def _finish(
+    asked: argparse.Namespace, setup: Setup, windows: Windows, measured: Measured, facts: dict[str, Any]
+) -> int:
+    total, count = windows.drift.total, len(windows.slices)
+    drifts = windows.drift.figures(asked.window_s)
+    extra = () if asked.objectives else (Objective("p99_drift", DRIFT),)
+    verdict = judge(
+        {**total.figures(), **drifts}, (*setup.objectives, *extra), faults_of_generator(total, setup.limits)
     )
-    document |= {"timeline": windows.slices, "rss_mb": windows.rss_mb, "conditions": facts}
-    return deliver(asked, document, verdict, summary(total, asked.window_s * len(windows.tallies)))
+    document = document_of("soak", setup, measured, tally=total, verdict=verdict, events=windows.events, parts=count)
+    document |= {"last_of": "the last window", "whole_timeline": True}
+    document |= {"timeline": windows.slices, "rss_mb": windows.drift.rss_mb, "conditions": facts}
+    document["figures"] |= {name: figure.plain() for name, figure in drifts.items()}
+    return deliver(asked, document, verdict, _text(asked, total, count, drifts))
 
 
-def drift(windows: Windows, window_s: float) -> dict[str, Interval]:
-    """`p99_drift` of three windows or more, `rss_mb_per_h` of three readings or more."""
-    figures = {}
-    third = len(windows.tallies) // 3
-    if third:
-        first, last = Tally(1.0), Tally(1.0)
-        for tally in windows.tallies[:third]:
-            first.merge(tally)
-        for tally in windows.tallies[-third:]:
-            last.merge(tally)
-        samples = last.latencies.sample_ms(), first.latencies.sample_ms()
-        figures["p99_drift"] = ratio_interval(*samples, lambda sample: float(np.percentile(sample, 99)), rounds=300)
-    if len(windows.rss_mb) >= 3:
-        figures["rss_mb_per_h"] = slope(windows.rss_mb, window_s / 3600)
-    return figures
-
-
-def slope(values: list[float], step: float) -> Interval:
-    """Least squares slope of evenly spaced values with the interval of its standard error (1.96 of them each way)."""
-    x = np.arange(len(values)) * step
-    fitted, covariance = np.polyfit(x, values, 1, cov="unscaled")
-    rest = np.array(values) - np.polyval(fitted, x)
-    half = 1.96 * math.sqrt(float(covariance[0, 0]) * float(np.sum(rest**2)) / max(len(values) - 2, 1))
-    return Interval(float(fitted[0]), float(fitted[0]) - half, float(fitted[0]) + half)
+def _text(asked: argparse.Namespace, total: Tally, count: int, drifts: dict[str, Interval]) -> str:
+    lines = [summary(total, asked.window_s * count)]
+    lines += [f"{name} {each.value:.4g} [{each.low:.4g}, {each.high:.4g}]" for name, each in drifts.items()]
+    return "\n".join(lines + [f"ended early, after {count} of {_count(asked)} windows"] * (count < _count(asked)))
 
 
 async def _soak(asked: argparse.Namespace, setup: Setup, windows: Windows) -> None:
-    count = max(round(asked.seconds / asked.window_s), 1)
-    async with RankTarget(setup.aim.address, setup.aim.workload, setup.aim.connections) as target:
+    profile, aim = steady(asked.rate, asked.window_s), setup.aim
+    async with RankTarget(aim.address, aim.workload, aim.connections) as target:
 
         async def window(index: int) -> Result:
-            schedule_s = arrivals(steady(asked.rate, asked.window_s), asked.seed + index)
-            timeout_s = setup.aim.timeout_s
-            return await drive(target, schedule_s, setup.aim.budget_s, timeout_s=timeout_s, seconds=asked.window_s)
+            schedule_s = some_arrivals(profile, asked.seed + index)
+            return await drive(target, schedule_s, aim.budget_s, timeout_s=aim.timeout_s, seconds=asked.window_s)
 
-        await _one_after_the_other(window, count, asked, setup, windows)
+        with _interrupts() as stop:
+            await _one_after_the_other(window, asked, aim.budget_s, windows, stop)
 
 
 async def _one_after_the_other(
-    window: Callable[[int], Awaitable[Result]], count: int, asked: argparse.Namespace, setup: Setup, windows: Windows
+    window: Window, asked: argparse.Namespace, budget_s: float, windows: Windows, stop: asyncio.Event
 ) -> None:
     """Start each window when the one before is over by the clock, though not all of its answers may be in."""
-    start_s, before = time.monotonic(), None
-    for index in tqdm(range(count + 1), desc="soak", unit="window", file=sys.stderr, leave=False):
+    start_s, before, count = time.monotonic(), None, _count(asked)
+    for index in tqdm(range(count + 1), desc="soak", unit="window", file=sys.stderr, leave=False, disable=None):
         running = asyncio.ensure_future(window(index)) if index < count else None
         if before is not None:
-            windows.enter(await before, (index - 1) * asked.window_s, setup.aim.budget_s)
-            windows.rss_mb += _rss_mb(asked.pid)
-        await asyncio.sleep(max(start_s + (index + 1) * asked.window_s - time.monotonic(), 0.0) if running else 0.0)
+            windows.enter(await before, (index - 1) * asked.window_s, budget_s)
+            windows.drift.rss_mb += _rss_mb(asked.pid)
         before = running
+        with contextlib.suppress(TimeoutError):
+            left_s = start_s + (index + 1) * asked.window_s - time.monotonic()
+            await asyncio.wait_for(stop.wait(), max(left_s, 0.0) if running else 0.0)
+        if stop.is_set() and running:
+            running.cancel()
+            return
+
+
+@contextlib.contextmanager
+def _interrupts() -> Iterator[asyncio.Event]:
+    """An event that an interrupt sets, instead of ending the process with all that it has counted."""
+    stop, loop = asyncio.Event(), asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGINT, stop.set)
+    try:
+        yield stop
+    finally:
+        loop.remove_signal_handler(signal.SIGINT)
+
+
+def _count(asked: argparse.Namespace) -> int:
+    return max(int(asked.seconds / asked.window_s + 0.5), 1)
 
 
 def _rss_mb(pid: int | None) -> list[float]:

@@ -6,8 +6,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from loadtest.record import FULL, SHED, UNANSWERED, WRONG
-from loadtest.target import Reply
+from loadtest.checking.outcomes import Outcome
+from loadtest.driving.target import Reply
 
 Probability = NDArray[np.float32]
 
@@ -41,15 +41,15 @@ class CheckedTarget:
         self._shapes = shapes
 
     async def send(self, index: int, timeout_s: float) -> Reply:
-        """See `loadtest.target.Target.send`."""
+        """See `loadtest.driving.target.Target.send`."""
         try:
             tier, probability = await self._caller.ask(index, timeout_s)
         except RefusedError as error:
-            return Reply(False, SHED, str(error))
+            return Reply(False, Outcome.SHED, str(error))
         except TimeoutError:
-            return Reply(False, UNANSWERED, "no answer in time")
-        fault = fault_of(probability, self._shapes[index % len(self._shapes)])
-        return Reply(False, WRONG, fault) if fault else Reply(True, tier or FULL)
+            return Reply(False, Outcome.UNANSWERED, "no answer in time")
+        fault = fault_of(probability, self._shapes[index % len(self._shapes)]) or ("" if tier else "no known tier")
+        return Reply(False, Outcome.WRONG, fault) if fault else Reply(True, tier)
 
 
 def fault_of(probability: Probability, shape: tuple[int, int]) -> str:

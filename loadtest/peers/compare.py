@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from loadtest.driving.search import NoCapacityError
 from loadtest.peers.errors import PeerUnavailableError
 from loadtest.peers.samples import Sample
 from loadtest.peers.systems import Running, System
 from loadtest.peers.trial import Bench, Trial
 from loadtest.peers.turns import Turn, best_of, turns
-from loadtest.search import NoCapacityError
 
 MULTIPLES = (1, 2, 4)
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 import h11
 import numpy as np
 
+from loadtest.checking.outcomes import Outcome
 from loadtest.peers.caller import Probability, RefusedError
-from loadtest.record import FULL
 
 READ_BYTES = 1 << 18
 REFUSALS = (429, 503)
@@ -40,7 +40,7 @@ class HttpCaller:
             raise RefusedError(f"HTTP {status}")
         if status != 200:
             raise HttpError(f"HTTP {status}: {answer[:200].decode(errors='replace')}")
-        return FULL, _scores(answer, self._tasks)
+        return Outcome.FULL, _scores(answer, self._tasks)
 
     async def close(self) -> None:
         """See `Caller.close`."""

@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from exfm.features.schema import Schema, SchemaError
-from exfm.features.signature import PROBABILITY, tensors_of
+from exfm.features.signature import HISTORY, PROBABILITY, tensors_of
 from loadtest.peers.errors import ModelFolderError
+from loadtest.peers.servers.scoring import Scoring
 
 MANIFEST = "manifest.json"
 
@@ -23,7 +24,8 @@ class Model:
         folder: holds `model.onnx`, the schema and the encoding.
         schema: the vertical's own.
         manifest: as written.
-        golden: a request's tensors by name, and under `probability` its answer, float32 [N, T].
+        golden: a request's tensors by name, and under `probability` its answer, float32 [N, T]; of a student that reads
+            histories with an empty one, since only the server's own store could send another.
         ads: keys that the prior knows, int64 [A].
     """
 
@@ -89,9 +91,19 @@ def read_model(folder: Path) -> Model:
         schema = Schema.load(folder / "schema.json")
         with np.load(folder / "golden.npz") as golden, np.load(folder / "prior.npz") as prior:
             arrays = {name: golden[name] for name in (*(t.name for t in tensors_of(schema)), PROBABILITY)}
+            if schema.history:
+                arrays = _without_history(folder, arrays, schema)
             return Model(folder.absolute(), schema, manifest, arrays, prior["ad"])
     except (OSError, ValueError, KeyError, SchemaError) as error:
         raise ModelFolderError(f"{folder}: {error}") from error
+
+
+def _without_history(folder: Path, golden: dict[str, NDArray[Any]], schema: Schema) -> dict[str, NDArray[Any]]:
+    """The golden request with an empty history, and what the version's graph answers to it."""
+    asked = {**golden, HISTORY: np.zeros_like(golden[HISTORY])}
+    body = b"".join(asked[tensor.name].tobytes() for tensor in tensors_of(schema))
+    answer = np.frombuffer(Scoring(folder).score([body])[0], "<f4")
+    return {**asked, PROBABILITY: answer.reshape(golden[PROBABILITY].shape)}
 
 
 def _by_name_then_newest(manifest: Path) -> tuple[str, int]:

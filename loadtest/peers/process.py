@@ -14,10 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
+from loadtest.checking.outcomes import Outcome
 from loadtest.peers import guardian
 from loadtest.peers.caller import Caller, Probability
 from loadtest.peers.errors import PeerUnavailableError
-from loadtest.record import FULL
 
 LOOPBACK = "127.0.0.1"
 GRACE_S = 10.0
@@ -115,7 +115,7 @@ async def _ready(make_caller: Callable[[], Caller], known: Known, pid: int, boun
 
 
 def _fault(tier: str, probability: Probability, known: Known) -> str:
-    if tier != FULL:
+    if tier != Outcome.FULL:
         return f"tier {tier} answered"
     if probability.shape != known.probability.shape:
         return f"scores are {list(probability.shape)}, not {list(known.probability.shape)}"

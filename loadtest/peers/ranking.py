@@ -8,12 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from exfm.features.signature import tensors_of
+from loadtest.checking.answers import tier_of
+from loadtest.checking.outcomes import Outcome, of_status
+from loadtest.driving.rank_target import RANK
 from loadtest.peers.caller import Probability, RefusedError
 from loadtest.peers.model import Model
 from loadtest.peers.samples import Sample
 from serving.rpc.pb import ranking_pb2 as pb
 
-RANK = "/exfm.ranking.v1.RankingService/Rank"
 CONNECTIONS = 4
 CHANNEL: list[tuple[str, Any]] = [
     ("grpc.enable_retries", 0),
@@ -39,13 +41,13 @@ class RankingCaller:
         try:
             answer = await call(self._messages[at], timeout=timeout_s)
         except grpc.aio.AioRpcError as error:
-            if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
+            ended = of_status(error.code())
+            if ended == Outcome.UNANSWERED:
                 raise TimeoutError from error
-            if error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED:
+            if ended == Outcome.SHED:
                 raise RefusedError(error.details()) from error
             raise
-        tier = pb.Tier.Name(answer.tier).removeprefix("TIER_").lower()
-        return tier, self._orders[at].restored(answer)
+        return tier_of(answer), self._orders[at].restored(answer)
 
     async def close(self) -> None:
         """See `Caller.close`."""

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from exfm.features.signature import DTYPES, PROBABILITY, tensors_of
-from loadtest.making import random_block
 from loadtest.peers.model import Model
+from loadtest.workload.making import random_block
 
 UNKNOWN_ADS = 10**15
 """Keys from here on stand for ads that no prior knows."""
@@ -57,6 +57,8 @@ def _sample(model: Model, candidates: int, draw: np.random.Generator) -> Sample:
     for tensor in tensors_of(model.schema):
         rows = candidates if tensor.name.startswith("candidate") else 1
         parts = [random_block(block, rows, draw) for block in tensor.blocks]
+        # What no block holds is the history, which no caller sends: strangers have none.
+        parts.append(np.zeros((rows, tensor.extra), DTYPES[tensor.kind]))
         tensors[tensor.name] = np.concatenate(parts, axis=1).astype(DTYPES[tensor.kind])
     known = draw.permutation(model.ads)[:candidates]
     ads = np.concatenate([known, UNKNOWN_ADS + np.arange(candidates - len(known))]).astype(np.int64)

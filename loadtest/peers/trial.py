@@ -12,19 +12,17 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from loadtest.arrivals import arrivals
-from loadtest.measure import quiet
+from loadtest.arrivals.schedule import arrivals
+from loadtest.arrivals.shapes import SHAPES
+from loadtest.checking.outcomes import SCORED, Outcome
+from loadtest.driving.measure import quiet
+from loadtest.driving.search import find_capacity
+from loadtest.driving.target import Result, drive
 from loadtest.peers.caller import Caller, CheckedTarget
 from loadtest.peers.samples import Sample
 from loadtest.peers.systems import Running
-from loadtest.record import FULL, LITE, TRIMMED
-from loadtest.search import find_capacity
-from loadtest.shapes import SHAPES
-from loadtest.target import Result, drive
-from loadtest.verdict import CPU_SHARE, SENT_LATE_SHARE
+from loadtest.verdict.judge import CPU_SHARE, SENT_LATE_SHARE
 
-SCORED = (FULL, TRIMMED, LITE)
-"""Tiers that a model has scored."""
 IN_TIME_SHARE = 0.99
 """At the capacity at least this share is answered by the full model within the budget, so p99 is within it, too."""
 HOPELESS_SHARE = 0.6
@@ -126,7 +124,7 @@ class Bench:
             found_rps: where to begin, the result of an earlier search; 0: at the rate of one request at a time.
 
         Raises:
-            loadtest.search.NoCapacityError: there is no such rate.
+            loadtest.driving.search.NoCapacityError: there is no such rate.
         """
         made: list[Trial] = []
 
@@ -187,7 +185,7 @@ def trial_of(result: Result, rate_rps: float, budget_s: float) -> Trial:
     """A drive's figures."""
     record, seconds = result.record, result.seconds
     good = record.in_time(budget_s)
-    scored, full = good & np.isin(record.tier, SCORED), good & (record.tier == FULL)
+    scored, full = good & np.isin(record.tier, SCORED), good & (record.tier == Outcome.FULL)
     return Trial(
         rate_rps=rate_rps,
         seconds=seconds,
@@ -239,6 +237,6 @@ async def _in_time(caller: Caller, index: int, budget_s: float) -> bool:
         tier, _ = await caller.ask(index, budget_s)
     except Exception:  # refused, late or failed: not settled yet
         tier = ""
-    if tier != FULL:
+    if tier != Outcome.FULL:
         await asyncio.sleep(budget_s)
-    return tier == FULL
+    return tier == Outcome.FULL

@@ -8,10 +8,10 @@ import numpy as np
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from exfm.features.signature import PROBABILITY, tensors_of
+from loadtest.checking.outcomes import Outcome
 from loadtest.peers.caller import Probability, RefusedError
 from loadtest.peers.model import Model
 from loadtest.peers.samples import Sample
-from loadtest.record import FULL
 
 INFER = "/inference.GRPCInferenceService/ModelInfer"
 TYPES = {"ids": "INT64", "numbers": "FP32"}
@@ -43,7 +43,7 @@ class TritonCaller:
             if any(words in (error.details() or "").lower() for words in FULL_QUEUE):
                 raise RefusedError(error.details()) from error
             raise
-        return FULL, np.frombuffer(answer.raw_output_contents[0], "<f4").reshape(-1, self._tasks)
+        return Outcome.FULL, np.frombuffer(answer.raw_output_contents[0], "<f4").reshape(-1, self._tasks)
 
     async def close(self) -> None:
         """See `Caller.close`."""

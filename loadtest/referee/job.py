@@ -8,7 +8,7 @@ RESULT = "replies.json"
 
 @dataclass(frozen=True)
 class Job:
-    """What to run, as `loadtest.referee.measure` writes it.
+    """What to run, as `loadtest.referee.referee.measure` writes it.
 
     Attributes:
         rate_rps: LoadGen's target for its Poisson arrivals.

@@ -86,7 +86,7 @@ def measure(
         bound_s: on the 99th percentile of the latency.
         out: folder for the files, made if it is missing.
         seconds: the least length; longer if the rate is so low that LoadGen could not judge.
-        candidates: as `loadtest.sizes.sizes_of` reads it.
+        candidates: as `loadtest.workload.sizes.sizes_of` reads it.
         seed: of requests and arrivals.
         connections: to the server.
         least_queries: the fewest that LoadGen is to send.

@@ -17,14 +17,14 @@ from typing import Any
 
 import mlperf_loadgen as loadgen  # type: ignore[import-not-found,unused-ignore]
 
-from loadtest.making import from_schema, schema_of
-from loadtest.measure import quiet
-from loadtest.rank_target import RankTarget, describe
-from loadtest.record import FULL
+from loadtest.checking.outcomes import Outcome
+from loadtest.driving.measure import quiet
+from loadtest.driving.rank_target import RankTarget, describe
+from loadtest.driving.target import Reply
 from loadtest.referee.job import RESULT, Job
-from loadtest.sizes import sizes_of
-from loadtest.target import Reply
-from loadtest.workload import Workload
+from loadtest.workload.asked import Workload
+from loadtest.workload.making import from_schema, schema_of
+from loadtest.workload.sizes import sizes_of
 
 PENALTY = 4.0
 WARM_UP = 50
@@ -68,9 +68,9 @@ class Carrier:
         task.add_done_callback(lambda done: self._end(query, done))
 
     def _end(self, query: int, done: "asyncio.Task[Reply]") -> None:
-        tier = "failed" if done.exception() else done.result().tier
+        tier = Outcome.FAILED if done.exception() else done.result().tier
         self.counts[tier] += 1
-        delay_s = 0.0 if tier == FULL else PENALTY * self._job.bound_s
+        delay_s = 0.0 if tier == Outcome.FULL else PENALTY * self._job.bound_s
         if delay_s:
             self._loop.call_later(delay_s, _complete, query)
         else:

@@ -35,21 +35,30 @@ def page(document: Mapping[str, Any]) -> str:
 
 def _plots(document: Mapping[str, Any]) -> list[tuple[str, str]]:
     budget_ms = float(document["conditions"]["budget_ms"])
+    of, last = document.get("of", ""), document.get("last_of", "")
     made = []
     if document.get("sweep"):
         caption = "Goodput against offered load. Past the knee it must stay flat; a server that collapses bends down."
         made.append((caption, plots.goodput(document["sweep"], document.get("knee_rps"))))
     if document.get("curve"):
         caption = "Latency of all requests, refused and unanswered ones included, with 95 % intervals."
-        made.append((caption, plots.latency_curve(document["curve"], budget_ms)))
-    if document.get("timeline"):
-        made.append(("Who answered, over time.", plots.tiers_over_time(document["timeline"], document["events"])))
-        caption = "Latency over time."
-        made.append((caption, plots.latency_over_time(document["timeline"], document["events"], budget_ms)))
+        made.append((_of(caption, of), plots.latency_curve(document["curve"], budget_ms)))
+    if timeline := document.get("timeline"):
+        events, said = document["events"], of if document.get("whole_timeline") else last or of
+        made.append((_of("Who answered, over time.", said), plots.tiers_over_time(timeline, events)))
+        made.append((_of("Latency over time.", said), plots.latency_over_time(timeline, events, budget_ms)))
+        if rss_mb := document.get("rss_mb"):
+            caption = "Memory of the server's processes, over time."
+            made.append((caption, plots.memory_over_time(rss_mb, timeline, events)))
     if document.get("ledger"):
         caption = "Where an answer's time went, by the server's own ledger; outside is network, sockets and generator."
-        made.append((caption, plots.ledger(document["ledger"])))
+        made.append((_of(caption, last or of), plots.ledger(document["ledger"])))
     return made
+
+
+def _of(caption: str, part: str) -> str:
+    """The caption, and which part of the run the plot shows, if it isn't all."""
+    return f"{caption} Of {part}." if part else caption
 
 
 def _flat(conditions: Mapping[str, Any]) -> dict[str, str]:

@@ -8,7 +8,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
-from loadtest.record import BAD, SHED, TIERS
+from loadtest.checking.outcomes import BAD, TIERS, Outcome
 
 SIZE = (7.6, 2.9)
 COLOURS = {
@@ -16,12 +16,16 @@ COLOURS = {
     "trimmed": "#7fb069",
     "lite": "#c9d66b",
     "prior": "#e6b54a",
-    SHED: "#9a9a9a",
+    Outcome.SHED: "#9a9a9a",
     "unanswered": "#d1495b",
     "failed": "#8c1c2b",
     "wrong": "#5f0f40",
 }
 _OTHER = "#4a7fb5"
+_GOODPUTS = (
+    ("goodput_rps", "#1a7f5a", "in time, any tier"),
+    ("full_goodput_rps", _OTHER, "in time, full tier"),
+)
 _STYLE: Any = {
     "text.parse_math": False,
     "svg.fonttype": "none",
@@ -45,7 +49,7 @@ def latency_curve(curve: Sequence[Mapping[str, Any]], budget_ms: float) -> str:
     axes.set_xticks(tail, [f"{point['percent']:g}" for point in points], rotation=45)
     axes.minorticks_off()
     axes.set(xlabel="percentile of requests", ylabel="ms from the scheduled instant", ylim=(0, None))
-    axes.legend(frameon=False, loc="upper left")
+    _legend_below(axes)
     return _svg(figure)
 
 
@@ -59,9 +63,9 @@ def tiers_over_time(timeline: Sequence[Mapping[str, Any]], events: Sequence[Mapp
         rates = np.array([each["tiers"].get(name, 0) / each["seconds"] for each in timeline])
         axes.bar(at_s, rates, widths, below, align="edge", color=COLOURS.get(name, _OTHER), label=name)
         below += rates
-    _mark(axes, events)
-    axes.set(xlabel="seconds", ylabel="requests / s")
-    axes.legend(frameon=False, ncols=4, loc="upper center", bbox_to_anchor=(0.5, -0.2))
+    _over_time(axes, timeline, events)
+    axes.set(ylabel="requests / s")
+    _legend_below(axes)
     return _svg(figure)
 
 
@@ -76,9 +80,21 @@ def latency_over_time(
             [each["at_s"] for each in full], [each[name] for each in full], color=colour, label=name.removesuffix("_ms")
         )
     axes.axhline(budget_ms, color="#d1495b", linestyle="--", label="budget")
-    _mark(axes, events)
-    axes.set(xlabel="seconds", ylabel="ms from the scheduled instant", ylim=(0, None))
-    axes.legend(frameon=False, ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.2))
+    _over_time(axes, timeline, events)
+    axes.set(ylabel="ms from the scheduled instant", ylim=(0, None))
+    _legend_below(axes)
+    return _svg(figure)
+
+
+def memory_over_time(
+    rss_mb: Sequence[float], timeline: Sequence[Mapping[str, Any]], events: Sequence[Mapping[str, Any]]
+) -> str:
+    """Resident memory of the server's processes at the end of each slice, the events."""
+    figure, axes = _axes()
+    ends_s = [each["at_s"] + each["seconds"] for each in timeline]
+    axes.plot(ends_s[: len(rss_mb)], rss_mb, color=_OTHER, marker="o", markersize=3)
+    _over_time(axes, timeline, events)
+    axes.set(ylabel="MB resident")
     return _svg(figure)
 
 
@@ -100,19 +116,22 @@ def goodput(sweep: Sequence[Mapping[str, Any]], knee_rps: float | None) -> str:
     figure, axes = _axes()
     offered = [each["offered_rps"] for each in sweep]
     axes.plot([0, max(offered)], [0, max(offered)], color="#bbbbbb", linestyle=":", label="all of the offered")
-    for name, colour in (("goodput_rps", "#1a7f5a"), ("full_goodput_rps", _OTHER)):
-        label = "in time, any tier" if name == "goodput_rps" else "in time, full tier"
-        axes.plot(offered, [each[name] for each in sweep], color=colour, marker="o", markersize=3, label=label)
+    rates = sorted(set(offered))
+    for name, colour, label in _GOODPUTS:
+        # A search tries a rate more than once: each try is a point, the line goes through their medians.
+        axes.plot(offered, [each[name] for each in sweep], color=colour, marker="o", markersize=3, linestyle="")
+        middle = [np.median([each[name] for each in sweep if each["offered_rps"] == rate]) for rate in rates]
+        axes.plot(rates, middle, color=colour, label=label)
     if knee_rps is not None:
         axes.axvline(knee_rps, color="#d1495b", linestyle="--", label=f"knee {knee_rps:.0f}/s")
     axes.set(xlabel="offered requests / s", ylabel="goodput / s", xlim=(0, None), ylim=(0, None))
-    axes.legend(frameon=False)
+    _legend_below(axes)
     return _svg(figure)
 
 
 def _names(timeline: Sequence[Mapping[str, Any]]) -> list[str]:
     seen = {name for each in timeline for name in each["tiers"]}
-    known = [name for name in (*TIERS, SHED, *BAD) if name in seen]
+    known = [name for name in (*TIERS, Outcome.SHED, *BAD) if name in seen]
     return known + sorted(seen - set(known))
 
 
@@ -122,8 +141,17 @@ def _axes() -> tuple[Figure, Any]:
         return figure, figure.subplots()
 
 
-def _mark(axes: Any, events: Sequence[Mapping[str, Any]]) -> None:
+def _legend_below(axes: Any) -> None:
+    axes.legend(frameon=False, ncols=4, loc="upper center", bbox_to_anchor=(0.5, -0.2))
+
+
+def _over_time(axes: Any, timeline: Sequence[Mapping[str, Any]], events: Sequence[Mapping[str, Any]]) -> None:
+    """The axis of a run's own seconds; what happened before or after it is not drawn."""
+    end_s = timeline[-1]["at_s"] + timeline[-1]["seconds"]
+    axes.set(xlabel="seconds", xlim=(0, end_s))
     for event in events:
+        if not 0 <= event["at_s"] <= end_s:
+            continue
         axes.axvline(event["at_s"], color="#5f0f40", linewidth=0.8)
         top = axes.get_xaxis_transform()
         # Drawn over the plot, upright, and never as a formula.

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from loadtest.target import Target
+from loadtest.driving.target import Target
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@ import numpy as np
 
 from demo.requests import Request
 from demo.show import SHOWN, SHOWN_BEYOND, latency_line, loop_lines, ranked_list
-from loadtest.summary import Summary
+from loadtest.verdict.summary import Summary
 from serving.client import Ranking, Tier
 
 

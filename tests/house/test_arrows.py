@@ -22,6 +22,12 @@ ALLOWED = {
     "exfm.events": ("exfm.features", "exfm.events"),
     "serving": ("exfm.features", "exfm.events", "serving"),
     "loadtest": ("exfm.features", "exfm.data", "serving.client", "serving.caller", "serving.rpc.pb", "loadtest"),
+    "loadtest.arrivals": ("loadtest.arrivals",),
+    "loadtest.workload": ("exfm.features", "exfm.data", "serving.rpc.pb", "loadtest.workload"),
+    "loadtest.checking": ("serving.rpc.pb", "loadtest.workload", "loadtest.checking"),
+    "loadtest.driving": ("serving.rpc.pb", "loadtest.workload", "loadtest.checking", "loadtest.driving"),
+    "loadtest.verdict": ("serving.client", "loadtest.checking", "loadtest.driving", "loadtest.verdict"),
+    "loadtest.report": ("loadtest.arrivals", "loadtest.checking", "loadtest.verdict", "loadtest.report"),
     "demo": ROOMS,
     "bench": ROOMS,
 }

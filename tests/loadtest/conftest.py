@@ -9,11 +9,13 @@ from typing import Any
 import grpc
 import pytest
 
-from loadtest.making import from_schema
+from loadtest.driving.server_process import running
+from loadtest.peers import naive
+from loadtest.peers.model import Model, find_model
 from loadtest.selftest.server import SCHEMA, answer, description
-from loadtest.server_process import running
-from loadtest.sizes import fixed
-from loadtest.workload import Workload
+from loadtest.workload.asked import Workload
+from loadtest.workload.making import from_schema
+from loadtest.workload.sizes import fixed
 from serving.rpc.pb import ranking_pb2 as pb
 from serving.rpc.pb import ranking_pb2_grpc
 
@@ -84,6 +86,20 @@ def real(
 def workload() -> Workload:
     """Requests of 20 candidates for the scripted server."""
     return from_schema(SCHEMA, "selftest", fixed(20), seed=1, each=4)
+
+
+@pytest.fixture(scope="session")
+def student(published_repository: Path) -> Model:
+    """A published version of the tiny schema."""
+    return find_model(published_repository, "feed_click")
+
+
+@pytest.fixture(scope="session")
+def naive_model(student: Model, tmp_path_factory: pytest.TempPathFactory) -> Model:
+    """The naive model over it."""
+    folder = tmp_path_factory.mktemp("naive")
+    naive.write_graph(student.schema, folder / "naive.onnx")
+    return naive.repository_with(folder / "naive.onnx", student, folder / "repository")
 
 
 def reverse(response: pb.RankResponse) -> None:

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from loadtest import shapes, sizes
+from loadtest.arrivals import shapes
 from loadtest.commands.main import main
-from loadtest.objectives import KNOWN, parse
-from loadtest.stats import needed_for
+from loadtest.verdict.objectives import KNOWN, parse
+from loadtest.verdict.stats import needed_for
+from loadtest.workload import sizes
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs" / "loadtest.md").read_text(encoding="utf-8")
@@ -79,3 +80,11 @@ def test_the_text_says_what_the_code_does() -> None:
     assert all(f"`{name}`" in TEXT for name in sizes.NAMED)
     assert f"{needed_for(0.99):,} requests" in TEXT
     assert f"{needed_for(0.999):,}" in TEXT
+
+
+def test_every_room_is_in_the_text() -> None:
+    table = TEXT.partition("## Where things are")[2]
+    rooms = {path.parent.name for path in (ROOT / "loadtest").glob("*/__init__.py")}
+    assert {
+        name for row in re.findall(r"^\| (`.*?) \|", table, re.MULTILINE) for name in re.findall(r"`(\w+)`", row)
+    } == rooms

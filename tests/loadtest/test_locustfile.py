@@ -33,14 +33,16 @@ def locust(folder: Path, address: str, vertical: str, *more: str) -> Ended:
     command += ["--vertical", vertical, "--verdict-file", str(verdict), "--max-sent-late", "1", *more]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder, env=environment, timeout=60)
-    return done, json.loads(verdict.read_text()) if verdict.exists() else {}
+    if not verdict.exists():
+        return done, {}
+    return done, {**json.loads(verdict.read_text()), "page": verdict.with_suffix(".html").read_text()}
 
 
 @pytest.fixture(scope="module")
 def runs(
     real: str, scripted: Any, reversed_order: Any, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[dict[str, Future[Ended]]]:
-    """Four runs by name, two at a time: most of a run is locust's own start and end."""
+    """Five runs by name, two at a time: most of a run is locust's own start and end."""
 
     def run(name: str, address: str, vertical: str, load: str) -> Ended:
         folder = tmp_path_factory.mktemp(name)
@@ -53,6 +55,7 @@ def runs(
             "sound": pool.submit(run, "sound", real, "feed_click", f"--rate 30 --seconds 2 --shape bursty {feed}"),
             "wrong": pool.submit(run, "wrong", wrong, "selftest", "--rate 30 --seconds 1 --candidates 20"),
             "impossible": pool.submit(run, "impossible", real, "feed_click", f"--rate 20 --seconds 1 {feed}"),
+            "nobody": pool.submit(run, "nobody", wrong, "nope", ""),
             "several": pool.submit(run, "several", real, "feed_click", f"--rate 40 --seconds 1 --processes 2 {feed}"),
         }
 
@@ -85,15 +88,10 @@ def test_the_web_page_starts_a_run_with_its_own_options(scripted: Any, tmp_path:
     assert made["tally"]["tiers"].keys() == {"full"}
 
 
-@pytest.mark.parametrize(
-    ("more", "said"),
-    [(("--vertical", "nope"), "NOT_FOUND"), (("--candidates", "dlrm-v3"), "takes 1000"), (("--rate", "0"), "profile")],
-)
-def test_bad_input_ends_with_2(scripted: Any, tmp_path: Path, more: tuple[str, ...], said: str) -> None:
-    with scripted() as address:
-        done, made = locust(tmp_path, address, "selftest", *more)
+def test_bad_input_ends_with_2(runs: dict[str, Future[Ended]]) -> None:
+    done, made = runs["nobody"].result()
     assert done.returncode == 2
-    assert said in done.stderr
+    assert "NOT_FOUND" in done.stderr
     assert made == {}
 
 
@@ -111,6 +109,20 @@ def test_several_processes_share_the_rate(runs: dict[str, Future[Ended]]) -> Non
     done, made = runs["several"].result()
     assert done.returncode == 0, done.stderr
     assert made["tally"]["offered"] == pytest.approx(40, abs=30)
+
+
+def test_a_result_has_a_page_and_compares(
+    runs: dict[str, Future[Ended]], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    _, made = runs["sound"].result()
+    assert made["kind"] == "locust"
+    assert made["conditions"]["vertical"] == "feed_click"
+    path = tmp_path / "verdict.json"
+    path.write_text(json.dumps(made))
+    assert main(["compare", str(path), str(path), "--rounds", "20"]) == 0
+    assert capfd.readouterr().out.endswith("verdict: pass\n")
+    assert made["page"].count("<svg") == 1
+    assert "A locust run" in made["page"]
 
 
 def test_an_objective_that_no_server_can_meet_fails_the_run(runs: dict[str, Future[Ended]]) -> None:

@@ -4,8 +4,8 @@ This file needs numpy, ONNX Runtime and a published version's folder, which hold
 same for all peers, so that they differ in how they serve and in nothing else.
 
 A body is the request's tensors one after another, little-endian: `request_ids` int64 [1, w], `request_numbers` float32
-[1, w], `candidate_ids` int64 [N, w], `candidate_numbers` float32 [N, w], in the schema's order and without those of
-width 0; N follows from the length. An answer is float32 [N, T], little-endian.
+[1, w], `request_history` float32 [1, w], `candidate_ids` int64 [N, w], `candidate_numbers` float32 [N, w], in the
+schema's order and without those of width 0; N follows from the length. An answer is float32 [N, T], little-endian.
 """
 
 import importlib
@@ -40,6 +40,7 @@ class Scoring:
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         model = str(folder / "model.onnx")
         self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        self._inputs = [entry.name for entry in self._session.get_inputs()]
         fixed = [t.width * self._dtypes[t.kind].itemsize for t in self._tensors if t.name.startswith("request")]
         each = [t.width * self._dtypes[t.kind].itemsize for t in self._tensors if t.name.startswith("candidate")]
         self._fixed_bytes, self._row_bytes = sum(fixed), sum(each)
@@ -50,12 +51,14 @@ class Scoring:
         read = [self._read(body, count) for body, count in zip(bodies, counts, strict=True)]
         joined = {t.name: np.concatenate([request[t.name] for request in read]) for t in self._tensors}
         rows = self._encode(joined, len(bodies), sum(counts))
+        # A history, where the schema has one, goes to the graph as it came, if the graph reads it.
         feed = {
+            **joined,
             "request_rows": np.concatenate((rows["user"], rows["context"]), axis=1),
             "candidate_rows": rows["ad"],
             "owner": np.repeat(np.arange(len(bodies)), counts),
         }
-        (probability,) = self._session.run(None, feed)
+        (probability,) = self._session.run(None, {name: feed[name] for name in self._inputs})
         return [part.tobytes() for part in np.split(probability.astype("<f4"), np.cumsum(counts)[:-1])]
 
     def _count(self, body: bytes) -> int:

@@ -1,9 +1,11 @@
 """Ray Serve: a replica per core with its dynamic batching, in the mode that its manual calls throughput-optimised."""
 
+import importlib
 import signal
 from pathlib import Path
+from typing import Any
 
-import ray  # type: ignore[import-not-found]
+import ray  # type: ignore[import-not-found,unused-ignore]
 from arguments import HOST, arguments  # type: ignore[import-not-found]
 from ray import serve
 from scoring import MAX_BATCH, PATH, Scoring  # type: ignore[import-not-found]
@@ -17,7 +19,7 @@ class Peer:
     def __init__(self, model: str) -> None:
         self._scoring = Scoring(Path(model))
 
-    @serve.batch(max_batch_size=MAX_BATCH, batch_wait_timeout_s=0.0)  # type: ignore[untyped-decorator]
+    @serve.batch(max_batch_size=MAX_BATCH, batch_wait_timeout_s=0.0)  # type: ignore[untyped-decorator,unused-ignore]
     async def _score(self, bodies: list[bytes]) -> list[bytes]:
         answers: list[bytes] = self._scoring.score(bodies)
         return answers
@@ -28,8 +30,7 @@ class Peer:
 
 def stay_on_loopback() -> None:
     """In each worker process: a replica's inner gRPC server would listen on all interfaces, and has no option."""
-    from ray.serve._private import replica  # type: ignore[import-not-found]  # noqa: PLC0415 the workers' own
-
+    replica: Any = importlib.import_module("ray.serve._private.replica")  # the workers' own
     add_port = replica.add_port_to_grpc_server
     replica.add_port_to_grpc_server = lambda server, _: add_port(server, f"{HOST}:0")
 
@@ -49,5 +50,5 @@ if __name__ == "__main__":
     )
     serve.run(deployment(Peer).bind(str(asked.model)), route_prefix=PATH)
     signal.sigwait({signal.SIGTERM, signal.SIGINT})
-    serve.shutdown()
+    serve.shutdown()  # type: ignore[no-untyped-call,unused-ignore]
     ray.shutdown()

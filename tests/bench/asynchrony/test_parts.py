@@ -17,7 +17,7 @@ from bench.asynchrony import histories as arms
 from bench.asynchrony.crowd import Crowd
 from bench.asynchrony.rank_lookup import rank_lookups
 from bench.asynchrony.setting import answered, paired, quantile_ms, shares
-from bench.overload.figures import Outcome, Record
+from bench.overload.figures import Record
 from bench.overload.load import Run
 from bench.overload.plant import BenchError
 from exfm.augment.store.lmdb_store import LmdbStore
@@ -27,6 +27,7 @@ from exfm.distill.metrics import Figures
 from exfm.features.embeddings import quantise
 from exfm.features.history import History
 from exfm.features.schema import Columns, HistorySpec
+from loadtest.checking.outcomes import Outcome
 from serving.repository import load_catalog
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from bench.batching.figures import Cost, Sample, best, ratios, sample, spread, summaries
-from loadtest.open_loop import Reply
+from loadtest.driving.open_loop import Reply
 from serving.errors import BusyError
 from serving.inference.scorer import Scores
 

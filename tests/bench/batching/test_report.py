@@ -4,7 +4,7 @@ import numpy as np
 
 from bench.batching.figures import Cost, ratios, sample, summaries
 from bench.batching.report import HEADER, table
-from loadtest.open_loop import Reply
+from loadtest.driving.open_loop import Reply
 from serving.inference.scorer import Scores
 
 

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from bench.overload.figures import Outcome, Record, back_s, figures, joined
+from bench.overload.figures import Record, back_s, figures, joined
+from loadtest.checking.outcomes import Outcome
 
 BUDGET_S = 0.025
 

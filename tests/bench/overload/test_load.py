@@ -11,11 +11,12 @@ import grpc
 import numpy as np
 import pytest
 
-from bench.overload.figures import Outcome, figures
+from bench.overload.figures import figures
 from bench.overload.generator import outcome_of, tier_of
 from bench.overload.load import loading
 from bench.overload.plant import Plant
 from bench.overload.schedule import Stream
+from loadtest.checking.outcomes import Outcome
 from serving.rpc.pb import ranking_pb2 as pb
 
 PRIOR = pb.RankResponse(ad_ids=[1, 2], tier=pb.TIER_PRIOR).SerializeToString()

@@ -10,7 +10,7 @@ import pytest
 
 from bench.peers.__main__ import main, medians
 from bench.peers.page import page
-from loadtest.peers import command
+from loadtest.commands import peers as command
 
 RESULT: dict[str, Any] = {
     "machine": {"processor": "CPU <one>", "cores": 2},

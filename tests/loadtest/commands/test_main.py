@@ -1,7 +1,10 @@
 """Every command against a scripted server: verdicts, files, exit codes."""
 
 import json
+import os
+import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -9,8 +12,9 @@ from typing import Any
 import grpc
 import pytest
 
-from loadtest.commands import capacity
+from loadtest.commands import capacity, output
 from loadtest.commands.main import COMMANDS, main
+from loadtest.driving import search
 
 # The server shares the process, and the machine has much else to do.
 LENIENT = ("--max-sent-late", "1", "--max-generator-cpu", "1")
@@ -25,13 +29,22 @@ def objectives(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def run(capfd: pytest.CaptureFixture[str], tmp_path: Path, objectives: Path) -> Run:
+def drawn(capfd: pytest.CaptureFixture[str], tmp_path: Path, objectives: Path) -> Run:
+    """Runs a command: its exit code and its JSON."""
+
     def go(command: str, *arguments: str) -> tuple[int, dict[str, Any]]:
         out = ("--out", str(tmp_path), "--json", "--objectives", str(objectives), *LENIENT)
         code = main([command, *out, *arguments])
         return code, json.loads(capfd.readouterr().out)
 
     return go
+
+
+@pytest.fixture
+def run(drawn: Run, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """The same without drawing the page, which takes longer than many a run."""
+    monkeypatch.setattr(output, "page", lambda document: str(document["kind"]))
+    return drawn
 
 
 @pytest.fixture(scope="module")
@@ -44,10 +57,11 @@ def on(address: str, *more: str) -> list[str]:
     return ["--target", address, "--vertical", "selftest", "--candidates", "20", *more]
 
 
-def test_a_sound_server_passes_and_its_result_and_page_are_written(run: Run, sound: str, tmp_path: Path) -> None:
+def test_a_sound_server_passes_and_its_result_and_page_are_written(drawn: Run, sound: str, tmp_path: Path) -> None:
     events = tmp_path / "events.jsonl"
-    events.write_text('{"at_s": 0.5, "label": "reload <b>"}\n')
-    code, made = run("run", *on(sound, "--rate", "60", "--seconds", "1", "--shape", "spike", "--events", str(events)))
+    now = {"unix_s": time.time() + 0.9, "label": "by the time of day"}
+    events.write_text(f'{{"at_s": 0.5, "label": "reload <b>"}}\n{json.dumps(now)}\n')
+    code, made = drawn("run", *on(sound, "--rate", "60", "--seconds", "1", "--shape", "spike", "--events", str(events)))
     assert (code, made["verdict"], made["kind"]) == (0, "pass", "run")
     figures = made["figures"]
     assert figures["offered"] > 80
@@ -55,7 +69,10 @@ def test_a_sound_server_passes_and_its_result_and_page_are_written(run: Run, sou
     assert figures["errors"] == {}
     assert sum(each["offered"] for each in made["timeline"]) == figures["offered"]
     assert {"score", "outside"} == made["ledger"].keys()
-    assert [event["label"] for event in made["events"]] == ["600/s", "reload <b>", "60/s"]
+    at_s = {event["label"]: event["at_s"] for event in made["events"]}
+    assert at_s.keys() == {"600/s", "reload <b>", "60/s", "by the time of day"}
+    assert at_s["by the time of day"] < 0.9
+    assert made["by_tier"]["full"]["p50_ms"] <= made["by_tier"]["full"]["p99_ms"]
     assert made["conditions"]["requests_of"] == "schema selftest"
     assert made["conditions"]["versions"]["grpcio"] == grpc.__version__
     assert json.loads((tmp_path / "run.json").read_text()) == made
@@ -126,12 +143,11 @@ def test_capacity_is_found_between_a_rate_that_held_and_one_that_did_not(
     run: Run, scripted: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Four threads that take 20 ms each answer 200 requests per second.
-    import time
-
     monkeypatch.setattr(capacity, "PARTS", 2)
+    monkeypatch.setattr(search, "RAISE", float("inf"))  # a bracket is enough, without a try above it
     with scripted(spoil=lambda _: time.sleep(0.02), budget_ms=150.0) as address:
-        search = ("--first", "100", "--probe-s", "0.25", "--confirm-s", "0.4", "--precision", "1.1")
-        code, made = run("capacity", *on(address, *search))
+        asked = ("--first", "100", "--probe-s", "0.25", "--confirm-s", "0.4", "--precision", "1.1")
+        code, made = run("capacity", *on(address, *asked))
     assert code in (0, 1)  # the objectives at the edge are another matter
     assert 40 <= made["capacity_rps"] <= 320
     low, high = made["bracket_rps"]
@@ -152,8 +168,6 @@ def test_overload_tells_what_is_left_of_the_goodput(run: Run, sound: str, object
 
 
 def test_soak_counts_windows_and_watches_memory(run: Run, sound: str, objectives: Path) -> None:
-    import os
-
     objectives.write_text("[objectives]\nerror_share = 0\nrss_mb_per_h = 1e9\np99_drift = 1000\n")
     load = ("--rate", "80", "--seconds", "1.2", "--window-s", "0.4", "--pid", str(os.getpid()))
     code, made = run("soak", *on(sound, *load))
@@ -161,6 +175,38 @@ def test_soak_counts_windows_and_watches_memory(run: Run, sound: str, objectives
     assert len(made["timeline"]) == len(made["rss_mb"]) == 3
     assert {check["name"] for check in made["checks"]} == {"error_share", "rss_mb_per_h", "p99_drift"}
     assert made["figures"]["offered"] == sum(each["offered"] for each in made["timeline"])
+
+
+def interrupting(after: int) -> Callable[[object], None]:
+    """Called per answer: one interrupt of this process, as Ctrl-C makes it, at that answer."""
+    left = iter(range(after, -1, -1))
+
+    def count(_: object) -> None:
+        if next(left, -1) == 0:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    return count
+
+
+def test_an_interrupted_soak_judges_the_windows_that_are_over(run: Run, scripted: Any, objectives: Path) -> None:
+    objectives.write_text("[objectives]\nerror_share = 0\n")
+    with scripted(spoil=interrupting(after=70)) as address:
+        code, made = run("soak", *on(address, "--rate", "100", "--seconds", "3600", "--window-s", "0.2"))
+    assert code == 0
+    assert 1 <= len(made["timeline"]) <= 6
+    assert made["figures"]["offered"] == sum(each["offered"] for each in made["timeline"])
+
+
+def test_an_interrupted_run_is_not_judged(scripted: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with scripted(spoil=interrupting(after=5)) as address:
+        code = main(["run", "--out", str(tmp_path), *on(address, "--rate", "50", "--seconds", "60")])
+    assert (code, list(tmp_path.iterdir())) == (130, [])
+    assert capsys.readouterr().err.endswith("interrupted, nothing is judged\n")
+
+
+def test_a_soak_of_no_process_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["soak", *on("127.0.0.1:1", "--rate", "10", "--pid", str(2**22 + 1))]) == 2
+    assert "no such process" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -173,6 +219,7 @@ def test_soak_counts_windows_and_watches_memory(run: Run, sound: str, objectives
         (["--events", "absent.jsonl"], "absent.jsonl"),
         (["--data", "absent"], "absent"),
         (["--schema", "absent.toml"], "absent.toml"),
+        (["--rate", "0.001"], "no request is due"),
     ],
 )
 def test_bad_input_is_one_line_and_2(

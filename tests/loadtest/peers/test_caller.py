@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
+from loadtest.driving.target import Reply
 from loadtest.peers.caller import CheckedTarget, Probability, RefusedError
-from loadtest.target import Reply
 
 GOOD = np.full((3, 2), 0.5, np.float32)
 NAN = np.array([[0.5, np.nan]] * 3, np.float32)

@@ -7,13 +7,13 @@ from typing import Any, Self
 
 import pytest
 
+from loadtest.driving.search import NoCapacityError
 from loadtest.peers.compare import Comparison, Plan
 from loadtest.peers.environments import Report
 from loadtest.peers.errors import PeerUnavailableError
 from loadtest.peers.model import Model
 from loadtest.peers.systems import Running
 from loadtest.peers.trial import Start, Trial
-from loadtest.search import NoCapacityError
 
 
 class Fake:

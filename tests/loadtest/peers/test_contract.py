@@ -14,6 +14,7 @@ import numpy as np
 import psutil
 import pytest
 
+from loadtest.checking.outcomes import Outcome
 from loadtest.peers.caller import Caller, RefusedError
 from loadtest.peers.catalog import http_peers, systems
 from loadtest.peers.environments import cache_folder, environment_of, is_built
@@ -25,7 +26,6 @@ from loadtest.peers.process import LOOPBACK
 from loadtest.peers.samples import Sample, draw_samples
 from loadtest.peers.servers.scoring import Scoring
 from loadtest.peers.systems import HttpPeer, Running, System
-from loadtest.record import FULL
 
 NO_INSTALL = ("exfm", "exfm_same_onnx", "triton", "triton_queue_timeouts", "fastapi")
 """Run in every environment; the others where `exfm-loadtest peers` has built theirs."""
@@ -118,7 +118,7 @@ async def asked(caller: Caller, index: int) -> np.ndarray[tuple[int, ...], np.dt
     """The full model's scores; ours answers from a lesser tier while the machine is busy, so it is asked again."""
     async with asyncio.timeout(ANSWER_S):
         tier, probability = await caller.ask(index, ANSWER_S)
-        while tier != FULL:
+        while tier != Outcome.FULL:
             await asyncio.sleep(0.05)
             tier, probability = await caller.ask(index, ANSWER_S)
     return probability

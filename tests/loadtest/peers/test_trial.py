@@ -5,14 +5,14 @@ from contextlib import contextmanager, nullcontext
 import numpy as np
 import pytest
 
+from loadtest.checking.record import Record
+from loadtest.driving.target import summed_up
 from loadtest.peers import trial
 from loadtest.peers.caller import Probability
 from loadtest.peers.model import Model
 from loadtest.peers.samples import draw_samples
 from loadtest.peers.systems import Running
 from loadtest.peers.trial import Bench, trial_of
-from loadtest.record import Record
-from loadtest.target import summed_up
 
 
 def test_a_prior_in_time_is_answered_and_no_goodput_and_no_capacity() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import grpc
 import pytest
 
-from loadtest.referee import command
+from loadtest.commands import referee as command
 from loadtest.referee.referee import RefereeError, Ruling, confirm, measure
 from loadtest.referee.summary import Summary
 

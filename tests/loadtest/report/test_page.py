@@ -1,13 +1,14 @@
 import re
 from html.parser import HTMLParser
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from loadtest.commands.overload import table
-from loadtest.document import FORMAT_VERSION, curve
-from loadtest.latencies import Latencies
+from loadtest.report import plots
+from loadtest.report.document import FORMAT_VERSION, curve
 from loadtest.report.page import page
+from loadtest.verdict.latencies import Latencies
 
 EVIL = "<script>alert(\"$x_1$\")</script> & 'more'"
 
@@ -84,6 +85,32 @@ def test_a_sweep_is_drawn_with_its_knee() -> None:
     assert text.count("<svg") == 5
     assert "knee 100/s" in text
     assert "200.0" in table(told)
+
+
+def test_a_soak_shows_its_memory_and_which_part_a_plot_is_of() -> None:
+    drift = {"value": 1.25, "low": 1.0, "high": 1.5}
+    figures = {**cast("dict[str, Any]", document()["figures"]), "p99_drift": drift}
+    more = {"rss_mb": [100.0, 101.0, 102.0], "last_of": "the last window", "whole_timeline": True, "figures": figures}
+    text = page(document(kind="soak", **more))
+    assert text.count("<svg") == 5
+    assert "MB resident" in text
+    assert text.count("Of the last window.") == 1  # the ledger; the plots over time show all
+    assert "p99_drift" in text
+
+
+def test_percentiles_stand_beside_each_tier() -> None:
+    by_tier = {"full": {"p50_ms": 4.5, "p99_ms": 7.25}, EVIL: {"p50_ms": 24.0, "p99_ms": 25.0}}
+    text = page(document(by_tier=by_tier))
+    assert "7.25" in text
+    assert "25.00" in text
+
+
+def test_what_happened_outside_the_run_does_not_stretch_the_plots() -> None:
+    inside = [{"at_s": 1.0, "label": "reload"}]
+    outside = [{"at_s": -3600.0, "label": "long before"}, {"at_s": 3600.0, "label": "long after"}]
+    slices = document()["timeline"]
+    assert "reload" in plots.tiers_over_time(slices, inside)  # type: ignore[arg-type]
+    assert plots.tiers_over_time(slices, outside) == plots.tiers_over_time(slices, [])  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("latencies", [[0.001], [0.001, 0.002]])

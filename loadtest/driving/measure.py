@@ -1,0 +1,79 @@
+"""One measured drive against a ranking server, from a program without an event loop of its own."""
+
+import asyncio
+import contextlib
+import gc
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from loadtest.driving.conditions import machine_cpu_s
+from loadtest.driving.progress import showing
+from loadtest.driving.rank_target import RankTarget
+from loadtest.driving.target import Result, drive
+from loadtest.workload.asked import Workload
+
+NICENESS = -10
+
+
+@dataclass(frozen=True)
+class Aim:
+    """What to drive and how.
+
+    Attributes:
+        address: host:port of the server.
+        workload: what to send.
+        budget_s: what each request has.
+        timeout_s: how long to wait for an answer; the budget, as an ad server would, or longer to see by how much.
+        connections: to the server.
+    """
+
+    address: str
+    workload: Workload
+    budget_s: float
+    timeout_s: float
+    connections: int = 4
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A drive and what the machine did meanwhile.
+
+    Attributes:
+        others_cpu_s: CPU seconds of everything but the generator; the server's too, if it runs on this machine.
+    """
+
+    result: Result
+    others_cpu_s: float
+
+
+def measure(aim: Aim, schedule_s: NDArray[np.float64], seconds: float, name: str) -> Measured:
+    """Drive a schedule of `seconds`; a bar named `name` shows how far it is."""
+    before_s = machine_cpu_s()
+    with quiet():
+        result = asyncio.run(_driven(aim, schedule_s, seconds, name))
+    return Measured(result, max(machine_cpu_s() - before_s - result.cpu_s, 0.0))
+
+
+async def _driven(aim: Aim, schedule_s: NDArray[np.float64], seconds: float, name: str) -> Result:
+    async with RankTarget(aim.address, aim.workload, aim.connections) as target, showing(name, len(schedule_s)) as done:
+        return await drive(target, schedule_s, aim.budget_s, timeout_s=aim.timeout_s, seconds=seconds, done=done)
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Nothing of ours disturbs the generator's clock: no garbage collection, and a higher priority where one may."""
+    before = os.getpriority(os.PRIO_PROCESS, 0)
+    with contextlib.suppress(PermissionError):
+        os.setpriority(os.PRIO_PROCESS, 0, min(NICENESS, before))
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+        with contextlib.suppress(PermissionError):
+            os.setpriority(os.PRIO_PROCESS, 0, before)

@@ -1,0 +1,130 @@
+"""What one locust process does: the requests, the clock, the counts. Plain calls under gevent, never an event loop."""
+
+import resource
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import gevent
+import grpc
+
+from exfm.features.schema import Schema
+from loadtest.arrivals.schedule import arrivals, check_due
+from loadtest.arrivals.shapes import SHAPES, Profile
+from loadtest.driving.rank_target import OPTIONS, RANK, describe, judged, refused
+from loadtest.driving.target import LEAST_S, Reply
+from loadtest.verdict.tally import Tally
+from loadtest.workload.asked import Workload, WorkloadError
+from loadtest.workload.making import from_schema, schema_of
+from loadtest.workload.sizes import sizes_of
+from serving.rpc.pb import ranking_pb2 as pb
+
+LEAD_S = 1.0
+"""Between the word to start and the schedule's zero: by then all processes have their streams."""
+
+Tell = Callable[[Reply, float, int], None]
+"""Told of each request: what became of it, its latency in seconds, the bytes of its answer."""
+
+
+@dataclass
+class Engine:
+    """One run in one process.
+
+    Attributes:
+        address: host:port of the server.
+        workload: what to send.
+        profile: the rate of all streams together.
+        streams: how many there are over all processes.
+        budget_s, timeout_s: of each request.
+        seed: of the arrivals; each stream has others.
+        process: number of this process.
+        tally: what hasn't been fetched yet.
+    """
+
+    address: str
+    workload: Workload
+    profile: Profile
+    streams: int
+    budget_s: float
+    timeout_s: float
+    seed: int
+    process: int
+    tell: Tell
+    tally: Tally = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.tally = Tally(self.budget_s)
+        self._zero_s = time.monotonic() + LEAD_S
+        self._cpu_s, self._wall_s = _cpu_s(), time.monotonic()
+        self._numbers, self._sent = count(), count()
+
+    def stream(self) -> None:
+        """Send one stream's arrivals to its end, a greenlet each."""
+        number = next(self._numbers)
+        share = replace(self.profile, rate_rps=self.profile.rate_rps / self.streams)
+        schedule_s = arrivals(share, (self.seed, self.process, number))
+        with grpc.insecure_channel(self.address, options=OPTIONS) as channel:
+            call: Any = channel.unary_unary(RANK, response_deserializer=pb.RankResponse.FromString)
+            under_way = []
+            for at_s in schedule_s.tolist():
+                scheduled_s = self._zero_s + at_s
+                gevent.sleep(max(scheduled_s - time.monotonic(), 0.0))
+                under_way.append(gevent.spawn(self._one, call, scheduled_s))
+            gevent.joinall(under_way)
+
+    def fetch(self) -> Tally:
+        """The counts since the last fetch."""
+        fetched, self.tally = self.tally, Tally(self.budget_s)
+        fetched.cpu_share = (_cpu_s() - self._cpu_s) / max(time.monotonic() - self._wall_s, 1e-9)
+        return fetched
+
+    def _one(self, call: Any, scheduled_s: float) -> None:
+        lateness_s = time.monotonic() - scheduled_s
+        # Processes start at different requests, so that they don't all send the same ones at the same time.
+        asked = self.workload.at(next(self._sent) + 7919 * self.process)
+        size = 0
+        try:
+            response = call(asked.message, timeout=max(self.timeout_s - lateness_s, LEAST_S))
+            ended_s = time.monotonic()
+            reply, size = judged(asked, response, ended_s), response.ByteSize()
+        except grpc.RpcError as error:
+            ended_s = time.monotonic()
+            reply = _refused(error)
+        self.tally.add(reply, ended_s - scheduled_s, lateness_s)
+        self.tell(reply, ended_s - scheduled_s, size)
+
+
+def make_engine(address: str, options: Any, *, streams: int, process: int, tell: Tell) -> Engine:
+    """An engine for locust's parsed options (`loadtest.swarm.options`); errors of the input are raised as their own."""
+    if not address:
+        raise WorkloadError("--host is missing: HOST:PORT of the server")
+    profile = SHAPES[options.shape](options.rate, options.seconds, options.seed)
+    check_due(profile)
+    described = describe(address, options.vertical)
+    schema = Schema.load(Path(options.schema_file)) if options.schema_file else schema_of(described)
+    budget_s = described.budget_ms / 1e3
+    return Engine(
+        address=address,
+        workload=from_schema(schema, options.vertical, sizes_of(options.candidates), seed=options.seed),
+        profile=profile,
+        streams=streams,
+        budget_s=budget_s,
+        timeout_s=options.timeout_ms / 1e3 if options.timeout_ms else budget_s,
+        seed=options.seed,
+        process=process,
+        tell=tell,
+    )
+
+
+def _refused(error: grpc.RpcError) -> Reply:
+    # A failed blocking call is an error and its call in one; the library's types don't say so.
+    assert isinstance(error, grpc.Call)
+    return refused(error.code(), error.details() or "")
+
+
+def _cpu_s() -> float:
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return used.ru_utime + used.ru_stime

@@ -1,0 +1,83 @@
+import argparse
+import json
+from pathlib import Path
+
+import pytest
+
+from loadtest.commands import peers as command
+from loadtest.peers.compare import Comparison
+from loadtest.peers.model import Model
+
+
+def parsed(*arguments: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    command.add(parser)
+    return parser.parse_args(arguments)
+
+
+@pytest.fixture
+def given(student: Model, tmp_path: Path) -> tuple[str, ...]:
+    return ("--model-repository", str(student.repository), "--vertical", "feed_click", "--out", str(tmp_path))
+
+
+def test_it_lists_what_there_is(given: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    assert command.main(parsed(*given, "--list", "--json")) == 0
+    names = json.loads(capsys.readouterr().out)
+    assert names[:2] == ["exfm", "exfm_same_onnx"]
+    assert {"triton", "triton_queue_timeouts", "fastapi", "mosec", "bentoml", "ray", "litserve"} == set(names[2:])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--only", "exfm,nobody"), "--only nobody: there are exfm"),
+        (("--candidates", "501"), "--candidates 501: feed_click takes 500"),
+        (("--vertical", "none"), "no published version of none"),
+        (("--naive", "nowhere.onnx"), "nowhere.onnx: no such file"),
+    ],
+)
+def test_bad_input_is_one_line_and_code_2(
+    given: tuple[str, ...], capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], words: str
+) -> None:
+    assert command.main(parsed(*given, *arguments)) == 2
+    said = capsys.readouterr().err
+    assert words in said
+    assert said.count("\n") == 1
+
+
+def test_another_verticals_naive_model_is_refused(
+    student: Model, given: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "feed_click").symlink_to(student.repository / "feed_long_view")
+    assert command.main(parsed(*given, "--naive", str(other))) == 2
+    assert "another schema" in capsys.readouterr().err
+
+
+def test_the_table_orders_by_capacity_and_names_what_was_skipped() -> None:
+    result = {
+        "capacity_rps": {"mosec": [100.0, 120.0], "exfm": [300.0, 300.0]},
+        "goodput_rps": {"exfm": {"1x": [110.0]}, "mosec": {"1x": [90.0]}},
+        "skipped": {"ray": "not installable here: no wheel\nmore"},
+        "versions": {"mosec": {"mosec": "0.9.8"}},
+    }
+    lines = command.table(result).splitlines()
+    assert [line.split()[0] for line in lines[1:4]] == ["exfm", "mosec", "ray"]
+    assert lines[2].split() == ["mosec", "110", "18%", "90"]
+    assert lines[3].endswith("skipped: not installable here: no wheel")
+    assert "mosec 0.9.8" in lines[-1]
+
+
+def test_what_was_measured_before_an_interrupt_is_told(
+    given: tuple[str, ...], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def drive(comparison: Comparison) -> None:
+        comparison.result["capacity_rps"]["exfm"] = [120.0]
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command, "drive", drive)
+    assert command.main(parsed(*given, "--only", "exfm", "--json")) == 130
+    told = json.loads(capsys.readouterr().out)
+    assert told["interrupted"]
+    assert told["capacity_rps"] == {"exfm": [120.0]}

@@ -1,0 +1,47 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from loadtest.driving.search import NoCapacityError, find_capacity
+
+
+@given(st.floats(3.0, 50_000.0), st.floats(5.0, 500.0))
+def test_the_found_rate_holds_and_a_little_more_does_not(truth: float, first: float) -> None:
+    found = find_capacity(lambda rate, _: rate <= truth, first, 1.0, 3.0)
+    assert found <= truth
+    assert found >= truth / (1.06 * 1.06)
+
+
+def test_one_hiccup_does_not_lower_it() -> None:
+    seen: set[float] = set()
+
+    def holds(rate: float, _: float) -> bool:
+        first_time = rate not in seen
+        seen.add(rate)
+        return rate <= 100 and not first_time
+
+    assert find_capacity(holds, 10.0, 1.0, 3.0) == pytest.approx(97, rel=0.04)
+
+
+def test_a_rate_that_short_runs_flatter_is_lowered_by_the_long_ones() -> None:
+    found = find_capacity(lambda rate, seconds: rate <= (100 if seconds < 2 else 60), 10.0, 1.0, 3.0)
+    assert 55 <= found <= 60
+
+
+def test_nothing_holds() -> None:
+    with pytest.raises(NoCapacityError, match="2 requests per second"):
+        find_capacity(lambda *_: False, 50.0, 1.0, 3.0)
+
+
+def test_what_fails_beyond_hope_is_not_tried_again_nor_anything_above_it() -> None:
+    tried: list[float] = []
+
+    def holds(rate: float, _: float) -> bool:
+        tried.append(rate)
+        return rate <= 100
+
+    found = find_capacity(holds, 80.0, 1.0, 3.0, step=1.5, hopeless=lambda: tried[-1] > 101)
+    assert 94 <= found <= 100
+    failed = [rate for rate in tried if rate > 101]
+    assert len(failed) == len(set(failed))
+    assert max(tried) == 120.0  # the confirmed rate isn't raised into what is known to be too much
