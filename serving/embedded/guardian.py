@@ -38,7 +38,7 @@ def main(grace_s: float, prefix: str, command: list[str]) -> int:
     try:
         os.write(1, f"{server.pid}\n".encode())
         _wait_for_either(server)
-        if server.poll() is None:
+        if grace_s and server.poll() is None:
             server.terminate()
             with suppress(subprocess.TimeoutExpired):
                 server.wait(grace_s)

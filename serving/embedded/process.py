@@ -37,14 +37,15 @@ class TritonOptions:
 
     Attributes:
         start_s: the longest that start may take until all models are ready, seconds.
-        stop_s: how long after SIGTERM the server gets SIGKILL, seconds.
+        stop_s: how long after SIGTERM the server gets SIGKILL, seconds; it takes four to seven to end by itself, even
+            with nothing to do. 0: SIGKILL at once, for who has drained before; its models hold nothing to be lost.
         port: gRPC port on loopback; 0 takes a free one and keeps it over restarts.
         arguments: further arguments for `tritonserver`.
         dispensable: models that the start goes on without if they don't load.
     """
 
     start_s: float = 60.0
-    stop_s: float = 10.0
+    stop_s: float = 0.0
     port: int = 0
     arguments: tuple[str, ...] = ()
     dispensable: frozenset[str] = frozenset()
@@ -146,7 +147,7 @@ class EmbeddedTriton:
             raise
 
     def stop(self) -> None:
-        """Stop the server: SIGTERM, then SIGKILL after `options.stop_s`. Does nothing if none runs."""
+        """Stop the server as `options.stop_s` says. Does nothing if none runs."""
         process, self._guardian = self._guardian, None
         if process is None:
             return
