@@ -27,7 +27,7 @@ from typing import Self
 import grpc
 
 from serving.admission.priority import Priority
-from serving.caller.channel import OPTIONS
+from serving.caller.channel import OPTIONS, target_of
 from serving.caller.layout import Layout, Prepared
 from serving.caller.outcome import OutcomeCall, outcomes_message
 from serving.caller.ranking import RankedAd, Ranking, read_ranking
@@ -100,8 +100,8 @@ class RankingClient:
     """Asks a ranking server from an event loop; make it on the loop that uses it. It may be shared by many tasks."""
 
     def __init__(self, address: str) -> None:
-        """Connect to `address`, one server or several (see `serving.caller.channel`), when the first call is made."""
-        self._channel = grpc.aio.insecure_channel(address, options=OPTIONS)
+        """Connect to one server or several (see `serving.caller.channel.target_of`) when the first call is made."""
+        self._channel = grpc.aio.insecure_channel(target_of(address), options=OPTIONS)
         self._rank = self._channel.unary_unary(_RANK, pb.RankRequest.SerializeToString, pb.RankResponse.FromString)
         self._describe = self._channel.unary_unary(
             _DESCRIBE, pb.DescribeVerticalRequest.SerializeToString, pb.DescribeVerticalResponse.FromString
@@ -157,8 +157,8 @@ class BlockingRankingClient:
     """The same without an event loop; it may be shared by threads."""
 
     def __init__(self, address: str) -> None:
-        """Connect to `address`, one server or several (see `serving.caller.channel`), when the first call is made."""
-        self._channel = grpc.insecure_channel(address, options=OPTIONS)
+        """Connect to one server or several (see `serving.caller.channel.target_of`) when the first call is made."""
+        self._channel = grpc.insecure_channel(target_of(address), options=OPTIONS)
         self._rank = self._channel.unary_unary(_RANK, pb.RankRequest.SerializeToString, pb.RankResponse.FromString)
         self._describe = self._channel.unary_unary(
             _DESCRIBE, pb.DescribeVerticalRequest.SerializeToString, pb.DescribeVerticalResponse.FromString

@@ -6,6 +6,7 @@ import gc
 import logging
 import sys
 from collections.abc import Callable, Coroutine, Sequence
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,8 @@ examples:
 
   exfm-serve --model-repository model_repository --workers 4 --ops 127.0.0.1:9500
       four processes on one port, and /live, /ready, /metrics and /state beside them
+  exfm-serve --model-repository model_repository --triton triton.internal:8001 --parallelism 8 --share 1/3
+      be one of three servers that rank with the same Triton, which runs eight calls at once
   exfm-serve --model-repository model_repository --log sqlite:build/async/log.sqlite --histories lmdb:build/async/store
       log what is shown and take outcomes for exfm-annotate, and read the histories that it writes
 
@@ -85,6 +88,7 @@ def _serve_options(options: argparse.Namespace, catalog: Catalog) -> ServeOption
         fewest=options.min_candidates,
         law=options.law,
         parallelism=options.parallelism,
+        share=options.share,
         repository=options.model_repository,
         log=options.log or "",
         shown=options.shown,
@@ -134,6 +138,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--min-candidates", type=_count, default=FEWEST, metavar="K", help="fewest that trimmed scores (16)")
     add("--law", default=DEFAULT_LAW, choices=LAWS, help=f"what moves the limit of work in flight ({DEFAULT_LAW})")
     add("--parallelism", type=_positive, default=0.0, metavar="X", help="calls that Triton really runs at once")
+    add("--share", type=_share, default=1.0, metavar="1/N", help="of each Triton, as one of N such servers (1)")
     _add_learning(parser)
     add("--triton-log", type=Path, metavar="FILE", help="where the started Triton's output goes (a temporary file)")
     add("--log-level", default="info", choices=("debug", "info", "warning", "error"), help="of stderr (info)")
@@ -197,6 +202,16 @@ def _addresses(text: str) -> tuple[str, ...]:
         if not (host and port.isdecimal() and 0 < int(port) < 65536):
             raise argparse.ArgumentTypeError(f"{address!r} is not HOST:PORT")
     return addresses
+
+
+def _share(text: str) -> float:
+    try:
+        share = float(Fraction(text))
+    except (ValueError, ArithmeticError):
+        share = 0.0
+    if not 0 < share <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no share such as 1/3 or 0.5")
+    return share
 
 
 def _count(text: str) -> int:

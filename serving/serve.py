@@ -6,7 +6,7 @@ import logging
 import signal
 import tempfile
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -162,12 +162,21 @@ async def triton_for(catalog: Catalog, options: ServeOptions) -> AsyncIterator[B
     if options.tritons:
         yield Backend(options.tritons)
         return
+    async with own_triton(catalog, options.repository, options.triton_log, TritonOptions()) as backend:
+        yield backend
+
+
+@contextlib.asynccontextmanager
+async def own_triton(
+    catalog: Catalog, repository: Path, triton_log: Path | None, options: TritonOptions
+) -> AsyncIterator[Backend]:
+    """A Triton of our own with the catalog's models, kept alive; raises as `serve` does if it doesn't start."""
     with contextlib.ExitStack() as stack:
-        path = options.triton_log or Path(stack.enter_context(tempfile.TemporaryDirectory())) / "triton.log"
-        configs = triton_configs(options.repository, catalog)
+        path = triton_log or Path(stack.enter_context(tempfile.TemporaryDirectory())) / "triton.log"
+        configs = triton_configs(repository, catalog)
         environment = await asyncio.to_thread(ensure, None, log.info)
         lite = frozenset(catalog.models) - frozenset(catalog)
-        triton = EmbeddedTriton(environment, options.repository, configs, path, TritonOptions(dispensable=lite))
+        triton = EmbeddedTriton(environment, repository, configs, path, replace(options, dispensable=lite))
         stack.callback(triton.stop)
         await asyncio.to_thread(triton.start)
         supervisor = Supervisor(triton)

@@ -61,7 +61,7 @@ class WorkerOptions:
         tiers: by vertical, which tiers answer; a vertical that is not there has `DEFAULT_TIERS`.
         fewest: the fewest candidates that tier `trimmed` scores.
         law: what moves the limit of the work in flight; a name of `LAWS`.
-        share: of the backend, as one of several workers; its limit follows.
+        share: of each backend, as one of several servers or workers; limits and outstanding calls follow.
         repository: where refreshed priors are looked for; None: nowhere.
         reuse_port: whether other workers listen on the same port.
         log: URL of the event log; empty: impressions are not logged and outcomes not taken.

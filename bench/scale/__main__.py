@@ -15,7 +15,8 @@ DESCRIPTION = """\
 Measure the engines for more than one machine, with real servers on this one, started from their wheels.
 
   jetstream  three nodes; the leader is killed under load: acknowledged batches lost, batches doubled, the longest gap
-  valkey     look-ups of histories while the server is well, killed, and back
+  valkey     look-ups of histories, and whole requests, while the server is well, killed, and back
+  frontends  three of them behind client-side round robin and Envoy; one is killed under load
   logs       events per second through each event log beside the embedded one, in turns
   stores     users written and histories read through each online store beside the embedded one, in turns
   plane      log, join, annotation and histories over both; processes and servers killed in turn; the books afterwards
@@ -36,7 +37,13 @@ def _jetstream(module: Any, folder: Path, asked: argparse.Namespace) -> Any:
 
 
 def _valkey(module: Any, folder: Path, asked: argparse.Namespace) -> Any:
-    return module.measure(folder, looks=asked.looks, per_s=asked.looks_per_s)
+    load = {"turns": asked.turns, "seconds": asked.turn_s, "ranks_per_s": asked.ranks_per_s}
+    return module.measure(folder, looks=asked.looks, per_s=asked.looks_per_s, **load)
+
+
+def _frontends(module: Any, folder: Path, asked: argparse.Namespace) -> Any:
+    load = {"seconds": asked.turn_s, "per_s": asked.ranks_per_s}
+    return module.measure(folder, turns=asked.turns, kills=asked.kills, **load)
 
 
 def _logs(module: Any, folder: Path, asked: argparse.Namespace) -> Any:
@@ -59,6 +66,7 @@ PARTS: dict[str, tuple[str, Part]] = {
     "logs": ("bench.scale.logs", _logs),
     "stores": ("bench.scale.stores", _stores),
     "valkey": ("bench.scale.outage", _valkey),
+    "frontends": ("bench.scale.frontends", _frontends),
     "jetstream": ("bench.scale.failover", _jetstream),
     "plane": ("bench.scale.plane", _plane),
     "trillion": ("bench.scale.trillion", _trillion),
@@ -90,6 +98,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _broken(result: dict[str, Any]) -> bool:
     jetstream, plane = result.get("jetstream", {}), result.get("plane", {})
     wrong = [jetstream.get(name, 0) for name in ("acked_lost", "duplicates")]
+    wrong += [each["failed"] > each["killed_in_flight"] for each in result.get("frontends", {}).get("via", {}).values()]
     return any(wrong + [plane.get(name, 0) for name in ("lost_outcomes", "duplicates", "unaccounted", "store_wrong")])
 
 
@@ -106,7 +115,10 @@ def _parser() -> argparse.ArgumentParser:
     add("--batches", type=int, default=300, metavar="N", help="of 100 events, per turn (300)")
     add("--looks", type=int, default=5000, metavar="N", help="histories looked up per store and phase (5000)")
     add("--looks-per-s", type=float, default=500.0, metavar="R", help="pace of the look-ups around the kill (500)")
-    add("--kills", type=int, default=5, metavar="N", help="of the leader (5)")
+    add("--turns", type=int, default=10, metavar="N", help="of whole requests, of each kind (10)")
+    add("--turn-s", type=float, default=5.0, metavar="S", help="of whole requests (5)")
+    add("--ranks-per-s", type=float, default=60.0, metavar="R", help="pace of whole requests (60)")
+    add("--kills", type=int, default=5, metavar="N", help="of the leader; of frontends, each way (5)")
     add("--steady", type=float, default=3.0, metavar="S", help="seconds of writing before each kill (3)")
     add("--batches-per-s", type=float, default=100.0, metavar="R", help="pace of the writing around the kills (100)")
     add("--kill-rounds", type=int, default=50, metavar="N", help="kills of the plane's processes and servers (50)")

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from bench.scale import rank_outage
 from bench.scale.servers import Server, valkey_server
 from bench.scale.stores import USERS, fill
 from exfm.augment.store.backends import open_store
@@ -19,18 +20,28 @@ LATE_S = 0.001
 RECOVERED_S = 30.0
 
 
-def measure(folder: Path, *, looks: int, per_s: float) -> dict[str, Any]:
-    """Look-ups at a pace while the server is well, dead, and back.
+def measure(
+    folder: Path, *, looks: int, per_s: float, turns: int, seconds: float, ranks_per_s: float
+) -> dict[str, Any]:
+    """Look-ups at a pace while the server is well, dead, and back; then whole requests, see `rank_outage.measure`.
 
     Args:
-        folder: for the server.
+        folder: for the servers.
         looks: per phase.
         per_s: look-ups a second.
+        turns: of requests.
+        seconds: of a turn.
+        ranks_per_s: requests a second.
 
     Returns:
         Per phase p50 and p99 in microseconds, the share of look-ups that took longer than their share of a budget of
         25 ms by more than 1 ms, and how they ended; `recovered_s` from the restart to the first history.
     """
+    looked = _looked(folder / "looks", looks, per_s)
+    return looked | rank_outage.measure(folder / "ranks", turns=turns, seconds=seconds, per_s=ranks_per_s)
+
+
+def _looked(folder: Path, looks: int, per_s: float) -> dict[str, Any]:
     with valkey_server(folder) as server:
         url = f"redis://127.0.0.1:{server.port}/0"
         store = open_store(url)

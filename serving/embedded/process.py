@@ -1,4 +1,4 @@
-"""One Triton server on this machine, for a laptop, the tests and small installations: gRPC on loopback only."""
+"""One Triton server on this machine, for a laptop, the tests and small installations: gRPC, on loopback by default."""
 
 import logging
 import signal
@@ -23,7 +23,7 @@ from serving.embedded.errors import TritonStartError
 
 log = logging.getLogger(__name__)
 
-LOOPBACK = "127.0.0.1"
+LOOPBACK, EVERYWHERE = "127.0.0.1", "0.0.0.0"
 _POLL_S = 0.05
 _CALL_S = 1.0
 _LOG_LINES = 15
@@ -39,7 +39,8 @@ class TritonOptions:
         start_s: the longest that start may take until all models are ready, seconds.
         stop_s: how long after SIGTERM the server gets SIGKILL, seconds; it takes four to seven to end by itself, even
             with nothing to do. 0: SIGKILL at once, for who has drained before; its models hold nothing to be lost.
-        port: gRPC port on loopback; 0 takes a free one and keeps it over restarts.
+        port: gRPC port; 0 takes a free one and keeps it over restarts.
+        host: IPv4 address to listen on; Triton asks nobody who he is, so keep it inside.
         arguments: further arguments for `tritonserver`.
         dispensable: models that the start goes on without if they don't load.
     """
@@ -47,6 +48,7 @@ class TritonOptions:
     start_s: float = 60.0
     stop_s: float = 0.0
     port: int = 0
+    host: str = LOOPBACK
     arguments: tuple[str, ...] = ()
     dispensable: frozenset[str] = frozenset()
 
@@ -94,8 +96,8 @@ class EmbeddedTriton:
 
     @property
     def address(self) -> str:
-        """host:port of the gRPC endpoint."""
-        return f"{LOOPBACK}:{self._port}"
+        """host:port of the gRPC endpoint, as it is reached from this machine."""
+        return f"{LOOPBACK if self._options.host == EVERYWHERE else self._options.host}:{self._port}"
 
     @property
     def pid(self) -> int:
@@ -168,7 +170,7 @@ class EmbeddedTriton:
             f"--backend-directory={self._environment.backends}",
             f"--backend-config=python,shm-region-prefix-name={prefix}",
             "--model-control-mode=explicit",
-            f"--grpc-address={LOOPBACK}",
+            f"--grpc-address={self._options.host}",
             f"--grpc-port={self._port}",
             "--allow-http=false",
             "--allow-metrics=false",

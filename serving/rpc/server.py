@@ -65,4 +65,7 @@ def _options(request_limit: int, reuse_port: bool) -> list[tuple[str, Any]]:
         ("grpc.max_receive_message_length", request_limit),
         # Two servers on one port by accident would share its requests silently; workers of one server are to share it.
         ("grpc.so_reuseport", int(reuse_port)),
+        # Callers may ask for a sign of life every second (`serving.caller.channel`); by default that ends connections.
+        ("grpc.http2.min_ping_interval_without_data_ms", 400),
+        ("grpc.keepalive_permit_without_calls", 1),
     ]

@@ -19,8 +19,11 @@ import pytest
 from exfm.events.impression import TOPIC, decode
 from exfm.events.log import BEGIN
 from exfm.events.sqlite import SqliteLog
+from serving import command
+from serving.catalog import Catalog
 from serving.client import BlockingRankingClient, RankCall, Ranking, Tier
 from serving.command import main
+from serving.processes.fleet import settings_for
 
 if TYPE_CHECKING:
     from serving.embedded.environment import TritonEnvironment
@@ -217,6 +220,23 @@ def test_bad_usage_is_told(value: str, capsys: pytest.CaptureFixture[str]) -> No
         main(["--model-repository", "x", "--drain-s", value])
     assert caught.value.code == 2
     assert "--drain-s" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("value", "share"), [("1/3", 1 / 3), ("0.25", 0.25), ("1", 1.0)])
+def test_a_share_is_divided_among_the_workers(value: str, share: float, catalog: Catalog) -> None:
+    asked = command._parser().parse_args(["--model-repository", "x", "--share", value])
+    options = command._serve_options(asked, catalog)
+    assert options.worker.share == share
+    orders = settings_for(options, 2, "127.0.0.1:1", ("127.0.0.1:2",), metrics=None, log_level="info")
+    assert [each.serve.worker.share for each in orders] == [share / 2] * 2
+
+
+@pytest.mark.parametrize("value", ["0", "4/3", "-1/3", "1/0", "a third", "nan", "inf"])
+def test_a_share_that_is_none_is_told(value: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["--model-repository", "x", f"--share={value}"])
+    assert caught.value.code == 2
+    assert f"argument --share: '{value}' is no share such as 1/3 or 0.5" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("value", ["feed_click=full,best", "", "feed_click="])

@@ -32,10 +32,12 @@ def test_each_part_has_its_key_and_the_others_stay(said: dict[str, Any], tmp_pat
         ("jetstream", {"acked_lost": 0, "duplicates": 2}, 1),
         ("plane", {"lost_outcomes": 0, "duplicates": 0, "unaccounted": 0, "store_wrong": 0}, 0),
         ("plane", {"lost_outcomes": 0, "duplicates": 0, "unaccounted": 3, "store_wrong": 0}, 1),
+        ("frontends", {"via": {"envoy": {"failed": 2, "killed_in_flight": 2}}}, 0),
+        ("frontends", {"via": {"envoy": {"failed": 3, "killed_in_flight": 2}}}, 1),
     ],
 )
 def test_a_loss_is_a_failure(
-    said: dict[str, Any], tmp_path: Path, part: str, report: dict[str, int], code: int
+    said: dict[str, Any], tmp_path: Path, part: str, report: dict[str, Any], code: int
 ) -> None:
     said[part] = report
     assert command.main(["--only", part, "--out", str(tmp_path)]) == code
