@@ -19,8 +19,8 @@ from bench.scale.machines import HERE, Machines, join
 from bench.scale.plant import CANDIDATES, COUNT, VIAS, Plant, driven
 from bench.scale.reading import served_from
 from bench.scale.servers import envoy_server
-from loadtest.arrivals import poisson
-from loadtest.record import FAILED, UNANSWERED
+from loadtest.arrivals.schedule import poisson
+from loadtest.checking.outcomes import Outcome
 from serving.embedded.process import EVERYWHERE
 
 AWAY_S = 0.1
@@ -70,9 +70,9 @@ async def _pulled(plant: Plant, machines: Machines, via: str, seconds: float, pe
     record = (await driven(plant, via, schedule, {third: pull}, timeout_s=AWAY_S)).record
     machines.plug(0)
     tiers = record.tier[third:]
-    lost = np.isin(tiers, (FAILED, UNANSWERED))
+    lost = np.isin(tiers, (Outcome.FAILED, Outcome.UNANSWERED))
     last_s = float(record.at_s[third:][lost].max() - record.at_s[third]) if lost.any() else 0.0
-    counts = {name: int((tiers == name).sum()) for name in (FAILED, UNANSWERED)}
+    counts = {str(name): int((tiers == name).sum()) for name in (Outcome.FAILED, Outcome.UNANSWERED)}
     return {**counts, "offered": len(tiers), "last_s": last_s}
 
 

@@ -15,8 +15,8 @@ from bench.scale.reading import Served, publish
 from bench.scale.servers import Server, free_ports, valkey_server
 from loadtest.arrivals.schedule import poisson
 from loadtest.driving.rank_target import RankTarget
-from loadtest.verdict.stats import wilson
 from loadtest.driving.target import Result, drive
+from loadtest.verdict.stats import wilson
 from serving.processes.settings import REPORT_S
 
 CANDIDATES, STAGE = 200, "history"

@@ -16,9 +16,9 @@ from exfm.models.student import Student
 from exporter.engines.requests import random_request
 from exporter.export import export
 from exporter.options import QUICK_BUCKETS, ExportOptions
+from loadtest.workload.asked import Workload
 from loadtest.workload.making import from_schema
 from loadtest.workload.sizes import fixed
-from loadtest.workload.asked import Workload
 from serving.catalog import Vertical
 from serving.repository import load_catalog
 from serving.rpc.pb import ranking_pb2 as pb
