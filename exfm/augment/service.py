@@ -10,6 +10,7 @@ from typing import Protocol
 
 from exfm.augment.annotate.annotator import Annotator
 from exfm.augment.annotate.snapshots import SnapshotError
+from exfm.augment.annotate.workers import WorkersUnavailableError
 from exfm.augment.join.joiner import Joiner
 from exfm.augment.store.store import StoreUnavailableError
 from exfm.augment.stream.writer import StreamError
@@ -18,7 +19,7 @@ from exfm.events.log import EventLog, LogUnavailableError
 
 log = logging.getLogger(__name__)
 
-PASSING = (LogUnavailableError, StreamError, StoreUnavailableError, SnapshotError)
+PASSING = (LogUnavailableError, StreamError, StoreUnavailableError, SnapshotError, WorkersUnavailableError)
 """What may be over at the next try."""
 
 

@@ -95,7 +95,8 @@ class Annotator:
             How many rows were settled: in the stream or dead.
 
         Raises:
-            LogUnavailableError, StreamError, SnapshotError: nothing was settled; the same step may succeed later.
+            LogUnavailableError, StreamError, SnapshotError, WorkersUnavailableError: nothing was settled; the same step
+                may succeed later.
         """
         self._look_for_snapshot()
         if self._follower.behind:
@@ -104,8 +105,8 @@ class Annotator:
             records = self._intake.take(eager=not self._flights)
             if not records:
                 break
-            options, prepared = self._options, self._preparer.prepare(records)
-            self._flights.append(Flight(prepared, self.snapshot, self._workers, options.codec, options.tries))
+            prepared = self._preparer.prepare(records)
+            self._flights.append(Flight(prepared, self.snapshot, self._workers, self._options))
         if not self._flights:
             return 0
         flight = self._flights[0]

@@ -5,10 +5,10 @@ from concurrent.futures import Future
 
 from exfm.augment.annotate.batches import Prepared
 from exfm.augment.annotate.forward import Annotations, join, nothing
+from exfm.augment.annotate.options import AnnotateOptions
 from exfm.augment.annotate.rows import PoisonError
 from exfm.augment.annotate.snapshots import Snapshot, SnapshotError
-from exfm.augment.annotate.workers import Task, WorkerDiedError, Workers
-from exfm.features.embeddings import Codec
+from exfm.augment.annotate.workers import Task, WorkerDiedError, Workers, WorkersUnavailableError
 
 log = logging.getLogger(__name__)
 
@@ -16,9 +16,9 @@ log = logging.getLogger(__name__)
 class Flight:
     """Submitted when made; `land` waits for it."""
 
-    def __init__(self, prepared: Prepared, snapshot: Snapshot, workers: Workers, codec: Codec, tries: int) -> None:
+    def __init__(self, prepared: Prepared, snapshot: Snapshot, workers: Workers, options: AnnotateOptions) -> None:
         self.prepared, self.snapshot = prepared, snapshot
-        self._workers, self._codec, self._tries = workers, codec, tries
+        self._workers, self._options = workers, options
         self._future = self._submit(prepared)
 
     def land(self) -> tuple[Prepared, Annotations]:
@@ -26,14 +26,18 @@ class Flight:
 
         Raises:
             SnapshotError: the workers can't load the snapshot; the next call asks them again.
+            WorkersUnavailableError: nobody answers in time, or at all; the next call waits, or asks, again.
         """
-        if self._future.done() and isinstance(self._future.exception(), SnapshotError):
+        if self._future.done() and isinstance(self._future.exception(), SnapshotError | WorkersUnavailableError):
             self._future = self._submit(self.prepared)
-        for trial in range(1, self._tries + 1):
+        for trial in range(1, self._options.tries + 1):
             try:
-                return self.prepared, self._future.result()
+                return self.prepared, self._future.result(self._options.wait_s)
+            except TimeoutError as error:
+                why = f"no answer for {len(self.prepared)} rows within {self._options.wait_s:g} s"
+                raise WorkersUnavailableError(why) from error
             except WorkerDiedError as error:
-                log.warning("%s with %d rows, try %d of %d", error, len(self.prepared), trial, self._tries)
+                log.warning("%s with %d rows, try %d of %d", error, len(self.prepared), trial, self._options.tries)
                 self._future = self._submit(self.prepared)
             except PoisonError as error:
                 log.warning("a batch of %d rows fails and is taken apart: %s", len(self.prepared), error)
@@ -41,7 +45,7 @@ class Flight:
         return self._rescue()
 
     def _rescue(self) -> tuple[Prepared, Annotations]:
-        good = [nothing(0, len(self.snapshot.tasks), self.snapshot.dimension, self._codec)]
+        good = [nothing(0, len(self.snapshot.tasks), self.snapshot.dimension, self._options.codec)]
         bad: list[tuple[int, str]] = []
 
         def visit(start: int, stop: int) -> None:
@@ -60,4 +64,4 @@ class Flight:
         return self.prepared.without(bad), join(good)
 
     def _submit(self, prepared: Prepared) -> "Future[Annotations]":
-        return self._workers.submit(Task(self.snapshot.name, prepared.rows, prepared.counters, self._codec))
+        return self._workers.submit(Task(self.snapshot.name, prepared.rows, prepared.counters, self._options.codec))
