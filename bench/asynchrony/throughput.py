@@ -106,7 +106,17 @@ def measure(folder: Path, *, rows: int, rounds: int, seconds: float) -> dict[str
 
 def _joined(source: Source, folder: Path) -> list[tuple[int, bytes]]:
     """What the join makes of a source: records of about 1,000 examples, with their counts."""
-    log, path = MemoryLog(), folder / "made.sqlite"
+    path = folder / "made.sqlite"
+    join(source, path)
+    output = SqliteLog(path)
+    made = [(record.count, record.payload) for record in output.read(example.TOPIC, BEGIN, 1 << 30)]
+    output.close()
+    return made
+
+
+def join(source: Source, path: Path) -> None:
+    """A joiner's file, as if the source had been served and logged."""
+    log = MemoryLog()
     served = impressions(source, source.examples)
     told = list(outcomes(source.examples, served))
     log.append(outcome.TOPIC, outcome.encode(told), len(told), b"1")
@@ -116,10 +126,6 @@ def _joined(source: Source, folder: Path) -> list[tuple[int, bytes]]:
     while not joiner.step().idle:
         pass
     joiner.close()
-    output = SqliteLog(path)
-    made = [(record.count, record.payload) for record in output.read(example.TOPIC, BEGIN, 1 << 30)]
-    output.close()
-    return made
 
 
 @contextmanager

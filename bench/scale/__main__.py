@@ -20,6 +20,8 @@ Measure the engines for more than one machine, with real servers on this one, st
   logs       events per second through each event log beside the embedded one, in turns
   stores     users written and histories read through each online store beside the embedded one, in turns
   plane      log, join, annotation and histories over both; processes and servers killed in turn; the books afterwards
+  ray        annotation by 1 and 2 local processes and Ray actors beside bare processes, in turns; then workers and a
+             machine of a real annotator are killed: every example once
   trillion   a teacher with a table of 10^12 parameters in a sparse file, trained and annotating, against a small table
 """
 EPILOG = """
@@ -62,6 +64,10 @@ def _trillion(module: Any, folder: Path, asked: argparse.Namespace) -> Any:
     return module.measure(folder, rows=asked.rows)
 
 
+def _ray(module: Any, folder: Path, asked: argparse.Namespace) -> Any:
+    return module.measure(folder, rounds=asked.rounds, batches=asked.tasks, kills=asked.kills)
+
+
 PARTS: dict[str, tuple[str, Part]] = {
     "logs": ("bench.scale.logs", _logs),
     "stores": ("bench.scale.stores", _stores),
@@ -69,6 +75,7 @@ PARTS: dict[str, tuple[str, Part]] = {
     "frontends": ("bench.scale.frontends", _frontends),
     "jetstream": ("bench.scale.failover", _jetstream),
     "plane": ("bench.scale.plane", _plane),
+    "ray": ("bench.scale.actors", _ray),
     "trillion": ("bench.scale.trillion", _trillion),
 }
 """What can be measured, and by which module, imported only then; a part is a key of the result."""
@@ -99,6 +106,7 @@ def _broken(result: dict[str, Any]) -> bool:
     jetstream, plane = result.get("jetstream", {}), result.get("plane", {})
     wrong = [jetstream.get(name, 0) for name in ("acked_lost", "duplicates")]
     wrong += [each["failed"] > each["killed_in_flight"] for each in result.get("frontends", {}).get("via", {}).values()]
+    wrong.append(not result.get("ray", {}).get("annotated_once", True))
     return any(wrong + [plane.get(name, 0) for name in ("lost_outcomes", "duplicates", "unaccounted", "store_wrong")])
 
 
@@ -118,7 +126,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--turns", type=int, default=10, metavar="N", help="of whole requests, of each kind (10)")
     add("--turn-s", type=float, default=5.0, metavar="S", help="of whole requests (5)")
     add("--ranks-per-s", type=float, default=60.0, metavar="R", help="pace of whole requests (60)")
-    add("--kills", type=int, default=5, metavar="N", help="of the leader; of frontends, each way (5)")
+    add("--kills", type=int, default=5, metavar="N", help="of the leader, of Ray workers, of frontends each way (5)")
+    add("--tasks", type=int, default=12, metavar="N", help="of 4096 examples, per turn of the workers (12)")
     add("--steady", type=float, default=3.0, metavar="S", help="seconds of writing before each kill (3)")
     add("--batches-per-s", type=float, default=100.0, metavar="R", help="pace of the writing around the kills (100)")
     add("--kill-rounds", type=int, default=50, metavar="N", help="kills of the plane's processes and servers (50)")

@@ -11,7 +11,7 @@ from typing import Protocol
 from exfm.augment.annotate.annotator import Annotator
 from exfm.augment.annotate.forward import ForwardError
 from exfm.augment.annotate.snapshots import SnapshotError
-from exfm.augment.annotate.workers import WorkerDiedError
+from exfm.augment.annotate.workers import WorkerDiedError, WorkersUnavailableError
 from exfm.augment.join.joiner import Joiner
 from exfm.augment.store.store import StoreUnavailableError
 from exfm.augment.stream.writer import StreamError
@@ -20,7 +20,15 @@ from exfm.events.log import EventLog, LogUnavailableError
 
 log = logging.getLogger(__name__)
 
-PASSING = (LogUnavailableError, StreamError, StoreUnavailableError, SnapshotError, ForwardError, WorkerDiedError)
+PASSING = (
+    LogUnavailableError,
+    StreamError,
+    StoreUnavailableError,
+    SnapshotError,
+    ForwardError,
+    WorkerDiedError,
+    WorkersUnavailableError,
+)
 """What may be over at the next try."""
 
 

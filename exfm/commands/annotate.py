@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, redirect_stdout
 from typing import Any, NoReturn
 
 from tqdm import tqdm
@@ -17,7 +17,7 @@ from exfm.augment.annotate.annotator import Annotator
 from exfm.augment.annotate.options import AnnotateOptions
 from exfm.augment.annotate.priority import yield_to_others
 from exfm.augment.annotate.snapshots import SnapshotError, Snapshots
-from exfm.augment.annotate.workers import open_workers
+from exfm.augment.annotate.workers import WorkersUnavailableError, open_workers
 from exfm.augment.join import example
 from exfm.augment.join.joiner import ANNOTATOR, Joiner
 from exfm.augment.join.windows import JoinOptions
@@ -35,7 +35,7 @@ from exfm.events.urls import UrlError
 from exfm.features.schema import Schema, SchemaError
 
 REFUSED = (UrlError, SnapshotError, DataError, SchemaError, CounterError)
-FAILED = (LogUnavailableError, StoreUnavailableError, StreamError, OSError)
+FAILED = (LogUnavailableError, StoreUnavailableError, StreamError, WorkersUnavailableError, OSError)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -43,7 +43,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     asked = make_parser().parse_args(arguments)
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="exfm-annotate: %(message)s")
     try:
-        report = _COMMANDS[asked.command](asked, places_of(asked))
+        with redirect_stdout(sys.stderr):  # Ray tells of dead workers on standard output
+            report = _COMMANDS[asked.command](asked, places_of(asked))
     except REFUSED as error:
         sys.stderr.write(f"exfm-annotate: {error}\n")
         return 2

@@ -23,6 +23,13 @@ examples:
   exfm-annotate status --json                                  the books: logged = trained + pending + dead + ...
   exfm-train --data build/async/stream                         learn from the stream
 
+workers:
+  local:N               N processes of this machine; local:0: none, the annotator does it itself
+  ray:N                 N actors of a Ray of its own on this machine, started and ended with it
+  ray://host:port/N     N actors of one CPU each on a Ray cluster of which this machine is a node: the address that
+                        `ray start --address=host:port` was given (6379, not Ray's client port); teachers travel through
+                        Ray, so --snapshots need not be shared, but every machine needs exfm-serving[train,scale]
+
 exit codes: 0 done or stopped, 1 failed, 2 bad usage or input
 """
 
@@ -81,7 +88,8 @@ def _add_join(parser: argparse.ArgumentParser) -> None:
 
 def _add_annotate(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--workers", default="local:1", metavar="URL", help="who runs the teacher: local:N processes (local:1)")
+    workers = "who runs the teacher: local:N processes, ray:N actors here or ray://host:port/N on a cluster (local:1)"
+    add("--workers", default="local:1", metavar="URL", help=workers)
     add("--batch", type=_count, default=8192, metavar="N", help="examples per forward pass (8192)")
     add("--linger-s", type=_positive, default=5.0, metavar="S", help="how long an example waits for its batch (5)")
     add("--codec", choices=CODECS, default="int4", help="of the embeddings (int4)")

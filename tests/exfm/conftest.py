@@ -70,7 +70,7 @@ def schema() -> Schema:
     return SCHEMA
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def tiny() -> Callable[..., Source]:
     return make_source
 

@@ -99,7 +99,8 @@ class Annotator:
             How many rows were settled: in the stream or dead.
 
         Raises:
-            LogUnavailableError, StreamError, SnapshotError: nothing was settled; the same step may succeed later.
+            LogUnavailableError, StreamError, SnapshotError, WorkersUnavailableError: nothing was settled; the same step
+                may succeed later.
         """
         self._look_for_snapshot()
         if self._follower.behind:
@@ -198,4 +199,4 @@ class Annotator:
                 self._flights[place] = self._flight(self._preparer.again(flight.prepared))
 
     def _flight(self, prepared: Prepared) -> Flight:
-        return Flight(prepared, self.snapshot, self._workers, self._options.codec, self._options.tries)
+        return Flight(prepared, self.snapshot, self._workers, self._options)

@@ -9,20 +9,23 @@ from concurrent.futures import Future
 
 from exfm.augment.annotate.batches import Prepared
 from exfm.augment.annotate.forward import Annotations, ForwardError, join, nothing
+from exfm.augment.annotate.options import AnnotateOptions
 from exfm.augment.annotate.rows import PoisonError
 from exfm.augment.annotate.snapshots import Snapshot, SnapshotError
-from exfm.augment.annotate.workers import Task, WorkerDiedError, Workers
-from exfm.features.embeddings import Codec
+from exfm.augment.annotate.workers import Task, WorkerDiedError, Workers, WorkersUnavailableError
 
 log = logging.getLogger(__name__)
+
+AGAIN = (SnapshotError, ForwardError, WorkerDiedError, WorkersUnavailableError)
+"""What the same rows may pass at the next try."""
 
 
 class Flight:
     """Submitted when made; `land` waits for it."""
 
-    def __init__(self, prepared: Prepared, snapshot: Snapshot, workers: Workers, codec: Codec, tries: int) -> None:
+    def __init__(self, prepared: Prepared, snapshot: Snapshot, workers: Workers, options: AnnotateOptions) -> None:
         self.prepared, self.snapshot = prepared, snapshot
-        self._workers, self._codec, self._tries = workers, codec, tries
+        self._workers, self._options = workers, options
         self._future = self._submit(prepared)
 
     def land(self) -> tuple[Prepared, Annotations]:
@@ -30,14 +33,15 @@ class Flight:
 
         Raises:
             SnapshotError, ForwardError, WorkerDiedError: for no row's sake; the next call asks the workers again.
+            WorkersUnavailableError: nobody answers in time, or at all; the next call waits, or asks, again.
         """
-        if self._future.done() and isinstance(self._future.exception(), SnapshotError | ForwardError | WorkerDiedError):
+        if self._future.done() and isinstance(self._future.exception(), AGAIN):
             self._future = self._submit(self.prepared)
-        for trial in range(1, self._tries + 1):
+        for trial in range(1, self._options.tries + 1):
             try:
-                return self.prepared, self._future.result()
+                return self.prepared, self._answer(self._future, len(self.prepared))
             except WorkerDiedError as error:
-                log.warning("%s with %d rows, try %d of %d", error, len(self.prepared), trial, self._tries)
+                log.warning("%s with %d rows, try %d of %d", error, len(self.prepared), trial, self._options.tries)
                 self._future = self._submit(self.prepared)
             except PoisonError as error:
                 log.warning("a batch of %d rows fails and is taken apart: %s", len(self.prepared), error)
@@ -48,13 +52,13 @@ class Flight:
         return self._rescue()
 
     def _rescue(self) -> tuple[Prepared, Annotations]:
-        good = [nothing(0, len(self.snapshot.tasks), self.snapshot.dimension, self._codec)]
+        good = [nothing(0, len(self.snapshot.tasks), self.snapshot.dimension, self._options.codec)]
         bad: list[tuple[int, str]] = []
         died: list[WorkerDiedError] = []
 
         def visit(start: int, stop: int) -> None:
             try:
-                good.append(self._submit(self.prepared.part(start, stop)).result())
+                good.append(self._answer(self._submit(self.prepared.part(start, stop)), stop - start))
             except (PoisonError, WorkerDiedError, ForwardError) as error:
                 if stop - start == 1:
                     if isinstance(error, ForwardError):
@@ -73,5 +77,12 @@ class Flight:
             raise died[0]
         return self.prepared.without(bad), join(good)
 
+    def _answer(self, future: "Future[Annotations]", rows: int) -> Annotations:
+        wait_s = self._options.wait_s
+        try:
+            return future.result(wait_s)
+        except TimeoutError as error:
+            raise WorkersUnavailableError(f"no answer for {rows} rows within {wait_s:g} s") from error
+
     def _submit(self, prepared: Prepared) -> "Future[Annotations]":
-        return self._workers.submit(Task(self.snapshot.name, prepared.rows, prepared.counters, self._codec))
+        return self._workers.submit(Task(self.snapshot.name, prepared.rows, prepared.counters, self._options.codec))

@@ -16,6 +16,7 @@ class AnnotateOptions:
         codec: of the embeddings.
         swap_s: how often it looks whether another snapshot is current.
         tries: how often a batch may cost a worker its life before its rows are tried in ever smaller parts.
+        wait_s: how long a step waits for the workers; then it fails, and the next one goes on waiting.
         keep_ms: how far back the teacher's counters reach.
         config: settings of the teacher's counters over the packaged ones.
     """
@@ -25,5 +26,6 @@ class AnnotateOptions:
     codec: Codec = "int4"
     swap_s: float = 2.0
     tries: int = 2
+    wait_s: float = 60.0
     keep_ms: int = 30 * 86_400_000
     config: Path | None = None

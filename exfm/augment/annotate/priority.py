@@ -21,6 +21,8 @@ def yield_to_others(own_session: bool = False) -> None:
     """
     if own_session:
         with suppress(OSError):
+            if os.getpgrp() == os.getpid():  # a group's leader, as Ray's workers are, can't begin a session
+                os.setpgid(0, os.getpgid(os.getppid()))
             os.setsid()
     for thread in [int(path.name) for path in _THREADS.glob("*")] or [0]:
         with suppress(OSError):

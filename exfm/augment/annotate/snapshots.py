@@ -87,11 +87,8 @@ class Snapshots:
 
     def load(self, name: str) -> Snapshot:
         """Read a snapshot; `SnapshotError` if it is not there or no teacher."""
-        path = self.path(name)
-        if not path.is_file():
-            raise SnapshotError(f"snapshot {name!r}: there is no {path}")
         try:
-            return snapshot_of(name, load_checkpoint(path))
+            return snapshot_of(name, load_checkpoint(self.file(name)))
         except CheckpointError as error:
             raise SnapshotError(f"snapshot {name!r}: {error}") from error
 
@@ -131,8 +128,22 @@ class Snapshots:
         elif not filecmp.cmp(checkpoint, path, shallow=False):
             raise SnapshotError(f"snapshot {name!r} is there with other content; publish under a new name")
 
+    def on_disk(self, name: str) -> bool:
+        """Whether a snapshot's table lies beside it, and not in its file; `SnapshotError` if it can't be read."""
+        try:
+            return bool(load_checkpoint(self.file(name)).table_digest)
+        except CheckpointError as error:
+            raise SnapshotError(f"snapshot {name!r}: {error}") from error
+
+    def file(self, name: str) -> Path:
+        """Where a snapshot lies; `SnapshotError` if it doesn't."""
+        path = self.path(name)
+        if not path.is_file():
+            raise SnapshotError(f"snapshot {name!r}: there is no {path}")
+        return path
+
     def path(self, name: str) -> Path:
-        """Where a snapshot lies."""
+        """Where a snapshot lies, or would."""
         return self._folder / f"{_checked(name)}.pt"
 
 

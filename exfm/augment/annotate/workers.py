@@ -18,12 +18,17 @@ from numpy.typing import NDArray
 from exfm.augment.annotate.forward import Annotations, annotate
 from exfm.augment.annotate.priority import yield_to_others
 from exfm.augment.annotate.snapshots import Snapshot, Snapshots
+from exfm.events.extras import lazily
 from exfm.events.urls import UrlError, open_url
 from exfm.features.embeddings import Codec
 
 
 class WorkerDiedError(Exception):
     """A worker ended in the middle of its work; the work may be given to another one."""
+
+
+class WorkersUnavailableError(Exception):
+    """Nobody takes work now, whatever it is; the same work may be given again later."""
 
 
 @dataclass(frozen=True)
@@ -37,9 +42,10 @@ class Task:
 
 
 class Workers(Protocol):
-    """A bounded number of workers.
+    """A bounded number of workers. A task's future raises `PoisonError` or an error that is no row's fault.
 
-    A task's future raises `PoisonError`, `ForwardError`, `SnapshotError` or `WorkerDiedError`.
+    Those are `ForwardError`, `SnapshotError`, `WorkerDiedError` and `WorkersUnavailableError`; `submit` itself raises
+    none of them.
     """
 
     @property
@@ -59,7 +65,7 @@ class InlineWorkers:
     depth = 1
 
     def __init__(self, folder: Path) -> None:
-        self._models = _Models(Snapshots(folder))
+        self._models = Models(Snapshots(folder).load)
 
     def submit(self, task: Task) -> "Future[Annotations]":
         future: Future[Annotations] = Future()
@@ -110,22 +116,27 @@ class LocalWorkers:
         return ProcessPoolExecutor(self._count, context, initializer=_begin, initargs=(str(self._folder),))
 
 
-class _Models:
-    """The snapshots in use: the current one, and the last one while batches of it are still coming."""
+class Models:
+    """The snapshots in use: the current one, and the last one while batches of it are still coming.
 
-    def __init__(self, snapshots: Snapshots) -> None:
-        self._snapshots = snapshots
+    Args:
+        load: makes a snapshot of its name.
+    """
+
+    def __init__(self, load: Callable[[str], Snapshot]) -> None:
+        self._load = load
         self._loaded: dict[str, Snapshot] = {}
 
     def annotate(self, task: Task) -> Annotations:
+        """A task's answer; `PoisonError`, or what `load` raises."""
         if task.snapshot not in self._loaded:
             while len(self._loaded) > 1:
                 del self._loaded[next(iter(self._loaded))]
-            self._loaded[task.snapshot] = self._snapshots.load(task.snapshot)
+            self._loaded[task.snapshot] = self._load(task.snapshot)
         return annotate(self._loaded[task.snapshot], task.rows, task.counters, task.codec)
 
 
-_models: _Models | None = None
+_models: Models | None = None
 
 
 def _begin(folder: str) -> None:
@@ -133,7 +144,7 @@ def _begin(folder: str) -> None:
     yield_to_others(own_session=True)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(1)
-    _models = _Models(Snapshots(Path(folder)))
+    _models = Models(Snapshots(Path(folder)).load)
 
 
 def _end_with_parent() -> None:
@@ -168,11 +179,19 @@ def _local(rest: str, folder: Path) -> Workers:
     return LocalWorkers(folder, int(rest)) if int(rest) else InlineWorkers(folder)
 
 
-BACKENDS: dict[str, Callable[[str, Path], Workers]] = {"local": _local}
+BACKENDS: dict[str, Callable[[str, Path], Workers]] = {
+    "local": _local,
+    "ray": lazily("ray", "exfm.augment.annotate.ray_workers", "open_ray"),
+}
 
 
 def open_workers(url: str, snapshots: Path) -> Workers:
-    """The workers behind `local:N`, 0 meaning this process; `UrlError` for a scheme that is not known."""
+    """The workers behind `local:N`, 0 meaning this process, `ray:N` or `ray://host:port/N` (`annotate/ray_place.py`).
+
+    Raises:
+        UrlError: the scheme is unknown, its library is not installed, or the rest of the URL is wrong.
+        WorkersUnavailableError: they don't start now.
+    """
     return open_url(url, "workers", {name: partial(_bind, make, snapshots) for name, make in BACKENDS.items()})
 
 

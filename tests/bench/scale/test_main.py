@@ -30,6 +30,8 @@ def test_each_part_has_its_key_and_the_others_stay(said: dict[str, Any], tmp_pat
         ("jetstream", {"acked_lost": 0, "duplicates": 0}, 0),
         ("jetstream", {"acked_lost": 1, "duplicates": 0}, 1),
         ("jetstream", {"acked_lost": 0, "duplicates": 2}, 1),
+        ("ray", {"annotated_once": True}, 0),
+        ("ray", {"annotated_once": False}, 1),
         ("plane", {"lost_outcomes": 0, "duplicates": 0, "unaccounted": 0, "store_wrong": 0}, 0),
         ("plane", {"lost_outcomes": 0, "duplicates": 0, "unaccounted": 3, "store_wrong": 0}, 1),
         ("frontends", {"via": {"envoy": {"failed": 2, "killed_in_flight": 2}}}, 0),

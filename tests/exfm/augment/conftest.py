@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -75,29 +76,35 @@ def world(tiny: Callable[..., Source]) -> Callable[..., World]:
     return lambda rows=300, seed=0: serve(tiny(rows, seed))
 
 
+def make_snapshot(
+    folder: Path, source: Source, name: str = "first", seed: int = 0, *, learned_until_ms: int = 0, embedding: int = 8
+) -> Snapshots:
+    """A random teacher, made current in folder/snapshots."""
+    tasks = source.schema.tasks
+    columns = width_of(load_config(source.name).counters, len(tasks), 0)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        teacher = Teacher(source.schema, tasks, columns, dimension=4, embedding=embedding)
+    path = folder / f"{name}.pt"
+    Checkpoint(
+        kind="teacher",
+        schema=source.schema,
+        tasks=tasks,
+        state=teacher.state_dict(),
+        options={"counters": columns, "dimension": 4, "embedding": embedding},
+        lineage={"data": source.name, "learned_until_ms": learned_until_ms},
+    ).save(path)
+    snapshots = Snapshots(folder / "snapshots")
+    snapshots.publish(path, name)
+    return snapshots
+
+
+@pytest.fixture(scope="session")
+def publish_into() -> Callable[..., Snapshots]:
+    return make_snapshot
+
+
 @pytest.fixture
 def publish(tmp_path: Path) -> Callable[..., Snapshots]:
-    """`publish(source, name="first", seed=0, learned_until_ms=0)`: a random teacher, current in tmp_path/snapshots."""
-
-    def make(
-        source: Source, name: str = "first", seed: int = 0, learned_until_ms: int = 0, embedding: int = 8
-    ) -> Snapshots:
-        tasks = source.schema.tasks
-        columns = width_of(load_config(source.name).counters, len(tasks), 0)
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)
-            teacher = Teacher(source.schema, tasks, columns, dimension=4, embedding=embedding)
-        path = tmp_path / f"{name}.pt"
-        Checkpoint(
-            kind="teacher",
-            schema=source.schema,
-            tasks=tasks,
-            state=teacher.state_dict(),
-            options={"counters": columns, "dimension": 4, "embedding": embedding},
-            lineage={"data": source.name, "learned_until_ms": learned_until_ms},
-        ).save(path)
-        snapshots = Snapshots(tmp_path / "snapshots")
-        snapshots.publish(path, name)
-        return snapshots
-
-    return make
+    """`publish(source, name="first", seed=0, ...)`, see `make_snapshot`: into tmp_path."""
+    return partial(make_snapshot, tmp_path)

@@ -66,7 +66,7 @@ def test_publishing_makes_a_checkpoint_current(folder: Path, capsys: pytest.Capt
     ("arguments", "said"),
     [
         (["run", "--log", "kafka:x"], "event log: 'kafka:x' is none of nats:..., sqlite:..."),
-        (["run", "--workers", "ray://x"], "workers: 'ray://x' is none of local:..."),
+        (["run", "--workers", "spark:2"], "workers: 'spark:2' is none of local:..., ray:..."),
         (["run", "--store", "memcached:x"], "embedding store: 'memcached:x' is none of lmdb:..."),
         (["publish", "nothing.pt", "--name", "a"], "nothing.pt: there is no such checkpoint"),
         (["publish", "{junk}", "--name", "a"], "not a readable checkpoint"),
@@ -81,6 +81,17 @@ def test_bad_input_is_one_line_and_exit_code_2(
     assert main([*filled, "--dir", str(folder), "--keep-priority"][: None if arguments[0] == "run" else -1]) == 2
     error = capsys.readouterr().err
     assert said in error
+    assert error.count("\n") == 1
+
+
+def test_workers_that_cannot_be_reached_are_one_line_and_exit_code_1(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("ray", reason="ray is not installed: pip install 'exfm-serving[scale]'")
+    assert main(["annotate", "--dir", str(folder), "--keep-priority", "--workers", "ray://127.0.0.1:1/2"]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("exfm-annotate: ray://127.0.0.1:1/2: ")
+    assert "refused" in error
     assert error.count("\n") == 1
 
 

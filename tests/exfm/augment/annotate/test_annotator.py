@@ -17,7 +17,7 @@ from exfm.augment.annotate.annotator import Annotator
 from exfm.augment.annotate.forward import Annotations
 from exfm.augment.annotate.rows import PoisonError
 from exfm.augment.annotate.snapshots import SnapshotError, Snapshots
-from exfm.augment.annotate.workers import InlineWorkers, Task, WorkerDiedError
+from exfm.augment.annotate.workers import InlineWorkers, Task, WorkerDiedError, WorkersUnavailableError
 from exfm.augment.join import example
 from exfm.augment.join.joiner import ANNOTATOR
 from exfm.augment.store.store import StoreUnavailableError
@@ -243,6 +243,43 @@ def test_a_dead_worker_costs_nothing(plant: Any) -> None:
     plant.drain(annotator)
     annotator.close()
     assert len(keys_of(plant.folder)) == len(plant.world.impressions)
+
+
+class Absent(InlineWorkers):
+    """Takes no work at first, and then does not answer for a while."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.refusals, self.held = 3, list[tuple[Task, Future[Annotations]]]()
+
+    def submit(self, task: Task) -> "Future[Annotations]":
+        future: Future[Annotations] = Future()
+        if self.refusals:
+            self.refusals -= 1
+            future.set_exception(WorkersUnavailableError("no room"))
+        else:
+            self.held.append((task, future))
+        return future
+
+    def release(self) -> None:
+        """Answer everything."""
+        for task, future in self.held:
+            future.set_result(super().submit(task).result())
+        self.held.clear()
+
+
+def test_where_nobody_takes_work_it_waits_and_nothing_is_dead(plant: Any) -> None:
+    plant.join(0, 100)
+    plant.workers = workers = Absent(plant.folder / "snapshots")
+    annotator = plant.open(options=replace(plant.options, batch=1000, wait_s=0.01))
+    for said in ("no room", "no room", "no answer for 100 rows", "no answer for 100 rows"):
+        with pytest.raises(WorkersUnavailableError, match=said):
+            annotator.step()
+    assert len(workers.held) == 1  # it goes on waiting for what it asked
+    workers.release()
+    assert plant.drain(annotator) == 100
+    annotator.close()
+    assert len(keys_of(plant.folder)) == 100
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -28,17 +28,20 @@ sys.stdout.write(json.dumps({
 """
 
 
-def _run(how: str, leads: bool) -> Any:
+def _run(how: str, started: dict[str, Any]) -> Any:
     command = [sys.executable, "-c", SCRIPT, how]
-    ended = subprocess.run(command, capture_output=True, text=True, check=True, start_new_session=leads)
+    ended = subprocess.run(command, capture_output=True, text=True, check=True, **started)
     return json.loads(ended.stdout)
 
 
-@pytest.mark.parametrize(("how", "leads"), [("kept", False), ("kept", True), ("own", False)])
-def test_every_thread_yields_and_a_leader_its_whole_session(how: str, leads: bool) -> None:
-    said = _run(how, leads)
+@pytest.mark.parametrize(
+    ("how", "started"),
+    [("kept", {}), ("kept", {"start_new_session": True}), ("own", {}), ("own", {"process_group": 0})],
+)
+def test_every_thread_yields_and_a_leader_its_whole_session(how: str, started: dict[str, Any]) -> None:
+    said = _run(how, started)
     assert said["policies"] == [os.SCHED_IDLE] * 2
     assert said["nices"] == [19] * 2
-    assert said["leads"] == (leads or how == "own")
+    assert said["leads"] == (how == "own" or "start_new_session" in started)
     if AUTOGROUP.exists():
         assert ("nice 19" in said["session"]) == said["leads"]

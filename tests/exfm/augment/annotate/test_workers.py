@@ -1,8 +1,12 @@
-"""Real worker processes: they answer as this process would, yield to others, and may be killed."""
+"""What all workers promise, whoever they are; those in processes of their own yield to others and may be killed."""
 
 import os
 import signal
-from collections.abc import Callable
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,77 +14,191 @@ import numpy as np
 import psutil
 import pytest
 
+from exfm.augment.annotate.forward import Annotations
 from exfm.augment.annotate.rows import PoisonError
 from exfm.augment.annotate.snapshots import SnapshotError, Snapshots
-from exfm.augment.annotate.workers import InlineWorkers, LocalWorkers, Task, WorkerDiedError, open_workers
+from exfm.augment.annotate.workers import (
+    InlineWorkers,
+    Task,
+    WorkerDiedError,
+    Workers,
+    WorkersUnavailableError,
+    open_workers,
+)
 from exfm.data.source import Source
 from exfm.events.urls import UrlError
 
-
-def task(source: Source, snapshots: Snapshots, rows: int = 20, name: str = "first") -> Task:
-    snapshot = snapshots.load("first")
-    draw = np.random.default_rng(0)
-    table_rows = draw.integers(0, source.schema.rows, (rows, len(source.schema.ordered)))
-    return Task(name, table_rows, draw.normal(size=(rows, snapshot.counters)).astype(np.float32), "int4")
+PROCESSES = ("local:1", "ray:1")
+in_processes = pytest.mark.parametrize("crew", PROCESSES, indirect=True)
+on_ray = pytest.mark.parametrize("crew", ["ray:1"], indirect=True)
+LONG_S = 60.0
 
 
-def test_processes_answer_as_this_one_does_and_are_replaced_when_killed(
-    tiny: Callable[..., Source], publish: Callable[..., Snapshots], tmp_path: Path
-) -> None:
-    source = tiny(10)
-    snapshots = publish(source)
-    asked = task(source, snapshots)
-    here = InlineWorkers(tmp_path / "snapshots").submit(asked).result()
-    workers = open_workers("local:1", tmp_path / "snapshots")
-    assert isinstance(workers, LocalWorkers)
-    try:
-        there = workers.submit(asked).result(timeout=60)
+@dataclass
+class Crew:
+    """Workers, and what this process would answer in their place."""
+
+    url: str
+    workers: Any
+    snapshots: Snapshots
+    source: Source
+    here: Workers
+
+    def task(self, rows: int = 20, name: str = "first", seed: int = 0) -> Task:
+        snapshot, draw = self.snapshots.load("first"), np.random.default_rng(seed)
+        table_rows = draw.integers(0, self.source.schema.rows, (rows, len(self.source.schema.ordered)))
+        return Task(name, table_rows, draw.normal(size=(rows, snapshot.counters)).astype(np.float32), "int4")
+
+    def check(self, asked: Task, answer: "Future[Annotations]") -> None:
+        """The answer is the one of this process."""
+        there, here = answer.result(LONG_S), self.here.submit(asked).result()
         np.testing.assert_allclose(there.probability, here.probability, atol=1e-6)
         np.testing.assert_array_equal(there.codes, here.codes)
-        (pid,) = workers.pids
-        assert psutil.Process(pid).nice() == 19
-        assert os.sched_getscheduler(pid) == os.SCHED_IDLE
-        with pytest.raises(SnapshotError, match="nobody"):
-            workers.submit(task(source, snapshots, name="nobody")).result(timeout=60)
-        with pytest.raises(PoisonError):
-            workers.submit(Task("first", asked.rows + 10**9, asked.counters, "int4")).result(timeout=60)
-        os.kill(pid, signal.SIGKILL)
-        with pytest.raises(WorkerDiedError):
-            _until_it_fails(workers, asked)
-        np.testing.assert_array_equal(workers.submit(asked).result(timeout=60).codes, here.codes)
-        assert workers.restarts == 1
-    finally:
-        workers.close()
 
 
-def _until_it_fails(workers: LocalWorkers, asked: Task) -> None:
-    """The pool notices a death in its own time."""
-    for _ in range(1000):
-        workers.submit(asked).result(timeout=60)
+@pytest.fixture(scope="module", params=["local:0", *PROCESSES])
+def crew(
+    request: pytest.FixtureRequest,
+    tiny: Callable[..., Source],
+    publish_into: Callable[..., Snapshots],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Crew]:
+    if request.param.startswith("ray"):
+        pytest.importorskip("ray", reason="ray is not installed: pip install 'exfm-serving[scale]'")
+    folder, source = tmp_path_factory.mktemp("crew"), tiny(10)
+    snapshots = publish_into(folder, source)
+    workers = open_workers(request.param, folder / "snapshots")
+    yield Crew(request.param, workers, snapshots, source, InlineWorkers(folder / "snapshots"))
+    workers.close()
 
 
-def test_an_answer_that_is_not_finite_is_poison(
-    tiny: Callable[..., Source], publish: Callable[..., Snapshots], tmp_path: Path
-) -> None:
-    source = tiny(10)
-    asked = task(source, publish(source))
-    asked.counters[3] = np.nan
+def test_they_answer_as_this_process_does(crew: Crew) -> None:
+    tasks = [crew.task(rows=30, seed=seed) for seed in range(2 * crew.workers.depth + 1)]
+    for asked, answer in [(asked, crew.workers.submit(asked)) for asked in tasks]:
+        crew.check(asked, answer)
+
+
+def test_what_is_wrong_with_a_task_is_said_and_harms_no_other(crew: Crew) -> None:
+    fine = crew.task()
+    with pytest.raises(SnapshotError, match="'nobody': there is no"):
+        crew.workers.submit(crew.task(name="nobody")).result(LONG_S)
+    with pytest.raises(PoisonError, match="the teacher fails"):
+        crew.workers.submit(replace(fine, rows=fine.rows + 10**9)).result(LONG_S)
+    unclear = fine.counters.copy()
+    unclear[3] = np.nan
     with pytest.raises(PoisonError, match="not finite"):
-        InlineWorkers(tmp_path / "snapshots").submit(asked).result()
+        crew.workers.submit(replace(fine, counters=unclear)).result(LONG_S)
+    crew.check(fine, crew.workers.submit(fine))
 
 
-def test_an_empty_batch_has_an_empty_answer(
-    tiny: Callable[..., Source], publish: Callable[..., Snapshots], tmp_path: Path
-) -> None:
-    source = tiny(10)
-    made = InlineWorkers(tmp_path / "snapshots").submit(task(source, publish(source), rows=0)).result()
-    assert made.probability.shape == (0, 2)
+def test_an_empty_batch_has_an_empty_answer(crew: Crew) -> None:
+    assert crew.workers.submit(crew.task(rows=0)).result(LONG_S).probability.shape == (0, 2)
 
 
-@pytest.mark.parametrize("url", ["local:", "local:many", "ray://x", "local:-1"])
+def test_snapshots_come_and_go(crew: Crew, publish_into: Callable[..., Snapshots]) -> None:
+    for seed, name in enumerate(("second", "third"), 1):
+        publish_into(crew.snapshots.path("first").parents[1], crew.source, name, seed)
+    for name in ("first", "second", "third", "first", "second"):
+        asked = crew.task(name=name)
+        crew.check(asked, crew.workers.submit(asked))
+
+
+@in_processes
+def test_processes_yield_to_everybody_else(crew: Crew) -> None:
+    (pid,) = crew.workers.pids
+    assert psutil.Process(pid).nice() == 19
+    assert os.sched_getscheduler(pid) == os.SCHED_IDLE
+    assert os.getsid(pid) == pid
+    crew.check(crew.task(), crew.workers.submit(crew.task()))
+
+
+@in_processes
+def test_kill_9_in_the_middle_of_a_task_costs_no_answer(crew: Crew) -> None:
+    crew.workers.submit(crew.task()).result(LONG_S)
+    (pid,) = crew.workers.pids
+    os.kill(pid, signal.SIGSTOP)
+    tasks = [crew.task(seed=seed) for seed in range(crew.workers.depth)]
+    answers = [crew.workers.submit(asked) for asked in tasks]
+    assert not any(answer.done() for answer in answers)
+    os.kill(pid, signal.SIGKILL)
+    for asked, answer in zip(tasks, answers, strict=True):
+        crew.check(asked, _insisted(crew.workers, asked, answer))
+    assert pid not in crew.workers.pids
+
+
+def _insisted(workers: Workers, asked: Task, answer: "Future[Annotations]") -> "Future[Annotations]":
+    """Its task goes to another worker once; the engine may have done so before."""
+    return workers.submit(asked) if isinstance(answer.exception(LONG_S), WorkerDiedError) else answer
+
+
+@on_ray
+def test_an_actor_that_ray_gave_up_is_replaced(crew: Crew) -> None:
+    import ray
+
+    asked, before = crew.task(), crew.workers.restarts
+    ray.kill(crew.workers._seats[0].actor)
+    with pytest.raises(WorkerDiedError, match="a worker ended"):
+        _until_it_fails(crew.workers, asked)
+    crew.check(asked, crew.workers.submit(asked))
+    assert crew.workers.restarts == before + 1
+
+
+def _until_it_fails(workers: Workers, asked: Task) -> None:
+    """Ray takes its time."""
+    for _ in range(1000):
+        workers.submit(asked).result(LONG_S)
+
+
+@on_ray
+def test_a_process_has_one_ray(crew: Crew) -> None:
+    with pytest.raises(WorkersUnavailableError, match="has a Ray already"):
+        open_workers("ray:1", Path())
+    crew.check(crew.task(), crew.workers.submit(crew.task()))
+
+
+@on_ray
+def test_sigterm_stays_the_callers(crew: Crew) -> None:
+    assert crew.workers.pids
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+CROWDED = """
+from pathlib import Path
+from exfm.augment.annotate import ray_workers
+ray_workers.START_S = 0.1
+try:
+    ray_workers.open_ray("//{address}/1", Path())
+except ray_workers.WorkersUnavailableError as error:
+    print(error)
+"""
+
+
+@on_ray
+def test_a_cluster_without_room_is_named(crew: Crew) -> None:
+    """The crew's own Ray, asked by another process."""
+    import ray
+
+    address = ray.get_runtime_context().gcs_address
+    said = subprocess.check_output([sys.executable, "-c", CROWDED.format(address=address)], text=True)
+    assert said == f"ray://{address}/1: no worker has started within 0.1 s\n"
+    crew.check(crew.task(), crew.workers.submit(crew.task()))
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["local:", "local:many", "local:-1", "kafka:1", "ray:", "ray:0", "ray:x", "ray://x", "ray://x:1", "ray://x/1"],
+)
 def test_a_url_that_is_none_is_refused(url: str, tmp_path: Path) -> None:
     with pytest.raises(UrlError, match="workers"):
         open_workers(url, tmp_path)
+
+
+def test_without_ray_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("ray_workers", "ray_place"):
+        monkeypatch.delitem(sys.modules, f"exfm.augment.annotate.{name}", raising=False)
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(UrlError, match=r"ray: needs the Python package 'ray'; pip install 'exfm-serving\[scale\]'"):
+        open_workers("ray:1", tmp_path)
 
 
 def test_none_means_this_process(tmp_path: Path) -> None:
