@@ -20,6 +20,8 @@ Measure the engines for more than one machine, with real servers on this one, st
   stores     users written and histories read through each online store beside the embedded one, in turns
   plane      log, join, annotation and histories over both; processes and servers killed in turn; the books afterwards
   trillion   a teacher with a table of 10^12 parameters in a sparse file, trained and annotating, against a small table
+  torchrec   a teacher with its tables over two ranks beside the unsharded one: how far apart, and how fast
+  planner    what exfm-annotate plan says of this machine, from rates of its parts, and what annotation then does
 """
 EPILOG = """
 examples:
@@ -55,6 +57,14 @@ def _trillion(module: Any, folder: Path, asked: argparse.Namespace) -> Any:
     return module.measure(folder, rows=asked.rows)
 
 
+def _torchrec(module: Any, folder: Path, asked: argparse.Namespace) -> Any:
+    return module.measure(folder, rows=min(asked.rows, 20_000))
+
+
+def _planner(module: Any, folder: Path, asked: argparse.Namespace) -> Any:
+    return module.measure(folder, rounds=asked.rounds)
+
+
 PARTS: dict[str, tuple[str, Part]] = {
     "logs": ("bench.scale.logs", _logs),
     "stores": ("bench.scale.stores", _stores),
@@ -62,6 +72,8 @@ PARTS: dict[str, tuple[str, Part]] = {
     "jetstream": ("bench.scale.failover", _jetstream),
     "plane": ("bench.scale.plane", _plane),
     "trillion": ("bench.scale.trillion", _trillion),
+    "torchrec": ("bench.scale.sharded", _torchrec),
+    "planner": ("bench.scale.planner", _planner),
 }
 """What can be measured, and by which module, imported only then; a part is a key of the result."""
 

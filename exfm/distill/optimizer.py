@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -67,6 +68,16 @@ class MovingAverage:
         self._updates += 1
         decay = min(self._decay, (1 + self._updates) / (10 + self._updates))
         torch._foreach_lerp_(self._average, [parameter.data for parameter in self._live], 1 - decay)
+
+    def carried(self) -> dict[str, Any]:
+        """The average as it stands; `resume` takes it."""
+        return {"average": self._average, "updates": self._updates}
+
+    @torch.no_grad()
+    def resume(self, carried: Mapping[str, Any]) -> None:
+        """Go on with what `carried` gave."""
+        torch._foreach_copy_(self._average, carried["average"])
+        self._updates = int(carried["updates"])
 
     @contextmanager
     def applied(self) -> Iterator[None]:
