@@ -52,11 +52,13 @@ stubs: $(VENV)/.installed ## generate serving/rpc/pb from proto/
 install: $(VENV)/.installed ## the two environments: ours, and the Triton server's
 	$(BIN)/python -m serving.embedded.environment --path $(TRITON_ENV)
 
+# torchrec names a build of fbgemm that a machine without a GPU can't use, hence without its own requirements.
 # An old pip needs most of an hour to resolve what the constraints leave open, hence the upgrade first.
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet 'pip>=25'
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/pip install --quiet --no-deps torchrec==1.9.2 fbgemm-gpu-cpu==1.8.0
 	touch $@
 
 clean: ## remove what was made, environments included

@@ -23,6 +23,8 @@ Measure the engines for more than one machine, with real servers on this one, st
   ray        annotation by 1 and 2 local processes and Ray actors beside bare processes, in turns; then workers and a
              machine of a real annotator are killed: every example once
   trillion   a teacher with a table of 10^12 parameters in a sparse file, trained and annotating, against a small table
+  torchrec   a teacher with its tables over two ranks beside the unsharded one: how far apart, and how fast
+  planner    what exfm-annotate plan says of this machine, from rates of its parts, and what annotation then does
 """
 EPILOG = """
 examples:
@@ -68,6 +70,14 @@ def _ray(module: Any, folder: Path, asked: argparse.Namespace) -> Any:
     return module.measure(folder, rounds=asked.rounds, batches=asked.tasks, kills=asked.kills)
 
 
+def _torchrec(module: Any, folder: Path, asked: argparse.Namespace) -> Any:
+    return module.measure(folder, rows=min(asked.rows, 20_000))
+
+
+def _planner(module: Any, folder: Path, asked: argparse.Namespace) -> Any:
+    return module.measure(folder, rounds=asked.rounds)
+
+
 PARTS: dict[str, tuple[str, Part]] = {
     "logs": ("bench.scale.logs", _logs),
     "stores": ("bench.scale.stores", _stores),
@@ -77,6 +87,8 @@ PARTS: dict[str, tuple[str, Part]] = {
     "plane": ("bench.scale.plane", _plane),
     "ray": ("bench.scale.actors", _ray),
     "trillion": ("bench.scale.trillion", _trillion),
+    "torchrec": ("bench.scale.sharded", _torchrec),
+    "planner": ("bench.scale.planner", _planner),
 }
 """What can be measured, and by which module, imported only then; a part is a key of the result."""
 

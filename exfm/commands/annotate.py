@@ -25,6 +25,7 @@ from exfm.augment.places import Places
 from exfm.augment.service import AnnotatePart, JoinPart, Part, ServiceOptions, serve
 from exfm.augment.store.store import StoreOptions, StoreUnavailableError
 from exfm.augment.stream.writer import StreamError
+from exfm.commands import annotate_plan
 from exfm.commands.annotate_arguments import make_parser, places_of
 from exfm.data.commits import read_commits
 from exfm.data.errors import DataError
@@ -43,6 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     asked = make_parser().parse_args(arguments)
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="exfm-annotate: %(message)s")
     try:
+        if asked.command == "plan":
+            return annotate_plan.run(asked)
         with redirect_stdout(sys.stderr):  # Ray tells of dead workers on standard output
             report = _COMMANDS[asked.command](asked, places_of(asked))
     except REFUSED as error:

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from exfm.augment.places import Places
+from exfm.commands.plan_arguments import add_plan
 from exfm.features.embeddings import CODECS
 
 DESCRIPTION = """\
@@ -22,6 +23,7 @@ examples:
   exfm-annotate run --workers local:2 --drain                  what is there now, with two worker processes
   exfm-annotate status --json                                  the books: logged = trained + pending + dead + ...
   exfm-train --data build/async/stream                         learn from the stream
+  exfm-annotate plan --help                                    memory, speed, lag and cost for a traffic
 
 workers:
   local:N               N processes of this machine; local:0: none, the annotator does it itself
@@ -47,6 +49,7 @@ def make_parser() -> argparse.ArgumentParser:
     join = commands.add_parser("join", help="only join")
     annotate = commands.add_parser("annotate", help="only annotate")
     status = commands.add_parser("status", help="say where every logged event is")
+    add_plan(commands, _positive, _count)
     for each in (publish, run, join, annotate, status):
         _add_places(each)
     for each in (run, join):

@@ -129,21 +129,29 @@ class TeacherLearner:
         if start < self.learned:
             raise LeakError(f"rows from {start} on cannot be annotated: the teacher has learned {self.learned} rows")
         with self._fit.predicting():
-            return torch.sigmoid(self.model(torch.from_numpy(rows), torch.from_numpy(counters))).numpy()
+            return self._predict(self._given(rows), self._given(counters)).cpu().numpy()
 
     def learn(self, rows: Ints, counters: Floats, labels: Floats) -> None:
         """Learn the stream's next rows once, shuffled among themselves."""
-        every, past, target = (torch.from_numpy(array) for array in (rows, counters, labels))
+        every, past, target = (self._given(array) for array in (rows, counters, labels))
         if not self.learned:
             self.model.start_at(base_rate(target))
         self.model.standardizer.update(past)
         for part in np.array_split(self._shuffle.permutation(len(rows)), pieces(len(rows), self._batch)):
-            index = torch.from_numpy(part)
-            hidden, first_order = self.model.represent(every[index], past[index])
-            loss = label_loss(self.model.predict(hidden, first_order), target[index])
-            self._fit.step(loss + self.model.compression_loss(hidden), len(part))
+            index = self._given(part)
+            self._fit.step(self._loss(every[index], past[index], target[index]), len(part))
         self.learned += len(rows)
         self.snapshots += 1
+
+    def _given(self, array: NDArray[Any]) -> Tensor:
+        return torch.from_numpy(array)
+
+    def _predict(self, rows: Tensor, counters: Tensor) -> Tensor:
+        return torch.sigmoid(self.model(rows, counters))
+
+    def _loss(self, rows: Tensor, counters: Tensor, target: Tensor) -> Tensor:
+        hidden, first_order = self.model.represent(rows, counters)
+        return label_loss(self.model.predict(hidden, first_order), target) + self.model.compression_loss(hidden)
 
     def state(self) -> dict[str, Tensor]:
         """The weights that annotate, copied; those of a table on disk are kept there."""

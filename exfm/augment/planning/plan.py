@@ -1,0 +1,246 @@
+"""What annotation needs: memory, speed, lag and cost of a teacher on a cluster under a traffic, by arithmetic alone."""
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from exfm.augment.annotate.forward import PIECE
+from exfm.augment.planning.steps import Step, note, shown
+
+RESERVE = 0.15
+"""Share of a device's memory that is left alone: allocator, libraries, what else runs there."""
+
+
+@dataclass(frozen=True)
+class TeacherSize:
+    """What there is to hold and to compute.
+
+    Attributes:
+        rows: of all tables.
+        columns: of a row: the embedding's dimension and a first-order weight per task.
+        features: rows that an example looks up.
+        dense_parameters: of everything but the tables.
+        dense_flops: multiplications and additions of one example's forward pass, lookup not counted.
+        weight_bytes: of one weight of the tables.
+        activation_bytes: of one example while it is computed.
+    """
+
+    rows: int
+    columns: int
+    features: int
+    dense_parameters: int
+    dense_flops: float
+    weight_bytes: int = 4
+    activation_bytes: int = 0
+
+
+@dataclass(frozen=True)
+class Rates:
+    """How fast a device is, as measured or given: operations and bytes per second, `link` between devices."""
+
+    flops_per_s: float
+    gather_bytes_per_s: float
+    link_bytes_per_s: float = math.inf
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """What it runs on.
+
+    Attributes:
+        devices: how many.
+        memory_bytes: of each.
+        rates: of each, from which its speed follows; or
+        examples_per_s: of each, as measured or given.
+        feed_examples_per_s: of the process that reads, encodes and writes beside the devices.
+        cost_per_hour: of one device, in any currency.
+    """
+
+    devices: int
+    memory_bytes: float
+    rates: Rates | None = None
+    examples_per_s: float = 0.0
+    feed_examples_per_s: float = math.inf
+    cost_per_hour: float = 0.0
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """What comes in, impressions per second, and how it is batched: examples, and seconds that one may wait."""
+
+    per_s: float
+    batch: int = 8192
+    linger_s: float = 5.0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The answer.
+
+    Attributes:
+        spread: whether the tables' rows are spread over the devices, or each device has them all.
+        rows_per_device, bytes_per_device: of the tables; and of everything.
+        fits: whether that leaves the reserve.
+        devices_to_hold: the fewest that do; 0 if no number does.
+        examples_per_s: of all devices together.
+        load: traffic over that.
+        keeps_up: whether it is below one.
+        devices_to_keep_up: the fewest that would, as fast as these; 0 if the feeding process is what is too slow.
+        lag_s: from an example's arrival to its annotation, in the mean; None if it grows for ever.
+        catch_up_s: how long after an hour's stop everything is as before; None if never.
+        cost_per_hour, cost_per_million: of the cluster, and of a million examples.
+        steps: how it was computed, in order.
+    """
+
+    spread: bool
+    rows_per_device: int
+    bytes_per_device: float
+    fits: bool
+    devices_to_hold: int
+    examples_per_s: float
+    load: float
+    keeps_up: bool
+    devices_to_keep_up: int
+    lag_s: float | None
+    catch_up_s: float | None
+    cost_per_hour: float
+    cost_per_million: float
+    steps: tuple[Step, ...]
+
+    @property
+    def good(self) -> bool:
+        """It fits and keeps up."""
+        return self.fits and self.keeps_up
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return asdict(self)
+
+
+def plan(teacher: TeacherSize, cluster: Cluster, traffic: Traffic) -> Plan:
+    """Do the arithmetic. Everything given must be positive; a cost and an activation's size may be zero."""
+    steps: list[Step] = []
+    spread, rows, held, usable, hold = _memory(teacher, cluster, traffic, steps)
+    each, every = _speed(teacher, cluster, spread=spread, steps=steps)
+    load = note(steps, "load", f"{shown(traffic.per_s)} / {shown(every)}", traffic.per_s / every, "")
+    busy = every if spread else each
+    lag_s, catch_up_s = _lag(traffic, busy, every, steps) if load < 1 else (None, None)
+    hourly = note(
+        steps,
+        "cost per hour",
+        f"{cluster.devices} devices x {shown(cluster.cost_per_hour)}",
+        cluster.devices * cluster.cost_per_hour,
+        "",
+    )
+    million = hourly / (traffic.per_s * 3600) * 1e6
+    note(steps, "cost per million", f"{shown(hourly)} / ({shown(traffic.per_s)}/s x 3,600 s) x 1e6", million, "")
+    return Plan(
+        spread=spread,
+        rows_per_device=rows,
+        bytes_per_device=held,
+        fits=held <= usable,
+        devices_to_hold=hold,
+        examples_per_s=every,
+        load=load,
+        keeps_up=load < 1,
+        devices_to_keep_up=_enough(traffic.per_s, each) if traffic.per_s < cluster.feed_examples_per_s else 0,
+        lag_s=lag_s,
+        catch_up_s=catch_up_s,
+        cost_per_hour=hourly,
+        cost_per_million=million,
+        steps=tuple(steps),
+    )
+
+
+def _memory(
+    teacher: TeacherSize, cluster: Cluster, traffic: Traffic, steps: list[Step]
+) -> tuple[bool, int, float, float, int]:
+    """Whether rows are spread, how many a device holds, bytes there, bytes allowed, and devices that would do."""
+    row, at_once = teacher.columns * teacher.weight_bytes, min(traffic.batch, PIECE)
+    tables = note(
+        steps,
+        "tables",
+        f"{teacher.rows:,} rows x {teacher.columns} columns x {teacher.weight_bytes} B",
+        float(teacher.rows * row),
+        "B",
+    )
+    fixed = note(
+        steps,
+        "beside the tables",
+        f"{teacher.dense_parameters:,} weights x 4 B + {at_once:,} examples x {teacher.activation_bytes:,} B",
+        4.0 * teacher.dense_parameters + float(at_once * teacher.activation_bytes),
+        "B",
+    )
+    usable = note(
+        steps,
+        "usable of a device",
+        f"{shown(cluster.memory_bytes, 'B')} x {1 - RESERVE:.2f}",
+        cluster.memory_bytes * (1 - RESERVE),
+        "B",
+    )
+    spread = cluster.devices > 1 and tables + fixed > usable
+    over = cluster.devices if spread else 1
+    rows = math.ceil(teacher.rows / over)
+    note(steps, "rows per device", f"{teacher.rows:,} / {over}", float(rows), "")
+    held = note(steps, "memory per device", f"{rows:,} x {row} B + {shown(fixed, 'B')}", rows * row + fixed, "B")
+    room = math.floor((usable - fixed) / row)
+    return spread, rows, held, usable, math.ceil(teacher.rows / room) if room > 0 else 0
+
+
+def _speed(teacher: TeacherSize, cluster: Cluster, *, spread: bool, steps: list[Step]) -> tuple[float, float]:
+    """Examples per second of a device, and of all with what feeds them."""
+    if cluster.rates is None:
+        each = note(steps, "speed of a device", "measured or given", cluster.examples_per_s, "examples/s")
+    else:
+        each = _speed_of(teacher, cluster.rates, cluster.devices if spread else 1, steps)
+    every = note(steps, "speed of all", f"{cluster.devices} x {shown(each)}", cluster.devices * each, "examples/s")
+    if math.isfinite(cluster.feed_examples_per_s):
+        formula = f"min({shown(every)}, {shown(cluster.feed_examples_per_s)} of the process that feeds them)"
+        every = note(steps, "speed, fed", formula, min(every, cluster.feed_examples_per_s), "examples/s")
+    return each, every
+
+
+def _speed_of(teacher: TeacherSize, rates: Rates, ranks: int, steps: list[Step]) -> float:
+    looked_up = teacher.features * teacher.columns
+    dense_s = teacher.dense_flops / rates.flops_per_s
+    formula = f"{shown(teacher.dense_flops, 'FLOP')} / {shown(rates.flops_per_s, 'FLOP/s')}"
+    note(steps, "dense part", formula, dense_s * 1e6, "us")
+    gather_s = looked_up * teacher.weight_bytes / rates.gather_bytes_per_s
+    rows = f"{teacher.features} rows x {teacher.columns} x {teacher.weight_bytes} B"
+    note(steps, "lookup", f"{rows} / {shown(rates.gather_bytes_per_s, 'B/s')}", gather_s * 1e6, "us")
+    exchange_s = 0.0
+    if ranks > 1:
+        exchange_s = looked_up * 4 * (ranks - 1) / ranks / rates.link_bytes_per_s
+        rows = f"{teacher.features} rows x {teacher.columns} x 4 B x {ranks - 1}/{ranks}"
+        note(steps, "exchange", f"{rows} / {shown(rates.link_bytes_per_s, 'B/s')}", exchange_s * 1e6, "us")
+    return note(steps, "speed of a device", "1 / their sum", 1 / (dense_s + gather_s + exchange_s), "examples/s")
+
+
+def _lag(traffic: Traffic, busy: float, every: float, steps: list[Step]) -> tuple[float, float]:
+    """Mean seconds of an example, and seconds to catch up with an hour.
+
+    The wait is that of Poisson arrivals of batches that all take equally long (Pollaczek-Khinchine, M/D/1).
+    """
+    load = traffic.per_s / every
+    full_s = traffic.batch / traffic.per_s
+    fill_s = min(traffic.linger_s, full_s)
+    note(
+        steps,
+        "a batch fills",
+        f"min({shown(traffic.linger_s)} s, {traffic.batch:,} / {shown(traffic.per_s)}/s)",
+        fill_s,
+        "s",
+    )
+    size = min(float(traffic.batch), max(1.0, traffic.per_s * fill_s))
+    work_s = note(steps, "its work", f"{shown(size)} examples / {shown(busy)}/s", size / busy, "s")
+    wait_s = load / (2 * (1 - load)) * size / every
+    formula = f"{load:.3f} / (2 x {1 - load:.3f}) x {shown(size)} / {shown(every)}/s"
+    note(steps, "its wait", formula, wait_s, "s")
+    lag_s = note(steps, "lag", "half a fill + wait + work", fill_s / 2 + wait_s + work_s, "s")
+    catch_up_s = 3600 * load / (1 - load)
+    return lag_s, note(steps, "after an hour's stop", f"3,600 s x {load:.3f} / {1 - load:.3f}", catch_up_s, "s")
+
+
+def _enough(per_s: float, each: float) -> int:
+    """The fewest devices whose load is below one."""
+    return math.floor(per_s / each) + 1

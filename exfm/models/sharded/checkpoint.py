@@ -1,0 +1,94 @@
+"""A sharded teacher's folder: written by any number of ranks, each its own part, read by any other number.
+
+torch.distributed.checkpoint holds the tensors; `teacher.json` says what they are, and its presence that they are whole.
+The folder must be one that all ranks see. Its index is a pickle: read only folders that you trust.
+"""
+
+import json
+import shutil
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.distributed.checkpoint import state_dict_loader, state_dict_saver
+from torch.distributed.checkpoint.filesystem import FileSystemReader
+from torch.distributed.checkpoint.metadata import TensorStorageMetadata
+
+from exfm.models.sharded.extra import ShardingError
+
+ABOUT = "teacher.json"
+
+
+def save(folder: Path, tensors: dict[str, Any], about: Mapping[str, Any]) -> None:
+    """Write the folder, whole or not at all, in the place of what was there; a collective.
+
+    Args:
+        folder: seen by all ranks.
+        tensors: sharded ones, or plain ones that are the same on each rank.
+        about: plain values for JSON, the same on each rank.
+    """
+    aside, old = folder.with_name(f".{folder.name}.partial"), folder.with_name(f".{folder.name}.old")
+    if dist.get_rank() == 0:
+        shutil.rmtree(aside, ignore_errors=True)
+        aside.mkdir(parents=True)
+    dist.barrier()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        state_dict_saver.save(tensors, checkpoint_id=aside)
+    if dist.get_rank() == 0:
+        (aside / ABOUT).write_text(json.dumps(about), encoding="utf-8")
+        shutil.rmtree(old, ignore_errors=True)
+        if folder.exists():
+            folder.rename(old)
+        aside.rename(folder)
+        shutil.rmtree(old, ignore_errors=True)
+    dist.barrier()
+
+
+def about(folder: Path) -> dict[str, Any]:
+    """What was said when it was saved; `ShardingError` if there is no whole checkpoint."""
+    try:
+        read: dict[str, Any] = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ShardingError(f"{folder}: no sharded teacher: {error}") from error
+    return read
+
+
+def load(folder: Path, tensors: dict[str, Any]) -> None:
+    """Read into the tensors, in place; a collective. `ShardingError` if they are not those that were saved."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        _refuse_misfit(folder, {name: tuple(each.size()) for name, each in tensors.items()})
+        state_dict_loader.load(tensors, checkpoint_id=folder)
+
+
+def read(folder: Path, prefixes: tuple[str, ...]) -> dict[str, Tensor]:
+    """Plain tensors of those names, by one process that needs neither ranks nor torchrec; they must fit its memory."""
+    tensors = {
+        name: torch.empty(entry.size, dtype=entry.properties.dtype)
+        for name, entry in _entries(folder).items()
+        if name.startswith(prefixes)
+    }
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that there are no ranks is what is wanted
+        state_dict_loader.load(tensors, checkpoint_id=folder, no_dist=True)
+    return tensors
+
+
+def _entries(folder: Path) -> dict[str, TensorStorageMetadata]:
+    try:
+        entries = FileSystemReader(folder).read_metadata().state_dict_metadata
+    except Exception as error:  # junk makes the unpickler raise nearly anything
+        raise ShardingError(f"{folder}: not a readable checkpoint: {error}") from error
+    return {name: each for name, each in entries.items() if isinstance(each, TensorStorageMetadata)}
+
+
+def _refuse_misfit(folder: Path, wanted: Mapping[str, tuple[int, ...]]) -> None:
+    there = {name: tuple(entry.size) for name, entry in _entries(folder).items()}
+    for name in sorted(wanted.keys() | there.keys()):
+        if wanted.get(name) != there.get(name):
+            raise ShardingError(f"{folder}: {name!r} is {there.get(name)} there and {wanted.get(name)} here")

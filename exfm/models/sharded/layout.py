@@ -1,0 +1,78 @@
+"""How the stacked table falls into tables by feature, as torchrec shards them: each feature's rows over all ranks.
+
+One table of a feature holds its embeddings, another its first-order weights, so that each has its own accumulator per
+row, as in `exfm.distill.optimizer.RowAdagrad`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from exfm.features.schema import Schema
+
+MULTIPLE = 4
+"""Kernels want rows of a multiple of so many columns; those behind the weights stay zero."""
+EMBEDDING, FIRST_ORDER = "embedding", "first_order"
+PARTS = (EMBEDDING, FIRST_ORDER)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The tables.
+
+    Attributes:
+        rows: of each feature, in the schema's order.
+        dimension: columns of an embedding.
+        tasks: columns of first-order weights.
+    """
+
+    rows: tuple[int, ...]
+    dimension: int
+    tasks: int
+
+    @classmethod
+    def of(cls, schema: Schema, dimension: int, tasks: int) -> "Layout":
+        """The tables of a teacher."""
+        return cls(tuple(feature.rows for feature in schema.ordered), dimension, tasks)
+
+    @property
+    def starts(self) -> Tensor:
+        """int64 [features]: each feature's first row in the stacked table."""
+        ends = torch.tensor(self.rows).cumsum(0)
+        return ends - torch.tensor(self.rows)
+
+    def columns(self, part: str) -> int:
+        """Of a part's rows that are weights."""
+        return self.dimension if part == EMBEDDING else self.tasks
+
+    def width(self, part: str) -> int:
+        """Of a part's rows as they are stored."""
+        return -(-self.columns(part) // MULTIPLE) * MULTIPLE
+
+    def shrinkage(self, part: str) -> float:
+        """Weights over stored columns: by that much the mean of a row's squared gradient is too small."""
+        return self.columns(part) / self.width(part)
+
+    def split(self, weight: Tensor) -> dict[tuple[str, int], Tensor]:
+        """The stacked table, float32 [rows, dimension + tasks], as tables by part and feature, padded."""
+        pieces = dict(zip(PARTS, torch.split(weight, [self.dimension, self.tasks], 1), strict=True))
+        return {
+            (part, place): torch.nn.functional.pad(table, (0, self.width(part) - self.columns(part)))
+            for part in PARTS
+            for place, table in enumerate(torch.split(pieces[part], list(self.rows)))
+        }
+
+    def stack(self, tables: Mapping[tuple[str, int], Tensor]) -> Tensor:
+        """The inverse of `split`."""
+        pieces = [
+            torch.cat([tables[part, place][:, : self.columns(part)] for place in range(len(self.rows))])
+            for part in PARTS
+        ]
+        return torch.cat(pieces, 1)
+
+
+def table_name(part: str, place: int) -> str:
+    """Of the table of a part and a feature, by its place in the schema's order."""
+    return f"{part}_{place}"

@@ -1,0 +1,95 @@
+"""`torchrun ... -m exfm.commands.train_sharded`, its processes forked here."""
+
+import json
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bench.scale.ranks import run_ranks
+from exfm.augment.annotate.forward import annotate
+from exfm.augment.annotate.snapshots import Snapshots
+from exfm.augment.planning.speed import inputs_of
+from exfm.commands.train_sharded import main
+from exfm.features.schema import Columns, Feature, Schema, Vertical
+
+SCHEMA = Schema(
+    "shop",
+    (
+        Feature("user", "user", "id", buckets=50),
+        Feature("tab", "context", "category", vocabulary=(0, 1)),
+        Feature("item", "ad", "id", buckets=50),
+    ),
+    (Vertical("feed", ("click",)),),
+    Columns(user="user", ad="item", time_ms="ts"),
+)
+SETTINGS = (
+    "[stream]\nchunk = 50\nbatch = 25\n[teacher.model]\nlayers = 1\nhidden = 16\nembedding = 8\n"
+    '[counters]\nkeys = ["user", "item"]\nrecency = ["user"]\n'
+)
+
+
+def write_log(folder: Path, first_ms: int) -> Path:
+    """160 impressions over an hour."""
+    folder.mkdir()
+    (folder / "schema.json").write_text(json.dumps(SCHEMA.to_dict()), encoding="utf-8")
+    draw = np.random.default_rng(first_ms)
+    columns = [draw.integers(0, high, 160) for high in (20, 40, 2, 2)]
+    times = first_ms + np.arange(160) * 22_500
+    lines = [f"{u},{i},{tab},{click},{ts}" for u, i, tab, click, ts in zip(*columns, times, strict=True)]
+    (folder / "log.csv").write_text("\n".join(["user,item,tab,click,ts", *lines, ""]), encoding="utf-8")
+    return folder
+
+
+@pytest.fixture
+def train(tmp_path: Path) -> Callable[..., Path]:
+    """`train(ranks, data, out, *more)`: where it wrote; `RuntimeError` with its exit code if it failed."""
+    if find_spec("torchrec") is None:
+        pytest.skip("torchrec is not installed")
+    settings = tmp_path / "mine.toml"
+    settings.write_text(SETTINGS, encoding="utf-8")
+
+    def run(ranks: int, data: Path, out: str, *more: str) -> Path:
+        asked = ["--data", str(data), "--out", str(tmp_path / out), "--config", str(settings), "--wait-s", "60"]
+        run_ranks(ranks, main, [*asked, *more], limit_s=100)
+        return tmp_path / out
+
+    return run
+
+
+def test_a_teacher_is_trained_by_two_and_goes_on_with_three_and_annotates(
+    train: Callable[..., Path], tmp_path: Path
+) -> None:
+    monday, tuesday = write_log(tmp_path / "a", 1_000_000), write_log(tmp_path / "b", 90_000_000)
+    first = train(2, monday, "first")
+    second = train(3, tuesday, "second", "--from", str(first / "teacher.sharded"))
+    told = [json.loads((out / "teacher.sharded" / "teacher.json").read_text()) for out in (first, second)]
+    assert [(each["learned"], each["lineage"]["ranks"]) for each in told] == [(160, 2), (320, 3)]
+    assert told[1]["lineage"]["learned_until_ms"] == 90_000_000 + 159 * 22_500
+    assert 0 < told[1]["quality"]["ne_click"] < 3
+    snapshots = Snapshots(tmp_path / "snapshots")
+    snapshots.publish(second / "teacher.pt", "tuesday")
+    snapshot = snapshots.load("tuesday")
+    made = annotate(snapshot, *inputs_of(snapshot, 20, 0), "int8")
+    assert made.probability.shape == (20, 1)
+    assert np.ptp(made.probability) > 0
+    assert made.codes.any()
+    with pytest.raises(RuntimeError, match="ended with 2"):  # it has learned these rows
+        train(1, monday, "third", "--from", str(first / "teacher.sharded"))
+    assert not (tmp_path / "third").exists()
+
+
+def test_without_torchrun_it_says_so(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("exfm.commands.train_sharded.require_torchrec", lambda: None)
+    monkeypatch.delenv("RANK", raising=False)
+    assert main([]) == 2
+    assert capsys.readouterr().err.startswith("exfm-train-sharded: RANK is not set: start with torchrun")
+
+
+def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["--help"])
+    assert stopped.value.code == 0
+    assert "torchrun --nproc-per-node 2" in capsys.readouterr().out
