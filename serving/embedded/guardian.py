@@ -53,9 +53,6 @@ def main(grace_s: float, prefix: str, command: list[str]) -> int:
 def _begin() -> None:
     """In the child: get SIGKILL when this guardian is itself killed, and yield to whoever keeps the budget."""
     os.nice(NICENESS)
-    with suppress(OSError):
-        # Where the scheduler groups processes by session, niceness counts only within a group.
-        Path("/proc/self/autogroup").write_text(f"{NICENESS}\n", encoding="ascii")
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 

@@ -137,7 +137,9 @@ class EmbeddedTriton:
                 stderr=output,
                 env=self._environment.variables(),
                 cwd=self._environment.path,
-                start_new_session=True,
+                # A group of its own, that a Ctrl-C at the terminal is ours to answer, but no session: the kernel may
+                # share the processor out among sessions first, and then no thread there gives way to one here.
+                process_group=0,
             )
         self._guardian = process
         try:
