@@ -21,7 +21,7 @@ from exfm.augment.annotate.annotator import Annotator
 from exfm.augment.annotate.forward import Annotations, annotate
 from exfm.augment.annotate.options import AnnotateOptions
 from exfm.augment.annotate.priority import yield_to_others
-from exfm.augment.annotate.snapshots import Snapshots
+from exfm.augment.annotate.snapshots import Snapshot, Snapshots
 from exfm.augment.annotate.workers import LocalWorkers, Task
 from exfm.augment.join import example
 from exfm.augment.join.joiner import ANNOTATOR, Joiner
@@ -49,6 +49,9 @@ class Remembering:
     @property
     def depth(self) -> int:
         return self._inner.depth
+
+    def check(self, snapshot: Snapshot) -> None:
+        self._inner.check(snapshot)
 
     def submit(self, task: Task) -> "Future[Annotations]":
         self.tasks.append(task)

@@ -64,7 +64,8 @@ def _checks(result: Mapping[str, Any]) -> Iterator[Check]:
     if "frontend_ratio" in result:
         yield Check("frontend / direct Triton, medians", result["frontend_ratio"], 1.15)
     if simulation := result.get("simulation"):
-        yield Check("simulation: violations", simulation["violations"], 0)
+        seeds, per_s = simulation["seeds"], simulation["seeds_per_s"]
+        yield Check(f"simulation: violations in {seeds} seeds, {per_s:.0f}/s", simulation["violations"], 0)
 
 
 def table(result: Mapping[str, Any]) -> str:

@@ -9,8 +9,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.scale.servers import ServerMissingError
-
 DESCRIPTION = """\
 Measure the engines for more than one machine, with real servers on this one, started from their wheels.
 
@@ -99,19 +97,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     asked.out.mkdir(parents=True, exist_ok=True)
     path = asked.out / "scale.json"
     result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    failed = False
     for name in asked.only:
         module, measure = PARTS[name]
         try:
             with tempfile.TemporaryDirectory(prefix=f"exfm-{name}-") as folder:
                 result[name] = measure(importlib.import_module(module), Path(folder), asked)
-        except (ServerMissingError, ModuleNotFoundError, TimeoutError) as error:
-            sys.stderr.write(f"bench-scale: {name}: {error}\n")
-            return 1
+        except Exception as error:
+            # The other parts are none the worse for it.
+            sys.stderr.write(f"bench-scale: {name}: {type(error).__name__}: {error}\n")
+            result.pop(name, None)
+            failed = True
+            continue
         path.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
         sys.stderr.write(f"bench-scale: {name}: {json.dumps(result[name])}\n")
     if asked.json:
         sys.stdout.write(json.dumps(result) + "\n")
-    return 1 if _broken(result) else 0
+    return 1 if failed or _broken({name: result.get(name, {}) for name in asked.only}) else 0
 
 
 def _broken(result: dict[str, Any]) -> bool:

@@ -22,7 +22,7 @@ from exfm.models.sharded.extra import ShardingError, require_torchrec
 from exfm.models.sharded.ranks import Ranks, joined_ranks
 
 REFUSED = (DataError, SchemaError, ConfigError, CounterError, ModelError, TrainingError, ShardingError)
-PROGRAM = "exfm-train-sharded"
+PROGRAM = "python -m exfm.commands.train_sharded"
 DESCRIPTION = """\
 Train a teacher that is too large for one process: each feature's rows are spread over all processes (torchrec,
 row-wise), everything else is the same on each; gloo on processors, NCCL on GPUs. It learns what exfm-train's teacher

@@ -98,6 +98,8 @@ class _Run:
         self._log = order.log() if order.log and not (state and _log_is_over(state)) else None
         if state is None:
             self.learned = Continued(self._reader.form, config, self._log)
+            if config.teacher.table:
+                self.save()  # before anything is committed there: whoever is killed later finds the table its own
             return
         _refuse_other_log(state, self._log, order)
         self.learned = Continued(self._reader.form, config, self._log, state["signals"])

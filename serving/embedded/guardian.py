@@ -1,8 +1,9 @@
 """Runs one server process and outlives nobody: when its parent goes, the server and the stubs go.
 
 Started by `serving.embedded.process` as a script of its own, with the standard library only. Its standard input is a
-pipe from the parent: end of file means stop, whether the parent asked for it or died. A parent-death signal would not
-do, for it fires when the parent's *thread* ends. The server leads a process group, so its stubs can be ended with it.
+pipe from the parent: a byte means stop, and so does the end of file, for then the parent died. A parent-death signal
+would not do, for it fires when the parent's *thread* ends. The server leads a process group, so its stubs can be ended
+with it.
 
 usage: guardian.py GRACE_S SHARED_MEMORY_PREFIX COMMAND [ARGUMENT ...]
 """
@@ -21,6 +22,10 @@ PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
 NICENESS = 5
 """Of the server and its stubs: a frontend that has to wait for a core can't answer in time with anything."""
+ASKED = b"."
+"""On standard input: the parent wants the server to stop, and does not just end."""
+ORPHANED_S = 10.0
+"""How long a server whose parent died may answer those who still ask it, such as workers that drain."""
 GROUP_S = 2.0
 """The longest to wait until the killed stubs have ended, seconds."""
 
@@ -38,6 +43,8 @@ def main(grace_s: float, prefix: str, command: list[str]) -> int:
     try:
         os.write(1, f"{server.pid}\n".encode())
         _wait_for_either(server)
+        if not _asked():
+            grace_s = max(grace_s, ORPHANED_S)
         if grace_s and server.poll() is None:
             server.terminate()
             with suppress(subprocess.TimeoutExpired):
@@ -66,6 +73,12 @@ def _end_group(server: "subprocess.Popen[bytes]") -> None:
         while time.monotonic() < until_s:
             if os.waitpid(-server.pid, os.WNOHANG) == (0, 0):
                 time.sleep(0.005)
+
+
+def _asked() -> bool:
+    """Whether the parent has asked; nothing at the end of the pipe, or no pipe's end yet, means that it has not."""
+    ready, _, _ = select.select([0], [], [], 0)
+    return bool(ready) and os.read(0, 1) == ASKED
 
 
 def _wait_for_either(server: "subprocess.Popen[bytes]") -> None:

@@ -9,6 +9,7 @@ import time
 import uuid
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -157,7 +158,11 @@ class EmbeddedTriton:
             return
         assert process.stdin is not None
         assert process.stdout is not None
-        process.stdin.close()
+        with suppress(BrokenPipeError):  # it has ended by itself
+            process.stdin.write(guardian.ASKED)
+            process.stdin.flush()
+        with suppress(BrokenPipeError):
+            process.stdin.close()
         try:
             process.wait(self._options.stop_s + 5.0)
         except subprocess.TimeoutExpired:

@@ -139,7 +139,8 @@ class EdfBatcher:
             raise LateError("no time left for the call")
         job = _Job(query, until, asyncio.get_running_loop().create_future())
         background = query.priority is Priority.SHADOW
-        job.ticket = self._queue.offer(job, until.at_s, len(query), self._free_s(), background=background)
+        free_s = None if not background and self._goes_beside(len(query)) else self._free_s()
+        job.ticket = self._queue.offer(job, until.at_s, len(query), free_s, now_s=self._clock(), background=background)
         if job.ticket is None:
             self.dropped += 1
             raise BusyError("would not finish in time")
@@ -151,16 +152,23 @@ class EdfBatcher:
         finally:
             self._leave(job)
 
-    def ahead_s(self, within_s: float = float("inf")) -> float:
+    def ahead_s(self, within_s: float = float("inf"), candidates: int = 0) -> float:
         """Seconds from which a request would end when it will, were it alone; 0: a call may begin at once.
 
         Args:
             within_s: seconds until its scores must be there; requests with later deadlines are not ahead of it.
+            candidates: its size.
         """
         now_s = self._clock()
         if self._ordinary < self._slots:
-            held_until_s = self._held_until_s(now_s)
-            return max(held_until_s - now_s, _OVERDUE_S) if held_until_s else 0.0
+            late_s = now_s + within_s - self._estimates.mean_s(candidates)
+            held_until_s = self._held_until_s(now_s, candidates, late_s)
+            if held_until_s is None:
+                return 0.0
+            together_s = self._estimates.mean_s(self._queue.candidates) - self._estimates.mean_s(0)
+            return max(held_until_s - now_s, _OVERDUE_S) + together_s
+        if candidates and self._goes_beside(candidates):
+            return 0.0
         return max(self._queue.start_s(now_s + within_s, self._free_s()) - now_s, _OVERDUE_S)
 
     @property
@@ -194,7 +202,7 @@ class EdfBatcher:
         return {
             "waiting": self.waiting,
             "outstanding": self.outstanding,
-            "most_outstanding": self._slots,
+            "most_outstanding": self._slots + self._extra,
             "calls": self.calls,
             "scored": self.scored,
             "requests_per_call": round(self.scored / self.calls, 2) if self.calls else None,
@@ -229,18 +237,27 @@ class EdfBatcher:
             if jobs:
                 self._begin(jobs, extra=not free)
 
-    def _held_until_s(self, now_s: float) -> float | None:
+    def _held_until_s(self, now_s: float, candidates: int = 0, late_s: float = float("inf")) -> float | None:
         """When a short call that runs is predicted to end, if what waits is short too and does well to go after it.
 
         Calls have a fixed cost, most of what a short one costs. So short ones go one after the other, together with
         what has come meanwhile, unless that could make a request late.
+
+        Args:
+            now_s: the present instant.
+            candidates: of a request that would come to those who wait.
+            late_s: from when that one would be late.
         """
         short = self._short
         calls = [call for call in self._running if call.rows <= short and call.ends_s > now_s]
-        if not calls or self._queue.has_more_than(short):
+        if not calls or self._queue.candidates + candidates > short:
             return None
         first = min(calls, key=lambda call: call.ends_s)
-        return first.ends_s if first.began_s + first.p99_s < self._queue.first_late_s else None
+        return first.ends_s if first.began_s + first.p99_s < min(self._queue.first_late_s, late_s) else None
+
+    def _goes_beside(self, candidates: int) -> bool:
+        """Whether a request of that size would go at once, past those who wait: none of them is as short."""
+        return self._has_extra and candidates <= self._short
 
     @property
     def _has_extra(self) -> bool:

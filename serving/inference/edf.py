@@ -79,17 +79,20 @@ class EdfQueue(Generic[Item]):
         """The first instant from which a waiting request would be late; never, if none waits."""
         return min(map(self.late_s, self._waiting), default=float("inf"))
 
-    def has_more_than(self, candidates: int) -> bool:
-        """Whether those who wait have more than so many candidates together."""
-        total = 0
-        for ticket in self._waiting:
-            total += ticket.candidates
-            if total > candidates:
-                return True
-        return False
+    @property
+    def candidates(self) -> int:
+        """Of all who wait."""
+        return sum(ticket.candidates for ticket in self._waiting)
 
     def offer(
-        self, item: Item, deadline_s: float, candidates: int, free_s: Sequence[float], *, background: bool = False
+        self,
+        item: Item,
+        deadline_s: float,
+        candidates: int,
+        free_s: Sequence[float] | None,
+        *,
+        now_s: float = 0.0,
+        background: bool = False,
     ) -> Ticket[Item] | None:
         """Take a request in, unless it is predicted to finish past its deadline; None: it is the caller's to answer.
 
@@ -98,12 +101,14 @@ class EdfQueue(Generic[Item]):
             deadline_s: its deadline.
             candidates: its size.
             free_s: for each call that may be outstanding the instant at which it can begin: now, or when the one that
-                runs is predicted to end.
+                runs is predicted to end. None: it goes at once, past those who wait.
+            now_s: the present instant, if it does.
             background: see `Ticket`.
         """
         ticket = Ticket(background, deadline_s, self._offered, candidates, item)
         self._offered += 1
-        if self._start_s(ticket, free_s) + self._predict(candidates) > deadline_s:
+        start_s = now_s if free_s is None else self._start_s(ticket, free_s)
+        if start_s + self._predict(candidates) > deadline_s:
             return None
         bisect.insort(self._waiting, ticket)
         return ticket

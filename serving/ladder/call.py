@@ -77,7 +77,8 @@ class Call:
             self._permit.ignore()
 
     def _refused(self) -> None:
-        if self.rung.queue and self._permit.grant.priority is Priority.SHADOW:
+        # Theirs is the last place in every queue, so a full one or a long wait tells nothing of the others.
+        if self._permit.grant.priority is Priority.SHADOW:
             self._permit.ignore()
         else:
             self._permit.drop()

@@ -27,8 +27,8 @@ class Predictor(Protocol):
 class Queue(Protocol):
     """A queue of our own before a backend."""
 
-    def ahead_s(self, within_s: float = ...) -> float:
-        """Seconds until a request would be taken up that has so many to be scored in; 0: at once."""
+    def ahead_s(self, within_s: float = ..., candidates: int = ...) -> float:
+        """Seconds until a request of that size would be taken up that has so many to be scored in; 0: at once."""
         ...
 
 
@@ -110,7 +110,8 @@ def choose(options: Sequence[Option], ask: Ask) -> Choice:
     reason, queue, ahead_s = Reason.NONE, None, ask.ahead_s
     for place, option in enumerate(options):
         if option.queue is not queue:  # tiers of one model share theirs
-            queue, ahead_s = option.queue, option.queue.ahead_s(ask.scores_s) if option.queue else ask.ahead_s
+            queue = option.queue
+            ahead_s = queue.ahead_s(ask.scores_s, ask.candidates) if queue else ask.ahead_s
         count = _count(option, ask, ahead_s)
         if count:
             return Choice(option.tier, reason, place, count, option.estimates.predict(count), ahead_s)

@@ -75,7 +75,7 @@ class Hedging:
             return []
         within_s = until.remaining_s()
         lane, rung = min(places, key=lambda place: _finish_s(place[0], place[1], len(query), within_s))
-        estimate, ahead_s = rung.estimates.predict(len(query)), lane.ahead_of_s(rung, within_s)
+        estimate, ahead_s = rung.estimates.predict(len(query)), lane.ahead_of_s(rung, within_s, len(query))
         if not fits(estimate, ahead_s, within_s):
             return []
         permit = lane.gate.try_enter(estimate.mean_s, query.priority)
@@ -85,4 +85,4 @@ class Hedging:
 
 
 def _finish_s(lane: Lane, rung: Rung, candidates: int, within_s: float) -> float:
-    return lane.ahead_of_s(rung, within_s) + rung.estimates.predict(candidates).p99_s
+    return lane.ahead_of_s(rung, within_s, candidates) + rung.estimates.predict(candidates).p99_s

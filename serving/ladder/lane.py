@@ -54,9 +54,9 @@ class Lane:
         gate = self.gate
         return 0.0 if gate.calls < gate.parallelism else gate.ahead_s
 
-    def ahead_of_s(self, rung: Rung, within_s: float) -> float:
+    def ahead_of_s(self, rung: Rung, within_s: float, candidates: int) -> float:
         """The same of a request to that rung which has so many seconds to be scored in."""
-        return rung.queue.ahead_s(within_s) if rung.queue else self.ahead_s
+        return rung.queue.ahead_s(within_s, candidates) if rung.queue else self.ahead_s
 
     def below(self, rung: Rung) -> "Lane":
         """The lane without `rung` and what is better."""

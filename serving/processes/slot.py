@@ -154,7 +154,10 @@ class Slot:
 
 
 async def _spawn(settings: WorkerSettings) -> asyncio.subprocess.Process:
-    """A fresh interpreter, for gRPC doesn't survive a fork; in a session of its own, so that ^C is the parent's.
+    """A fresh interpreter, for gRPC doesn't survive a fork; in a process group of its own, so that ^C is the parent's.
+
+    Not in a session: the kernel may share the processor out among sessions first, and the embedded Triton's place is
+    behind the workers, not beside them.
 
     It finds modules where this process does, and nowhere else (-P).
     """
@@ -166,7 +169,7 @@ async def _spawn(settings: WorkerSettings) -> asyncio.subprocess.Process:
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)},
-        start_new_session=True,
+        process_group=0,
         limit=_LINE_BYTES,
     )
     assert process.stdin

@@ -73,6 +73,7 @@ class Annotator:
         self._options = options or AnnotateOptions()
         self._clock, self._looked_s = clock, clock()
         self.snapshot = snapshots.load(snapshots.current())
+        workers.check(self.snapshot)
         self._form = StreamForm(self.snapshot.schema, self.snapshot.dimension, self._options.codec)
         self._recipe = Recipe.of(self.snapshot, self._options)  # refused before anything is opened
         self._stream = StreamWriter(folder, self._form)
@@ -176,6 +177,7 @@ class Annotator:
     def _successor(self, name: str, recipe: Recipe, stop: threading.Event) -> Successor:
         """Load a snapshot, and make its counters where they are not those of `recipe`; on a thread of its own."""
         fresh = self._snapshots.load(name)
+        self._workers.check(fresh)
         if fresh.schema.digest != self._form.schema.digest or fresh.dimension != self._form.dimension:
             raise SnapshotError(f"snapshot {fresh.name!r} has another schema or embedding; it needs its own stream")
         own = Recipe.of(fresh, self._options)
@@ -190,6 +192,8 @@ class Annotator:
             for examples in (*rows, *(flight.prepared.examples for flight in self._flights)):
                 feed(fresh.counters, fresh.snapshot.schema, examples)
             self._preparer = Preparer(fresh.snapshot.schema, fresh.snapshot.table_schema, fresh.counters)
+        else:
+            self._preparer = self._preparer.reading(fresh.snapshot.table_schema)
         self.snapshot, self._recipe = fresh.snapshot, fresh.recipe
 
     def _start_over(self) -> None:

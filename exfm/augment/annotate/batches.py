@@ -120,6 +120,10 @@ class Preparer:
         batch = whole.take(pa.array(kept)) if bad else whole
         return Prepared(batch, examples, rows, counters, tuple(dead), records[-1].offset, since_ms)
 
+    def reading(self, table_schema: Schema) -> "Preparer":
+        """The same, with the same counters, for a teacher that reads other rows."""
+        return Preparer(self._schema, table_schema, self._counters)
+
     def again(self, prepared: Prepared) -> Prepared:
         """The same batch, which another preparer may have made; the counters know its rows already."""
         rows = np.concatenate(list(encode(prepared.examples, self._schema).values()), 1)

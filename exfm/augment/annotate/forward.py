@@ -64,6 +64,11 @@ def join(parts: list[Annotations]) -> Annotations:
     return Annotations(np.concatenate([p.probability for p in parts]), np.concatenate([p.codes for p in parts]))
 
 
+def line_of(error: BaseException) -> str:
+    """What an error says in one line; its class if it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0].strip()
+
+
 def _piece(snapshot: Snapshot, rows: NDArray[np.int64], counters: Floats, codec: Codec) -> tuple[Floats, Codes]:
     model = snapshot.model
     try:
@@ -74,7 +79,7 @@ def _piece(snapshot: Snapshot, rows: NDArray[np.int64], counters: Floats, codec:
     except IndexError as error:
         raise PoisonError(f"the teacher fails on these rows: {error}") from error
     except (RuntimeError, MemoryError, LazyTableError) as error:
-        raise ForwardError(f"the teacher's forward pass failed: {str(error).splitlines()[0]}") from error
+        raise ForwardError(f"the teacher's forward pass failed: {line_of(error)}") from error
     if not (np.isfinite(probability).all() and np.isfinite(embedding).all()):
         raise PoisonError("the teacher's answer is not finite")
     return probability, quantise(embedding, codec)

@@ -24,7 +24,7 @@ from ray.exceptions import (
     WorkerCrashedError,
 )
 
-from exfm.augment.annotate.forward import Annotations
+from exfm.augment.annotate.forward import Annotations, line_of
 from exfm.augment.annotate.priority import yield_to_others
 from exfm.augment.annotate.ray_place import RayPlace
 from exfm.augment.annotate.snapshots import Snapshot, SnapshotError, Snapshots
@@ -103,7 +103,7 @@ class _Seat:
         try:
             ray.get(self.hello)
         except RayError as error:
-            log.warning("a worker does not start: %s", _line(error))
+            log.warning("a worker does not start: %s", line_of(error))
             self.replace()
             return False
         return True
@@ -163,6 +163,10 @@ class RayWorkers:
         """Of all workers, as far as their tasks noticed."""
         return sum(seat.deaths for seat in self._seats)
 
+    def check(self, snapshot: Snapshot) -> None:
+        if snapshot.on_disk:
+            raise SnapshotError(f"snapshot {snapshot.name!r} has its table on disk, which Ray can't carry: use local:N")
+
     def submit(self, task: Task) -> "Future[Annotations]":
         outer: Future[Annotations] = Future()
         try:
@@ -194,8 +198,6 @@ class RayWorkers:
 
     def _weights_of(self, name: str) -> "ray.ObjectRef[NDArray[np.uint8]]":
         if name not in self._weights:
-            if self._snapshots.on_disk(name):
-                raise SnapshotError(f"snapshot {name!r} has its table on disk, which Ray does not carry; use local:N")
             content = np.fromfile(self._snapshots.file(name), np.uint8)
             while len(self._weights) >= _KEPT:
                 del self._weights[next(iter(self._weights))]
@@ -223,9 +225,5 @@ def _translated(error: BaseException) -> BaseException:
     if isinstance(error, RayTaskError):
         return _translated(error.cause)
     if isinstance(error, _DEATHS):
-        return WorkerDiedError(f"a worker ended: {_line(error)}")
-    return WorkersUnavailableError(_line(error)) if isinstance(error, RayError) else error
-
-
-def _line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+        return WorkerDiedError(f"a worker ended: {line_of(error)}")
+    return WorkersUnavailableError(line_of(error)) if isinstance(error, RayError) else error

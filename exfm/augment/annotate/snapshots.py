@@ -14,6 +14,7 @@ from exfm.distill.config import ConfigError, load_config
 from exfm.distill.past import CounterPlan
 from exfm.features.schema import Schema
 from exfm.models.checkpoint import Checkpoint, CheckpointError, load_checkpoint
+from exfm.models.lazy.embedding import LazyEmbedding
 from exfm.models.lazy.errors import LazyTableError
 from exfm.models.lazy.frozen import hand_on
 from exfm.models.teacher import Teacher
@@ -57,6 +58,11 @@ class Snapshot:
     def dimension(self) -> int:
         """Of its embeddings; 0: it gives none."""
         return self.model.compressor.dimension if self.model.compressor else 0
+
+    @property
+    def on_disk(self) -> bool:
+        """Whether its table lies beside its file, not in it."""
+        return isinstance(self.model.table, LazyEmbedding)
 
     def plan(self, config: Path | None = None) -> CounterPlan:
         """The counters that it was trained with, by its source's settings and a file over them.
@@ -127,13 +133,6 @@ class Snapshots:
             aside.replace(path)
         elif not filecmp.cmp(checkpoint, path, shallow=False):
             raise SnapshotError(f"snapshot {name!r} is there with other content; publish under a new name")
-
-    def on_disk(self, name: str) -> bool:
-        """Whether a snapshot's table lies beside it, and not in its file; `SnapshotError` if it can't be read."""
-        try:
-            return bool(load_checkpoint(self.file(name)).table_digest)
-        except CheckpointError as error:
-            raise SnapshotError(f"snapshot {name!r}: {error}") from error
 
     def file(self, name: str) -> Path:
         """Where a snapshot lies; `SnapshotError` if it doesn't."""

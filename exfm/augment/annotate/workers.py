@@ -52,6 +52,9 @@ class Workers(Protocol):
     def depth(self) -> int:
         """How many tasks should be in flight to keep them all busy."""
 
+    def check(self, snapshot: Snapshot) -> None:
+        """Raise `SnapshotError` if they can never annotate with it."""
+
     def submit(self, task: Task) -> "Future[Annotations]":
         """Annotate a batch; may be called again for a task whose worker died."""
 
@@ -66,6 +69,9 @@ class InlineWorkers:
 
     def __init__(self, folder: Path) -> None:
         self._models = Models(Snapshots(folder).load)
+
+    def check(self, snapshot: Snapshot) -> None:
+        pass
 
     def submit(self, task: Task) -> "Future[Annotations]":
         future: Future[Annotations] = Future()
@@ -95,6 +101,9 @@ class LocalWorkers:
     def pids(self) -> list[int]:
         """The workers' process ids."""
         return list(self._pool._processes or ())
+
+    def check(self, snapshot: Snapshot) -> None:
+        pass
 
     def submit(self, task: Task) -> "Future[Annotations]":
         try:

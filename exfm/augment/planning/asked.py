@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from exfm.augment.annotate.forward import line_of
 from exfm.augment.planning.plan import RESERVE, Cluster, TeacherSize
 from exfm.models.sharded.extra import ShardingError, require_torchrec
 from exfm.models.sharded.layout import MULTIPLE
@@ -96,5 +97,5 @@ def _asked(size: TeacherSize, cluster: Cluster, kind: str, rows: list[int]) -> A
     try:
         planner.plan(collection, [EmbeddingCollectionSharder()])
     except PlannerError as error:
-        return Answer(True, False, f"no plan: {str(error).strip().splitlines()[0].strip()}")
+        return Answer(True, False, f"no plan: {line_of(error)}")
     return Answer(True, True, f"{len(rows)} tables row-wise over {cluster.devices} devices")

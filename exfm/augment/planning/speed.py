@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from exfm.augment.annotate.forward import PIECE, annotate
-from exfm.augment.annotate.snapshots import Snapshot
+from exfm.augment.annotate.snapshots import Snapshot, SnapshotError
 from exfm.augment.planning.plan import TeacherSize
 from exfm.features.embeddings import Codec
 
@@ -57,7 +57,9 @@ class Machine:
 
 
 def size_of(snapshot: Snapshot) -> TeacherSize:
-    """A teacher's size."""
+    """A teacher's size; `SnapshotError` if its table lies on disk, whose speed this arithmetic does not know."""
+    if snapshot.on_disk:
+        raise SnapshotError(f"snapshot {snapshot.name!r} has its table on disk, of which no plan can be made")
     model, work = snapshot.model, work_of(snapshot)
     dense = [each for name, each in model.named_parameters() if not name.startswith("table.")]
     return TeacherSize(

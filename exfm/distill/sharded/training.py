@@ -1,6 +1,5 @@
 """A whole run of the sharded teacher over a source: no students, they learn from the stream that it annotates."""
 
-import os
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -151,8 +150,15 @@ def gathered(out: Path) -> str:
     """Make `teacher.pt` of `teacher.sharded/`; its path, or "" if this host's free memory is too small for it."""
     layout = layout_of(stateless(out / FOLDER))
     needed = 3 * 4 * sum(layout.rows) * (layout.dimension + layout.tasks)  # tables as read, stacked, and written
-    if needed > os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"):
-        return ""
     path = out / SNAPSHOT
+    path.unlink(missing_ok=True)  # an earlier run's is not this teacher
+    if needed > _available_bytes():
+        return ""
     teacher_of(out / FOLDER).save(path)
     return str(path)
+
+
+def _available_bytes() -> int:
+    """What this host can give without swapping, page cache included."""
+    lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))

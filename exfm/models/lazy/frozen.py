@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from exfm.models.lazy.commits import Commits, check_commit, header_of
+from exfm.models.lazy.commits import Commits, check_commit, header_of, write_durably
 from exfm.models.lazy.errors import LazyTableError
 from exfm.models.lazy.form import FORM, Floats, Table, read_form
 from exfm.models.lazy.records import Bytes, Ints
@@ -86,7 +86,7 @@ def freeze(table: Table, home: Path) -> bytes:
         LazyTableError: there is no room, say.
     """
     with _filled(home) as aside:
-        (aside / FORM).write_text(table.form.to_json(), encoding="utf-8")
+        write_durably(aside / FORM, [table.form.to_json().encode()])
         for number, folder in enumerate(table.folders):
             for path in Commits(folder, table.form.size).paths():
                 _link(path, aside / str(number) / path.name)

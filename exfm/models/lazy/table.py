@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from exfm.models.lazy.commits import Commits, Content
+from exfm.models.lazy.commits import Commits, Content, write_durably
 from exfm.models.lazy.errors import LazyTableError
 from exfm.models.lazy.form import FORM, Floats, TableForm, read_form
 from exfm.models.lazy.records import Bytes, Ints, SparseRecords
@@ -166,8 +166,6 @@ def _locked(path: Path) -> int:
 def _same_form(folder: Path, form: TableForm) -> None:
     path = folder / FORM
     if not path.exists():
-        aside = path.with_name(f".{path.name}.partial")
-        aside.write_text(form.to_json(), encoding="utf-8")
-        aside.replace(path)
+        write_durably(path, [form.to_json().encode()])
     elif (there := read_form(folder)) != form:
         raise LazyTableError(f"{path}: the table was made as {there}, not as {form}")

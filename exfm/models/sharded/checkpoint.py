@@ -33,6 +33,8 @@ def save(folder: Path, tensors: dict[str, Any], about: Mapping[str, Any]) -> Non
     """
     aside, old = folder.with_name(f".{folder.name}.partial"), folder.with_name(f".{folder.name}.old")
     if dist.get_rank() == 0:
+        if old.exists() and not folder.exists():
+            old.rename(folder)  # somebody was killed between the two renames below
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir(parents=True)
     dist.barrier()
@@ -52,7 +54,7 @@ def save(folder: Path, tensors: dict[str, Any], about: Mapping[str, Any]) -> Non
 def about(folder: Path) -> dict[str, Any]:
     """What was said when it was saved; `ShardingError` if there is no whole checkpoint."""
     try:
-        read: dict[str, Any] = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
+        read: dict[str, Any] = json.loads((_whole(folder) / ABOUT).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ShardingError(f"{folder}: no sharded teacher: {error}") from error
     return read
@@ -63,7 +65,7 @@ def load(folder: Path, tensors: dict[str, Any]) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
         _refuse_misfit(folder, {name: tuple(each.size()) for name, each in tensors.items()})
-        state_dict_loader.load(tensors, checkpoint_id=folder)
+        state_dict_loader.load(tensors, checkpoint_id=_whole(folder))
 
 
 def read(folder: Path, prefixes: tuple[str, ...]) -> dict[str, Tensor]:
@@ -75,13 +77,19 @@ def read(folder: Path, prefixes: tuple[str, ...]) -> dict[str, Tensor]:
     }
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that there are no ranks is what is wanted
-        state_dict_loader.load(tensors, checkpoint_id=folder, no_dist=True)
+        state_dict_loader.load(tensors, checkpoint_id=_whole(folder), no_dist=True)
     return tensors
+
+
+def _whole(folder: Path) -> Path:
+    """Where the checkpoint lies: beside its place if who saved the next one was killed at the wrong moment."""
+    old = folder.with_name(f".{folder.name}.old")
+    return old if old.exists() and not folder.exists() else folder
 
 
 def _entries(folder: Path) -> dict[str, TensorStorageMetadata]:
     try:
-        entries = FileSystemReader(folder).read_metadata().state_dict_metadata
+        entries = FileSystemReader(_whole(folder)).read_metadata().state_dict_metadata
     except Exception as error:  # junk makes the unpickler raise nearly anything
         raise ShardingError(f"{folder}: not a readable checkpoint: {error}") from error
     return {name: each for name, each in entries.items() if isinstance(each, TensorStorageMetadata)}

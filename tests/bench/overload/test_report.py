@@ -49,9 +49,11 @@ def test_only_what_was_measured_is_checked() -> None:
 
 def test_the_table_has_a_line_per_run_and_per_promise() -> None:
     stall = {"late": 3, "overshoot_p99_ms": 1.0, "recovery_s": 0.2}
-    text = table(result(stall=stall, mixed={"p99_ratio": 1.2}, simulation={"violations": 0}))
+    text = table(
+        result(stall=stall, mixed={"p99_ratio": 1.2}, simulation={"violations": 0, "seeds": 40, "seeds_per_s": 39.0})
+    )
     assert "  10C     1000.0   0.000%" in text
     assert "50.00%" in text
     assert "NOT   stall: late answers" in text
     assert "met   mixed: p99 of small with / without large" in text
-    assert "met   simulation: violations" in text
+    assert "met   simulation: violations in 40 seeds, 39/s" in text

@@ -57,7 +57,7 @@ def test_what_is_not_installed_is_said(
 ) -> None:
     monkeypatch.setitem(command.PARTS, "logs", ("not_installed", lambda *_: {}))
     assert command.main(["--only", "logs", "--out", str(tmp_path)]) == 1
-    assert capsys.readouterr().err == "bench-scale: logs: No module named 'not_installed'\n"
+    assert capsys.readouterr().err == "bench-scale: logs: ModuleNotFoundError: No module named 'not_installed'\n"
 
 
 def test_an_unknown_part_is_bad_usage() -> None:

@@ -302,7 +302,13 @@ async def test_short_requests_go_together_after_the_short_call_that_runs(
     tasks = [asyncio.create_task(batcher.score(make_query(i), Deadline.after(1.0, clock))) for i in range(4)]
     await settle()
     assert model.calls == [["0"]]
-    assert batcher.ahead_s() == pytest.approx(0.01, rel=0.2)
+    estimates = Estimates(ROWS, 0.01, clock)
+    # The rest of the call that runs, and what grows with the three that wait.
+    expected_s = estimates.mean_s(ROWS) + estimates.mean_s(3 * ROWS) - estimates.mean_s(0)
+    assert batcher.ahead_s(1.0, ROWS) == pytest.approx(expected_s)
+    # A long one, or one in a hurry, would take the other call.
+    assert batcher.ahead_s(1.0, 20 * ROWS) == 0
+    assert batcher.ahead_s(0.011, ROWS) == 0
     model.answer()
     await settle()
     assert model.calls == [["0"], ["1", "2", "3"]]
@@ -340,18 +346,25 @@ async def test_one_short_call_goes_beside_long_ones_where_there_is_room(
 ) -> None:
     batcher = EdfBatcher(model, Estimates(ROWS, 0.01, clock), Batching(1, 8), 6 * ROWS, clock, extra=True)
     until = Deadline.after(1.0, clock)
-    queries = [make_query(0, 6 * ROWS), make_query(1), make_query(2)]
-    tasks = [asyncio.create_task(batcher.score(query, until)) for query in queries]
+    tasks = [asyncio.create_task(batcher.score(make_query(0, 6 * ROWS), until))]
+    await settle()
+    # Long ones wait; a short one is predicted to go past them, and does, however little time it has.
+    tasks.append(asyncio.create_task(batcher.score(make_query(3, 6 * ROWS), until)))
+    await settle()
+    assert batcher.ahead_s(1.0, 6 * ROWS) > batcher.ahead_s(1.0, ROWS) == 0
+    tasks += [asyncio.create_task(batcher.score(make_query(number), until)) for number in (1, 2)]
     await settle()
     # The first takes the ordinary call, the second is short beside it, and a third place there is not.
     assert model.calls == [["0"], ["1"]]
-    assert batcher.ahead_s() > 0
+    assert batcher.ahead_s(1.0, ROWS) > 0
     clock.now_s += 0.01
     model.answer(1)
     await settle()
     assert model.calls[2:] == [["2"]]
-    model.answer()
-    assert [scores.unknown for scores in await asyncio.gather(*tasks)] == [0, 1, 2]
+    while not all(task.done() for task in tasks):
+        model.answer()
+        await settle()
+    assert [task.result().unknown for task in tasks] == [0, 3, 1, 2]
 
 
 @pytest.mark.parametrize("ahead", [ROWS, 6 * ROWS], ids=["beside a short one", "not short itself, or shadow"])

@@ -67,8 +67,8 @@ class Wait:
     def __init__(self, ahead_s: float) -> None:
         self._ahead_s = ahead_s
 
-    def ahead_s(self, within_s: float = 0.0) -> float:
-        assert within_s == ASK.scores_s
+    def ahead_s(self, within_s: float = 0.0, candidates: int = 0) -> float:
+        assert (within_s, candidates) in {(ASK.scores_s, ASK.candidates), (ASK.scores_s, 1800)}
         return self._ahead_s
 
 
