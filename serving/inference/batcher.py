@@ -84,9 +84,9 @@ class EdfBatcher:
     what the gate has let in. Nobody waits for shadow requests: they go when no other is waiting, never in a batch with
     others.
 
-    Short calls go one at a time, so that the requests of a busy moment share one. Where the backend has room for it,
-    one may go beside long ones, beyond the ordinary calls: a small request would otherwise wait for whole large ones,
-    and costs them next to nothing.
+    Short calls whose cost is mostly fixed go one at a time, so that the requests of a busy moment share one. Where the
+    backend has room for it, one may go beside long ones, beyond the ordinary calls: a small request would otherwise
+    wait for whole large ones, and costs them next to nothing.
 
     A request leaves the queue with `BusyError` as soon as it couldn't be answered in time even if it were served at
     once; one that is cancelled frees its place. A batch that the backend refuses is sent again one by one, so that a
@@ -240,17 +240,18 @@ class EdfBatcher:
     def _held_until_s(self, now_s: float, candidates: int = 0, late_s: float = float("inf")) -> float | None:
         """When a short call that runs is predicted to end, if what waits is short too and does well to go after it.
 
-        Calls have a fixed cost, most of what a short one costs. So short ones go one after the other, together with
-        what has come meanwhile, unless that could make a request late.
+        Calls have a fixed cost. Where it is at least half of what a short call takes, short ones go one after the
+        other, together with what has come meanwhile, unless that could make a request late. Where candidates cost more
+        than calls, the other call does more for the requests than sharing this one.
 
         Args:
             now_s: the present instant.
             candidates: of a request that would come to those who wait.
             late_s: from when that one would be late.
         """
-        short = self._short
-        calls = [call for call in self._running if call.rows <= short and call.ends_s > now_s]
-        if not calls or self._queue.candidates + candidates > short:
+        cheap = min(self._short, self._estimates.most(float("inf"), 2 * self._estimates.mean_s(0)))
+        calls = [call for call in self._running if call.rows <= cheap and call.ends_s > now_s]
+        if not calls or self._queue.candidates + candidates > cheap:
             return None
         first = min(calls, key=lambda call: call.ends_s)
         return first.ends_s if first.began_s + first.p99_s < min(self._queue.first_late_s, late_s) else None

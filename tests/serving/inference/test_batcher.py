@@ -23,6 +23,8 @@ from tests.serving.conftest import Clock
 MakeQuery = Callable[..., RankQuery]
 Result = Scores | BackendError
 ROWS = 10
+FEW = 2
+"""So few that a call costs more than they do."""
 
 
 class Model:
@@ -299,16 +301,16 @@ async def test_short_requests_go_together_after_the_short_call_that_runs(
     model: Model, make_query: MakeQuery, clock: Clock
 ) -> None:
     batcher = EdfBatcher(model, Estimates(ROWS, 0.01, clock), Batching(2, 8), 20 * ROWS, clock)
-    tasks = [asyncio.create_task(batcher.score(make_query(i), Deadline.after(1.0, clock))) for i in range(4)]
+    tasks = [asyncio.create_task(batcher.score(make_query(i, FEW), Deadline.after(1.0, clock))) for i in range(4)]
     await settle()
     assert model.calls == [["0"]]
     estimates = Estimates(ROWS, 0.01, clock)
     # The rest of the call that runs, and what grows with the three that wait.
-    expected_s = estimates.mean_s(ROWS) + estimates.mean_s(3 * ROWS) - estimates.mean_s(0)
-    assert batcher.ahead_s(1.0, ROWS) == pytest.approx(expected_s)
-    # A long one, or one in a hurry, would take the other call.
-    assert batcher.ahead_s(1.0, 20 * ROWS) == 0
-    assert batcher.ahead_s(0.011, ROWS) == 0
+    expected_s = estimates.mean_s(FEW) + estimates.mean_s(3 * FEW) - estimates.mean_s(0)
+    assert batcher.ahead_s(1.0, FEW) == pytest.approx(expected_s)
+    # One whose candidates cost more than a call, or one in a hurry, would take the other call.
+    assert batcher.ahead_s(1.0, ROWS) == 0
+    assert batcher.ahead_s(0.011, FEW) == 0
     model.answer()
     await settle()
     assert model.calls == [["0"], ["1", "2", "3"]]
@@ -322,16 +324,16 @@ async def test_short_requests_take_the_other_call_where_waiting_gains_nothing(
 ) -> None:
     batcher = EdfBatcher(model, Estimates(ROWS, 0.01, clock), Batching(2, 8), 20 * ROWS, clock)
     counts = {0: 1, 1: 8 if waiting == "long together" else 1}
-    within_s = 0.025 if waiting == "in a hurry" else 1.0
+    within_s = 0.012 if waiting == "in a hurry" else 1.0
     tasks: list[asyncio.Task[Any]] = []
     for call, count in counts.items():
         for _ in range(count):
-            query = make_query(len(tasks))
+            query = make_query(len(tasks), FEW)
             tasks.append(asyncio.create_task(batcher.score(query, Deadline.after(within_s if call else 1.0, clock))))
         await settle()
     if waiting == "the call is overdue":
         assert len(model.calls) == 1
-        clock.now_s += 0.011
+        clock.now_s += 0.0061
         async with asyncio.timeout(1.0):
             while len(model.calls) == 1:  # noqa: ASYNC110 a timer of the real loop
                 await asyncio.sleep(0.001)
