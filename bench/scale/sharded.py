@@ -9,10 +9,9 @@ import numpy as np
 import torch
 
 from bench.scale import sharded_ranks as told
+from bench.scale.example_log import simulated
 from bench.scale.ranks import run_ranks
 from bench.scale.servers import ServerMissingError
-from exfm.data.simulator import Scale, simulate
-from exfm.data.source import Source
 from exfm.distill.config import Rates, TeacherOptions, TrainConfig
 from exfm.distill.learners import TeacherLearner
 from exfm.distill.stream import TeacherStream
@@ -49,7 +48,7 @@ def measure(
     if find_spec("torchrec") is None:  # the ranks import it, this process has no use for it
         raise ServerMissingError(f"torchrec is not installed: {INSTALL}")
     torch.set_num_threads(1)
-    source = Source("simulator", *simulate(0, Scale(rows=rows, users=max(200, rows // 25), ads=max(100, rows // 75))))
+    source = simulated(rows)
     stream = TeacherStream.of(source, TrainConfig(teacher=options))
     given = {"rows": stream.rows, "counters": stream.counters, "labels": stream.labels}
     sizes: dict[str, Any] = {"seed": 0, "batch": batch}

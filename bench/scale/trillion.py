@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from bench.scale.example_log import simulated
 from bench.scale.table_run import CHUNK, DIMENSION, Run, one_thread
 from exfm.data.chunks import by_rows
-from exfm.data.simulator import Scale, simulate
 from exfm.data.source import Source
 from exfm.features.schema import SIDES
 
@@ -31,7 +31,7 @@ def measure(folder: Path, *, rows: int, chunk: int = CHUNK) -> dict[str, Any]:
         the same with the table in two parts, each in a process of its own, in turns with the one; `fresh_ids` that of a
         log whose ids all are new, so that every example makes three rows.
     """
-    source = Source("simulator", *simulate(0, Scale(rows=rows, users=max(200, rows // 25), ads=max(100, rows // 75))))
+    source = simulated(rows)
     ids = sum(feature.kind == "id" for feature in source.schema.ordered)
     large = -(-PARAMETERS // ((DIMENSION + len(source.schema.tasks)) * ids))
     with one_thread():

@@ -1,6 +1,5 @@
 """Checkpoints out of a finished run: the teacher's, and one per student with all that export needs."""
 
-import hashlib
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
@@ -19,7 +18,7 @@ from exfm.distill.stream import VerticalStream
 from exfm.distill.trainer import Trainer
 from exfm.distill.vertical import VerticalTraining
 from exfm.features.signature import HISTORY, tensors_of
-from exfm.models.checkpoint import Checkpoint, CheckpointError, lite_of, load_checkpoint
+from exfm.models.checkpoint import Checkpoint, CheckpointError, digest_of, lite_of, load_checkpoint
 from exfm.models.lazy.frozen import holds_frozen, remove_frozen
 
 GOLDEN_CANDIDATES = 64
@@ -170,11 +169,7 @@ def _first_and_further(quality: dict[str, dict[str, float]]) -> dict[str, Any]:
 
 
 def _snapshot_id(trainer: Trainer, state: dict[str, torch.Tensor]) -> str:
-    digest = hashlib.sha256()
-    for name, tensor in sorted(state.items()):
-        digest.update(name.encode())
-        digest.update(tensor.numpy().tobytes())
-    return f"{trainer.source.name}-{trainer.published_teacher[0]}-{digest.hexdigest()[:12]}"
+    return f"{trainer.source.name}-{trainer.published_teacher[0]}-{digest_of(state)}"
 
 
 def _code_version() -> str:

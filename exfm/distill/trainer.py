@@ -137,8 +137,7 @@ class Trainer:
     @cached_property
     def held_out(self) -> int:
         """The first row that the published students must not have learned; the number of rows if they may learn all."""
-        times, seconds = self.source.examples.time_ms, self.config.stream.holdout_s
-        return int(np.searchsorted(times, times[-1] - seconds * 1e3)) if seconds else len(times)
+        return held_out_from(self.source, self.config)
 
     @property
     def published_teacher(self) -> tuple[int, dict[str, Tensor]]:
@@ -202,3 +201,9 @@ def history_of(name: str, config: TrainConfig, dimension: int, spaces: tuple[int
             "stream does, if its teacher has teacher.model.embedding"
         )
     return HistorySpec(options.length, dimension, options.delay_ms, spaces)
+
+
+def held_out_from(source: Source, config: TrainConfig) -> int:
+    """The first row that what is published must not have learned; the number of rows if it may learn all."""
+    times, seconds = source.examples.time_ms, config.stream.holdout_s
+    return int(np.searchsorted(times, times[-1] - seconds * 1e3)) if seconds else len(times)

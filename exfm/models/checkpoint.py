@@ -1,5 +1,6 @@
 """What training hands to export: one file with the weights and everything a published model needs beside them."""
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -180,3 +181,12 @@ def _parse(raw: Mapping[str, Any]) -> Checkpoint:
         prior=prior,
         golden={name: tensor.numpy() for name, tensor in raw["golden"].items()},
     )
+
+
+def digest_of(state: Mapping[str, torch.Tensor]) -> str:
+    """The first twelve digits of the sha256 of a state's names and weights."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(state.items()):
+        digest.update(name.encode())
+        digest.update(tensor.numpy().tobytes())
+    return digest.hexdigest()[:12]

@@ -263,9 +263,10 @@ class EdfBatcher:
     @property
     def _has_extra(self) -> bool:
         """Whether a short call may go beside the others: the backend has room for one, and they are all long."""
-        return (
-            self._extra and len(self._running) == self._slots and all(call.rows > self._short for call in self._running)
-        )
+        if not self._extra or len(self._running) != self._slots:
+            return False
+        short = self._short
+        return all(call.rows > short for call in self._running)
 
     @property
     def _short(self) -> int:

@@ -1,19 +1,16 @@
 """Snapshots of the teacher by name, and which one is current; a new one takes over without a stop."""
 
 import filecmp
-import hashlib
 import os
 import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 from exfm.distill.config import ConfigError, load_config
 from exfm.distill.past import CounterPlan
 from exfm.features.schema import Schema
-from exfm.models.checkpoint import Checkpoint, CheckpointError, load_checkpoint
+from exfm.models.checkpoint import Checkpoint, CheckpointError, digest_of, load_checkpoint
 from exfm.models.lazy.embedding import LazyEmbedding
 from exfm.models.lazy.errors import LazyTableError
 from exfm.models.lazy.frozen import hand_on
@@ -153,7 +150,7 @@ def snapshot_of(name: str, checkpoint: Checkpoint) -> Snapshot:
         raise SnapshotError(f"snapshot {name!r}: expected a teacher's checkpoint, got a {checkpoint.kind}'s")
     return Snapshot(
         name=name,
-        id=f"{name}-{_digest(checkpoint.state)}",
+        id=f"{name}-{digest_of(checkpoint.state)}",
         schema=checkpoint.schema,
         tasks=checkpoint.tasks,
         model=model,
@@ -168,11 +165,3 @@ def _checked(name: str) -> str:
     if not _NAME.fullmatch(name):
         raise SnapshotError(f"snapshot {name[:64]!r}: a name is made of letters, digits, '.', '_' and '-'")
     return name
-
-
-def _digest(state: dict[str, torch.Tensor]) -> str:
-    digest = hashlib.sha256()
-    for name, tensor in sorted(state.items()):
-        digest.update(name.encode())
-        digest.update(tensor.numpy().tobytes())
-    return digest.hexdigest()[:12]

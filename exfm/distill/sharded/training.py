@@ -16,7 +16,7 @@ from exfm.distill.metrics import measure
 from exfm.distill.publish import lineage_of
 from exfm.distill.sharded.learner import ShardedTeacherLearner
 from exfm.distill.stream import TeacherStream
-from exfm.distill.trainer import TrainingError
+from exfm.distill.trainer import TrainingError, held_out_from
 from exfm.models.checkpoint import Checkpoint
 from exfm.models.sharded.extra import ShardingError
 from exfm.models.sharded.ranks import Ranks
@@ -138,12 +138,6 @@ class TeacherRun:
         until_ms = int(stateless(resume).lineage.get("learned_until_ms", 0))
         if until_ms >= self.source.examples.time_ms[0]:
             raise ShardingError(f"{resume}: has learned until {until_ms} ms; the log begins before that")
-
-
-def held_out_from(source: Source, config: TrainConfig) -> int:
-    """The first row that what is published must not have learned; the number of rows if it may learn all."""
-    times, seconds = source.examples.time_ms, config.stream.holdout_s
-    return int(np.searchsorted(times, times[-1] - seconds * 1e3)) if seconds else len(times)
 
 
 def gathered(out: Path) -> str:
