@@ -29,7 +29,8 @@ AFTER_S = 4.0
 """For how long the load goes on after Triton is well again, at least."""
 SMALL = 100
 LARGE = (500, 1000, 2000)
-MIXED_ROUNDS = 3
+MIXED_ROUNDS = 8
+"""A p99 of the few small requests needs more than a thousand of them on either side."""
 SETTLE_S = 1.0
 """Between runs, so that one doesn't inherit the other's queues."""
 

@@ -156,6 +156,7 @@ class _Seen:
         st.one_of(
             st.tuples(st.just("offer"), st.floats(-0.005, 0.05), st.integers(1, 2000), st.booleans()),
             st.tuples(st.just("choose"), st.floats(0.0, 0.02), st.just(0), st.just(True)),
+            st.tuples(st.just("choose short"), st.floats(0.0, 0.02), st.integers(0, 900), st.just(True)),
         ),
         max_size=60,
     ),
@@ -175,10 +176,31 @@ def test_whatever_happens_the_rules_hold(steps: list[Step], most: int, slots: in
                 seen.refused.append(len(deadlines_s) - 1)
             continue
         now_s += seconds
-        _judge(queue.choose(now_s), queue, now_s, most, seen)
+        if kind == "choose":
+            _judge(queue.choose(now_s), queue, now_s, most, seen)
+        else:
+            _judge_short(queue, now_s, candidates, seen)
     while len(queue):
         _judge(queue.choose(now_s), queue, now_s, most, seen)
     assert sorted(seen.refused + seen.batched + seen.dropped) == list(range(len(deadlines_s)))
+
+
+def _judge_short(queue: EdfQueue[int], now_s: float, largest: int, seen: _Seen) -> None:
+    """Only short ones go, no larger together than one may be; whoever else waited does so in the same order."""
+    before = list(queue._waiting)
+    choice = queue.choose(now_s, largest)
+    assert choice.candidates <= largest
+    left = {*choice.batch, *choice.dropped}
+    assert queue._waiting == [ticket for ticket in before if ticket not in left]
+    assert not any(ticket.background for ticket in left)
+    assert all(now_s + predict(ticket.candidates) > ticket.deadline_s for ticket in choice.dropped)
+    if choice.batch:
+        assert all(now_s + predict(choice.candidates) <= ticket.deadline_s for ticket in choice.batch)
+    else:
+        fits = [one for one in queue._waiting if not one.background and one.candidates <= largest]
+        assert not fits, "a short request could have gone"
+    seen.batched += [ticket.item for ticket in choice.batch]
+    seen.dropped += [ticket.item for ticket in choice.dropped]
 
 
 def _judge(choice: Choice[int], queue: EdfQueue[int], now_s: float, most: int, seen: _Seen) -> None:
