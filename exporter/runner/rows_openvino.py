@@ -5,6 +5,7 @@ one of some sizes, prepared at load; what a request is filled up with has no inf
 """
 
 from bisect import bisect_left
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -67,5 +68,15 @@ def load(folder: Path, most: int, precision: str) -> RowsEngine:
         "ENABLE_CPU_PINNING": False,  # several instances would else share the first core
     }
     table = open_table(folder)
-    model = openvino.Core().compile_model(str(folder / "dense.onnx"), "CPU", settings)
+    model = _core().compile_model(str(folder / "dense.onnx"), "CPU", settings)
     return RowsEngine(table, OpenvinoDense(model, table, most))
+
+
+@cache
+def _core() -> openvino.Core:
+    """The process's only one, for good.
+
+    Each brings a stack for signals along and, at its end, puts back the one that it found; where that was another's who
+    has ended before, the next signal kills the process.
+    """
+    return openvino.Core()

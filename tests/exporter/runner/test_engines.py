@@ -1,6 +1,8 @@
 """What every engine keeps, run as the server runs it."""
 
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +22,21 @@ from exporter.runner.scorer import Scorer
 from exporter.trace import ServedStudent
 from exporter.verify import torch_probability
 
+_ENDED = """
+import faulthandler, gc, signal, sys
+from pathlib import Path
+from exporter.runner.engine import load_engine, read_engine_file
+
+faulthandler.enable()  # gives the thread a stack for signals, as much else does
+folder = Path(sys.argv[1])
+first, second = (load_engine(folder, read_engine_file(folder)) for _ in range(2))
+del first
+gc.collect()
+del second
+gc.collect()
+signal.signal(signal.SIGINT, lambda *_: sys.stdout.write("handled"))
+signal.raise_signal(signal.SIGINT)
+"""
 EXACT = 1e-6
 """What the whole graph may add to a score when it is batched; the others run request by request."""
 
@@ -66,6 +83,13 @@ def test_an_answer_is_not_overwritten_by_the_next(scorer: Scorer, own: Schema, m
     kept = first.probability.copy()
     scorer.score([make_request(own, 9, seed=2)])
     assert np.array_equal(first.probability, kept)
+
+
+@pytest.mark.parametrize("name", ["onnx", "openvino_bf16"])
+def test_a_signal_is_survived_when_engines_have_ended(stage: Callable[[str], tuple[Path, Any]], name: str) -> None:
+    command = (sys.executable, "-c", _ENDED, str(stage(name)[0]))
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout) == (0, "handled"), ended.stderr
 
 
 def test_an_engine_loaded_aside_runs_in_the_thread_that_serves(
