@@ -1,6 +1,7 @@
 """What the planner says of annotation on this machine, from the speed of its parts, and what annotation then does."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -10,7 +11,7 @@ import torch
 from bench.asynchrony import throughput
 from bench.asynchrony.teacher import publish
 from exfm.augment.planning.plan import Cluster, Traffic, plan
-from exfm.augment.planning.speed import machine, size_of, work_of
+from exfm.augment.planning.speed import size_of, speed_here
 from exfm.data.simulator import Scale, simulate
 
 ROWS = 30_000
@@ -28,24 +29,23 @@ def measure(folder: Path, *, rounds: int, rows: int = ROWS) -> dict[str, Any]:
     schema, *_ = simulate(0, Scale(rows=500))
     snapshots = publish(schema, folder / "teacher", **throughput.MODEL)
     snapshot = snapshots.load(snapshots.current())
-    size, work = size_of(snapshot), work_of(snapshot)
 
-    def predicted() -> float:
-        return machine(size, 2.0).examples_per_s(work, size.columns * size.weight_bytes)
+    def predicted() -> Cluster:
+        return speed_here(snapshot, Cluster(1, 8e9), throughput.BATCH, 2.0)
 
     said, load = [predicted()], os.getloadavg()[0]
     place = folder / "annotate"
     place.mkdir()
     found = throughput.measure(place, rows=rows, rounds=rounds, seconds=1.0)
     said.append(predicted())
-    cluster = Cluster(1, 8e9, examples_per_s=median(said))
-    made = plan(size, cluster, Traffic(1.0, throughput.BATCH))
+    cluster = replace(said[-1], examples_per_s=median(each.examples_per_s for each in said))
+    made = plan(size_of(snapshot), cluster, Traffic(1.0, throughput.BATCH))
     return {
         "predicted": made.examples_per_s,
         "measured": found["examples_per_s"],
         "ratio": made.examples_per_s / found["examples_per_s"],
         "forward_examples_per_s": found["forward_examples_per_s"],
-        "predictions": said,
+        "predictions": [each.examples_per_s for each in said],
         "load_average": load,
         "steps": [str(step) for step in made.steps],
         "rows": rows,

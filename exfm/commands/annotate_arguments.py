@@ -32,6 +32,12 @@ workers:
                         `ray start --address=host:port` was given (6379, not Ray's client port); teachers travel through
                         Ray, so --snapshots need not be shared, but every machine needs exfm-serving[train,scale]
 
+log and store of several machines (pip install 'exfm-serving[scale]'):
+  --log nats://[user:password@]host:port[,host:port...]/stream[?replicas=3&window_s=600&timeout_s=2]
+                        a JetStream stream, made if it is missing; replicas 1, 3 or 5
+  --store redis://[user:password@]host[:port][/db]
+                        Valkey or Redis
+
 exit codes: 0 done or stopped, 1 failed, 2 bad usage or input
 """
 
@@ -72,9 +78,9 @@ def places_of(asked: argparse.Namespace) -> Places:
 def _add_places(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--dir", type=Path, default=Path("build/async"), metavar="DIR", help="where everything is kept (build/async)")
-    add("--log", metavar="URL", help="event log that serving writes (sqlite:DIR/log.sqlite)")
+    add("--log", metavar="URL", help="event log that serving writes: sqlite:FILE, nats://... (sqlite:DIR/log.sqlite)")
     add("--stream", type=Path, metavar="DIR", help="example stream (DIR/stream)")
-    add("--store", metavar="URL", help="online store, or none (lmdb:DIR/store)")
+    add("--store", metavar="URL", help="online store: lmdb:DIR, redis://..., or none (lmdb:DIR/store)")
     add("--snapshots", type=Path, metavar="DIR", help="teachers by name (DIR/snapshots)")
     add("--json", action="store_true", help="print the result as JSON")
 

@@ -12,7 +12,7 @@ import torch
 from exfm.augment.annotate.snapshots import Snapshot, SnapshotError, snapshot_of
 from exfm.augment.planning.asked import Answer, ask_torchrec
 from exfm.augment.planning.plan import Cluster, Plan, Rates, TeacherSize, Traffic, plan
-from exfm.augment.planning.speed import measured_forward, size_of
+from exfm.augment.planning.speed import size_of, speed_here
 from exfm.augment.planning.steps import shown
 from exfm.models.checkpoint import CheckpointError, load_checkpoint
 
@@ -30,12 +30,15 @@ def run(asked: argparse.Namespace) -> int:
     cluster = _cluster(asked, snapshot)
     made = plan(size, cluster, Traffic(asked.traffic, asked.batch, asked.linger_s))
     tables = [feature.rows for feature in snapshot.schema.ordered] if snapshot else []
-    answer = ask_torchrec(size, cluster, asked.kind, tables)
+    if size.disk_bytes:
+        answer = Answer(False, None, "not asked: the table lies on disk")
+    else:
+        answer = ask_torchrec(size, cluster, asked.kind, tables)
     if asked.json:
         report = {"teacher": asdict(size), **made.to_dict(), "good": made.good, "torchrec": asdict(answer)}
         sys.stdout.write(json.dumps(report) + "\n")
     else:
-        sys.stdout.write(_text(made, cluster, answer))
+        sys.stdout.write(_text(made, cluster, answer, on_disk=bool(size.disk_bytes)))
     return 0 if made.good else 1
 
 
@@ -68,24 +71,27 @@ def _cluster(asked: argparse.Namespace, snapshot: Snapshot | None) -> Cluster:
     if asked.speed:
         return replace(cluster, examples_per_s=asked.speed)
     if asked.measure and snapshot:
-        return replace(cluster, examples_per_s=_measured(snapshot, asked.threads))
+        return _measured(snapshot, cluster, asked)
+    if snapshot and snapshot.on_disk:
+        raise SnapshotError(f"plan: {asked.teacher} has its table on disk; how fast is that? --measure, or --speed")
     if missing := [name.replace("_", "-") for name in RATES if getattr(asked, name) is None]:
         raise SnapshotError(f"plan: how fast is a device? --measure, --speed, or --{missing[0]}")
     flops, gather, link = (getattr(asked, name) for name in RATES)
     return replace(cluster, rates=Rates(flops, gather * 1e9, link * 1e9))
 
 
-def _measured(snapshot: Snapshot, threads: int) -> float:
+def _measured(snapshot: Snapshot, cluster: Cluster, asked: argparse.Namespace) -> Cluster:
     before = torch.get_num_threads()
-    torch.set_num_threads(threads)
+    torch.set_num_threads(asked.threads)
     try:
-        return measured_forward(snapshot, "int4")
+        return speed_here(snapshot, cluster, asked.batch)
     finally:
         torch.set_num_threads(before)
 
 
-def _text(made: Plan, cluster: Cluster, answer: Answer) -> str:
+def _text(made: Plan, cluster: Cluster, answer: Answer, *, on_disk: bool) -> str:
     placed = "rows spread over all devices" if made.spread else "each device has all rows"
+    placed = "each device has all rows on its disk" if on_disk else placed
     lines = [*map(str, made.steps), "", f"placement             {placed}"]
     if made.fits:
         lines.append("memory                it fits")

@@ -8,12 +8,15 @@ from typing import Any
 DESCRIPTION = """\
 Say whether a cluster can annotate a traffic with a teacher: memory and rows per device, examples per second, lag and
 cost, the arithmetic line by line. The teacher is a checkpoint, or is described; the devices' speed is measured here,
-given, or follows from their rates. torchrec's planner is asked too, where it is installed and there is something to
+given, or follows from their rates. Of a table on disk --measure also reads rows, from memory and from the disk,
+for which it takes the table's files out of the page cache: what memory is left beside all else decides how many rows
+must come from the disk. torchrec's planner is asked too, where it is installed and there is something to
 spread. Prices are in whatever currency --cost is.
 """
 EPILOG = """\
 examples:
   exfm-annotate plan --measure build/run/teacher.pt --traffic 5000 --memory-gb 8 --json      this machine
+  exfm-annotate plan --measure build/run/teacher.pt --traffic 200 --memory-gb 2      with a table on disk: 2 GB for it
   exfm-annotate plan --teacher build/run/teacher.pt --speed 40000 --devices 4 --memory-gb 80 --cost 2.5 --traffic 1e5
   exfm-annotate plan --rows 7812500000 --dimension 128 --features 100 --flops 2e7 --weight-bytes 2 --kind cuda \\
     --devices 20 --memory-gb 141 --flops-per-s 1e14 --gather-gb-per-s 500 --link-gb-per-s 50 --cost 3 --traffic 2e5
@@ -42,7 +45,12 @@ def add_plan(commands: Any, positive: Callable[[str], float], count: Callable[[s
 
 def _add_teacher(group: Any, positive: Callable[[str], float], count: Callable[[str], int]) -> None:
     add = group.add_argument
-    add("--measure", type=Path, metavar="FILE", help="teacher.pt: its size, and its speed here, measured for a second")
+    add(
+        "--measure",
+        type=Path,
+        metavar="FILE",
+        help="teacher.pt: its size, and its speed here, out of what its parts take",
+    )
     add("--teacher", type=Path, metavar="FILE", help="teacher.pt: its size alone")
     add("--rows", type=count, metavar="N", help="of all tables, if there is no checkpoint")
     add("--dimension", type=count, metavar="D", help="of an embedding")

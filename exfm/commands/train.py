@@ -5,11 +5,13 @@ import json
 import os
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
 
 from tqdm import tqdm
 
+from exfm.commands.stopping import stopped_by_signals
 from exfm.data.annotated import StreamForm
 from exfm.data.continued import ContinuationError
 from exfm.data.cursor import CONSUMER
@@ -49,6 +51,7 @@ examples:
   EXFM_DATA_DIR=/data/log exfm-train --json     the same; the report on standard output as JSON
   exfm-train --config mine.toml --seed 3        over the packaged settings of the source
   exfm-train --stream build/async/stream --resume             what has come since the last run, every hour
+  exfm-train --stream build/async/stream --resume --follow    what comes, a minute of it at a time, until stopped
   exfm-train --data /data/log --stream build/async/stream     a log and the stream behind it
 
 writes:
@@ -77,8 +80,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _asked(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = _parser()
     asked = parser.parse_args(arguments)
-    if asked.resume and not asked.stream:
-        parser.error("--resume needs --stream")
+    for name in ("resume", "follow"):
+        if getattr(asked, name) and not asked.stream:
+            parser.error(f"--{name} needs --stream")
     return asked
 
 
@@ -105,8 +109,10 @@ def _add_stream(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--stream", type=Path, metavar="DIR", help="example stream to learn, behind the log of --data if that is given")
     add("--resume", action="store_true", help="go on from OUT/training.pt; begin where there is none")
+    follow = "go on as rows come, publishing each time, until SIGTERM or SIGINT; then end with 0"
+    add("--follow", action="store_true", help=follow)
     add("--window-rows", type=_count, default=WINDOW, metavar="N", help=f"of the stream, held in memory ({WINDOW})")
-    seconds = "how often OUT/training.pt is written on the way (60)"
+    seconds = "how often OUT/training.pt is written on the way, and how long a window may fill with --follow (60)"
     add("--checkpoint-s", type=_seconds, default=60.0, metavar="S", help=seconds)
     cursor = "name of this reader in the stream, whose retention waits for it (train)"
     add("--consumer", type=_name, default="train", metavar="NAME", help=cursor)
@@ -152,6 +158,8 @@ def _train_stream(asked: argparse.Namespace) -> TrainingReport:
         consumer=asked.consumer,
         threads=asked.threads,
     )
+    if asked.follow:
+        order = replace(order, stop=stopped_by_signals())
     config = _config(asked, name)
     with _bar(name) as bar:
         return train_stream(order, config, _shown_on(bar))

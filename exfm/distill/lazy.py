@@ -13,7 +13,7 @@ from exfm.distill.optimizer import adagrad, feature_rates
 from exfm.features.schema import Schema
 from exfm.models.lazy.embedding import LazyEmbedding
 from exfm.models.lazy.form import Table, TableForm
-from exfm.models.lazy.frozen import freeze, frozen_at, hand_on, remove_frozen
+from exfm.models.lazy.frozen import freeze, frozen_at, hand_on, remove_frozen, tidy_frozen
 from exfm.models.lazy.setting import LazySetting, LazySettingError, hashed_into
 
 
@@ -108,6 +108,7 @@ class RunTable:
         for old in self._carried[:-2]:
             self._drop(old)
         self._carried = self._carried[-2:]
+        tidy_frozen(self._home, {*self._kept, *self._carried})
         return digest.hex()
 
     def resume(self, carried: str) -> None:

@@ -1,5 +1,6 @@
 """A training run over an example stream: what has come since the last run, each row once, wherever it is cut off."""
 
+import threading
 import time
 from collections.abc import Callable
 from contextlib import closing
@@ -23,6 +24,8 @@ from exfm.distill.trainer import Progress, Trainer, TrainingError
 from exfm.distill.training import figures, torch_threads
 
 STATE = "training.pt"
+POLL_S = 1.0
+"""Between two looks at a stream that is followed."""
 Show = Callable[[Progress], None]
 
 
@@ -39,6 +42,7 @@ class StreamOrder:
         checkpoint_s: seconds after which `training.pt` is written anew, between windows.
         consumer: name of the cursor that keeps retention from dropping what was not learned yet.
         threads: of torch.
+        stop: learn on as rows come, until it is set; None: end where the stream ends.
     """
 
     stream: Path
@@ -49,13 +53,15 @@ class StreamOrder:
     checkpoint_s: float = 60.0
     consumer: str = "train"
     threads: int = 1
+    stop: threading.Event | None = None
 
 
 def train_stream(order: StreamOrder, config: TrainConfig, progress: Show = lambda _: None) -> TrainingReport:
     """Learn what a stream holds from the last run's place on, and publish what comes of it.
 
     The last `training.pt` is written behind the published files, and no other one behind the last row. So whatever is
-    cut off is done again from an earlier place, and the files that stand at the end have learned each row once.
+    cut off is done again from an earlier place, and the files that stand at the end have learned each row once. With
+    `stop` all of this is done whenever a window has come, or what has come is `checkpoint_s` old.
 
     Raises:
         DataError: the stream is damaged, lacks rows that are due, or is not the one that was read before.
@@ -67,17 +73,23 @@ def train_stream(order: StreamOrder, config: TrainConfig, progress: Show = lambd
     with state_file.alone(order.out), torch.random.fork_rng(devices=[]), torch_threads(order.threads):
         run = _Run(order, config)
         with closing(run.learned):
-            return _learn_and_publish(run, order, progress, began)
+            before = run.learned.rows
+            report = _learn_and_publish(run, order, progress, began, before)
+            while order.stop and not order.stop.wait(POLL_S):
+                if run.due():
+                    report = _learn_and_publish(run, order, progress, began, before)
+            return report
 
 
-def _learn_and_publish(run: "_Run", order: StreamOrder, progress: Show, began_s: float) -> TrainingReport:
-    before = run.learned.rows
+def _learn_and_publish(run: "_Run", order: StreamOrder, progress: Show, began_s: float, before: int) -> TrainingReport:
     trainer = run.learn(progress)
     verticals = {name: figures(made) for name, made in run.learned.latest.items()}
     place = {**vars(run.learned.place), "learned": run.learned.rows}
     rows = run.learned.rows - before
     report = TrainingReport(run.learned.form.schema.name, time.monotonic() - began_s, rows, verticals, place)
     if trainer is not None:
+        if not verticals and order.stop:
+            return report
         if not verticals:
             raise TrainingError(f"{order.stream}: no impression with an outcome yet")
         publish(trainer, report, order.out)
@@ -89,6 +101,7 @@ def _learn_and_publish(run: "_Run", order: StreamOrder, progress: Show, began_s:
 class _Run:
     def __init__(self, order: StreamOrder, config: TrainConfig) -> None:
         self._order, self._path = order, order.out / STATE
+        self._learned_s = 0.0
         self._reader, self._cursor = StreamReader(order.stream), Cursor(order.stream, order.consumer)
         if self._path.exists() and not order.resume:
             raise TrainingError(
@@ -117,7 +130,15 @@ class _Run:
                 self.save()
                 saved_s = time.monotonic()
             trainer = learned.learn(window, _over_all(progress, learned.rows, total))
+            if order.stop and order.stop.is_set():
+                break
+        self._learned_s = time.monotonic()
         return trainer
+
+    def due(self) -> bool:
+        """Whether a window of rows has come, or any, and the last ones were learned long enough ago."""
+        rest, waited_s = self._rest(), time.monotonic() - self._learned_s
+        return rest >= self._order.window or (rest > 0 and waited_s >= self._order.checkpoint_s)
 
     def save(self) -> None:
         """Make the present place the one to go on from, then let retention know."""

@@ -24,7 +24,7 @@ def open_log(url: str) -> EventLog:
 
 
 def check_log(url: str) -> None:
-    """Raise the `UrlError` that `open_log` would, without opening anything."""
+    """Raise the `UrlError` that `open_log` would; a server that does not answer now is no reason not to start."""
     open_url(url, "event log", _CHECKS)
 
 

@@ -25,11 +25,11 @@ class Impression(NamedTuple):
         vertical: name.
         version: of the model that scored: the vertical's, or its lite model's where the tier is lite.
         schema_hash: of what the blocks were made with, the vertical's own schema without its history.
-        tier: which tier answered, and `reason` why from no better one.
+        tier: which tier scored this ad, `prior` behind those that tier trimmed has scored; `reason` why no better one.
         place: 0-based place in the ranking.
         bid: value of one positive outcome.
         probability: float32 little-endian per task of the vertical, as answered.
-        history: the packed history that the model saw; empty for none, and where no model answered (tier prior).
+        history: the packed history that the model saw; empty for none, and where no model scored (tier prior).
         user_ids ... ad_numbers: one row of each block of the vertical's schema, little-endian (int64, float32).
     """
 

@@ -3,12 +3,21 @@
 from dataclasses import dataclass
 from typing import Protocol
 
+from exfm.events.urls import UrlError
+
 BEGIN = 0
 """The offset before the first record of every topic."""
 
 
 class LogUnavailableError(Exception):
     """The log can't be reached or written now; the same call may succeed later, nothing was half done."""
+
+
+class LogRefusedError(UrlError, LogUnavailableError):
+    """The engine answers, and will go on to refuse what the URL asks for until somebody changes one or the other.
+
+    Whoever starts with such a URL is to end; whoever is at work already goes on as in any outage.
+    """
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,12 @@ from typing import Any, TypeVar
 
 from nats.aio.client import Client
 from nats.errors import Error, MaxPayloadError
+from nats.js.errors import APIError
 
-from exfm.events.log import BEGIN, Lag, LogUnavailableError, Record
+from exfm.events.log import BEGIN, Lag, LogRefusedError, LogUnavailableError, Record
 from exfm.events.nats_commits import Commits
 from exfm.events.nats_loop import LoopThread
+from exfm.events.nats_refused import TOO_LARGE, for_good
 from exfm.events.nats_stream import Stream
 from exfm.events.nats_url import NatsPlace
 from exfm.events.wire import EventError
@@ -40,25 +42,31 @@ class NatsLog:
 
     Raises:
         UrlError: the URL is wrong.
-        LogUnavailableError: no node answers, or there is a stream of that name that does not fit.
+        LogRefusedError: credentials, replicas, the account's limits, or another stream of that name or those subjects
+            stand in the way.
+        LogUnavailableError: no node answers.
     """
 
     def __init__(self, rest: str) -> None:
         self._place = NatsPlace.parse(rest)
         self._loop = LoopThread("exfm-nats")
         self._client = Client()
+        self._opened = False
         try:
             self._stream, self._commits = self._call(self._open)
         except BaseException:
             self.close()
             raise
+        self._opened = True
 
     def append(self, topic: str, payload: bytes, count: int, batch_id: bytes) -> bool:
-        """See `EventLog`; a record that is larger than the server's `max_payload` is an `EventError`."""
+        """See `EventLog`; a record above server's `max_payload` or stream's `max_msg_size` is an `EventError`."""
         try:
             return self._call(lambda: self._stream.append(topic, payload, count, batch_id))
         except MaxPayloadError as error:
             raise EventError(f"{len(payload)} bytes are more than the log's max_payload") from error
+        except APIError as error:
+            raise EventError(f"{len(payload)} bytes are more than the stream's max_msg_size") from error
 
     def read(self, topic: str, after: int, limit: int) -> list[Record]:
         return self._call(lambda: self._stream.read(topic, after, limit), _SLOWER)
@@ -87,7 +95,7 @@ class NatsLog:
     async def _open(self) -> tuple[Stream, Commits]:
         waits: dict[str, Any] = {"connect_timeout": self._place.timeout_s, "reconnect_time_wait": _RECONNECT_S}
         servers = list(self._place.servers)
-        await self._client.connect(servers=servers, max_reconnect_attempts=-1, error_cb=_noted, **waits)
+        await self._client.connect(servers=servers, max_reconnect_attempts=-1, error_cb=self._noted, **waits)
         version = self._client.connected_server_version
         if (version.major, version.minor) < _OLDEST:
             raise LogUnavailableError(f"{self._place}: nats-server {version} is older than 2.11")
@@ -107,16 +115,27 @@ class NatsLog:
     def _call(self, work: Callable[[], Coroutine[Any, Any, T]], times: int = 1) -> T:
         try:
             return self._loop.call(work(), self._place.timeout_s * times)
-        except MaxPayloadError:
+        except (MaxPayloadError, LogRefusedError):
             raise
         except (Error, OSError, TimeoutError, ValueError, KeyError) as error:
+            if isinstance(error, APIError) and error.err_code == TOO_LARGE:
+                raise
+            if not self._opened and isinstance(error, Error) and for_good(error):
+                said = error.description if isinstance(error, APIError) else str(error)
+                raise LogRefusedError(f"event log: {self._place}: {said}") from error
             raise LogUnavailableError(f"{self._place}: {str(error) or type(error).__name__}") from error
 
-
-async def _noted(error: Exception) -> None:
-    log.debug("nats: %s", error)
+    async def _noted(self, error: Exception) -> None:
+        log.debug("nats: %s", error)
+        if not self._opened and isinstance(error, Error) and for_good(error):
+            raise error  # out of `connect`, which would try for ever
 
 
 def check_place(rest: str) -> None:
-    """`UrlError` if that is no place for a log; connects to nothing."""
-    NatsPlace.parse(rest)
+    """`UrlError` if that is no place for a log, or its server says so; one that does not answer says nothing."""
+    try:
+        NatsLog(rest).close()
+    except LogRefusedError:
+        raise
+    except LogUnavailableError as error:
+        log.warning("event log: %s", error)

@@ -12,7 +12,8 @@ from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy, Header, Storag
 from nats.js.client import JetStreamContext
 from nats.js.errors import NotFoundError
 
-from exfm.events.log import LogUnavailableError, Record
+from exfm.events.log import LogRefusedError, LogUnavailableError, Record
+from exfm.events.nats_refused import unfit
 from exfm.events.nats_url import NatsPlace
 
 COUNT = "Exfm-Count"
@@ -41,19 +42,15 @@ class Stream:
         self._replicas = place.replicas
 
     async def make(self) -> int:
-        """Make the stream where it is missing; its replicas. `LogUnavailableError` if there is one that doesn't fit."""
+        """Make the stream where it is missing; its replicas. `LogRefusedError` if there is one that doesn't fit."""
         place = self._place
         try:
             config = (await self._context.stream_info(place.stream)).config
         except NotFoundError:
             config = await self._add()
         self._replicas = config.num_replicas or 1
-        if place.replicas not in (0, self._replicas):
-            raise LogUnavailableError(
-                f"stream {place.stream!r} has {self._replicas} replicas; replicas={place.replicas} was asked"
-            )
-        if f"{place.stream}.*" not in (config.subjects or []) or not config.allow_direct:
-            raise LogUnavailableError(f"there is a stream {place.stream!r}, but it was not made for this")
+        if why := unfit(place, config):
+            raise LogRefusedError(f"event log: {place}: {why}")
         return self._replicas
 
     async def _add(self) -> StreamConfig:

@@ -93,7 +93,7 @@ class Capture:
         request = {name: query.inputs[name].tobytes() for name in self._layout.request}
         made = []
         for place, index in enumerate(order.index[: self._shown].tolist()):
-            ad = int(query.ads[index])
+            ad, by_prior = int(query.ads[index]), answer.by_prior(index)
             made.append(
                 Impression(
                     key=impression_key(self._vertical.name, query.request_id, ad),
@@ -104,13 +104,13 @@ class Capture:
                     vertical=self._vertical.name,
                     version=model.version,
                     schema_hash=self._hash,
-                    tier=answer.tier.name.lower(),
+                    # Behind those that tier trimmed scores, it is the prior that ranks.
+                    tier=(Tier.PRIOR if by_prior else answer.tier).name.lower(),
                     reason=answer.reason.value,
                     place=place,
                     bid=float(query.bids[index]),
                     probability=answer.probability[index].astype("<f4").tobytes(),
-                    # No model saw it where none answered.
-                    history=b"" if answer.tier is Tier.PRIOR else query.history,
+                    history=b"" if by_prior else query.history,
                     **self._blocks(query, request, index),
                 )
             )

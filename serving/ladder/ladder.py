@@ -33,6 +33,7 @@ class Answer:
         reason: why from no better one.
         unknown: category values that stand in no vocabulary, where a model scored.
         model: which one scored, where it isn't the vertical's own.
+        scored: int64 [K], the candidates' places that a model scored, where it wasn't all: the prior's are the rest.
     """
 
     probability: NDArray[np.float32]
@@ -40,6 +41,11 @@ class Answer:
     reason: Reason = Reason.NONE
     unknown: int = 0
     model: Vertical | None = None
+    scored: NDArray[np.int64] | None = None
+
+    def by_prior(self, index: int) -> bool:
+        """Whether the prior, not a model, said what candidate `index` is worth."""
+        return self.tier is Tier.PRIOR or (self.scored is not None and index not in self.scored)
 
 
 class Ladder:
@@ -113,7 +119,7 @@ class Ladder:
             trimmed = trim(query, prior, call.candidates)
             scores = await self._hedging.ask(call, trimmed.query, until, others)
         probability = widen(trimmed, scores.probability, prior, query.bids)
-        return Answer(probability, tier, why, scores.unknown, call.rung.model)
+        return Answer(probability, tier, why, scores.unknown, call.rung.model, trimmed.index)
 
 
 def _with(lanes: Sequence[Lane], old: Lane, new: Lane) -> tuple[Lane, ...]:

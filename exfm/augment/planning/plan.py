@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from exfm.augment.annotate.forward import PIECE
+from exfm.augment.planning.lag import enough, lag
 from exfm.augment.planning.steps import Step, note, shown
 
 RESERVE = 0.15
@@ -23,6 +24,7 @@ class TeacherSize:
         dense_flops: multiplications and additions of one example's forward pass, lookup not counted.
         weight_bytes: of one weight of the tables.
         activation_bytes: of one example while it is computed.
+        disk_bytes: what the rows that were learned take, if the table lies on disk; 0: it lies in memory.
     """
 
     rows: int
@@ -32,6 +34,15 @@ class TeacherSize:
     dense_flops: float
     weight_bytes: int = 4
     activation_bytes: int = 0
+    disk_bytes: int = 0
+
+    def beside_bytes(self, batch: int) -> float:
+        """Memory of everything but the tables, with batches of so many examples."""
+        return 4.0 * self.dense_parameters + float(min(batch, PIECE) * self.activation_bytes)
+
+    def kept(self, usable_bytes: float, batch: int) -> float:
+        """The share of a table on disk for which there is memory beside all else."""
+        return min(1.0, max(0.0, usable_bytes - self.beside_bytes(batch)) / self.disk_bytes)
 
 
 @dataclass(frozen=True)
@@ -51,7 +62,7 @@ class Cluster:
         devices: how many.
         memory_bytes: of each.
         rates: of each, from which its speed follows; or
-        examples_per_s: of each, as measured or given.
+        examples_per_s: of each, as measured or given; how: the arithmetic behind it.
         feed_examples_per_s: of the process that reads, encodes and writes beside the devices.
         cost_per_hour: of one device, in any currency.
     """
@@ -62,6 +73,12 @@ class Cluster:
     examples_per_s: float = 0.0
     feed_examples_per_s: float = math.inf
     cost_per_hour: float = 0.0
+    how: tuple[Step, ...] = ()
+
+    @property
+    def usable_bytes(self) -> float:
+        """Of a device's memory, less the reserve."""
+        return self.memory_bytes * (1 - RESERVE)
 
 
 @dataclass(frozen=True)
@@ -79,7 +96,7 @@ class Plan:
 
     Attributes:
         spread: whether the tables' rows are spread over the devices, or each device has them all.
-        rows_per_device, bytes_per_device: of the tables; and of everything.
+        rows_per_device, bytes_per_device: of the tables; and of everything that must be in memory.
         fits: whether that leaves the reserve.
         devices_to_hold: the fewest that do; 0 if no number does.
         examples_per_s: of all devices together.
@@ -124,7 +141,8 @@ def plan(teacher: TeacherSize, cluster: Cluster, traffic: Traffic) -> Plan:
     each, every = _speed(teacher, cluster, spread=spread, steps=steps)
     load = note(steps, "load", f"{shown(traffic.per_s)} / {shown(every)}", traffic.per_s / every, "")
     busy = every if spread else each
-    lag_s, catch_up_s = _lag(traffic, busy, every, steps) if load < 1 else (None, None)
+    waits = (traffic.per_s, traffic.batch, traffic.linger_s, (busy, every))
+    lag_s, catch_up_s = lag(*waits, steps) if load < 1 else (None, None)
     hourly = note(
         steps,
         "cost per hour",
@@ -143,7 +161,7 @@ def plan(teacher: TeacherSize, cluster: Cluster, traffic: Traffic) -> Plan:
         examples_per_s=every,
         load=load,
         keeps_up=load < 1,
-        devices_to_keep_up=_enough(traffic.per_s, each) if traffic.per_s < cluster.feed_examples_per_s else 0,
+        devices_to_keep_up=enough(traffic.per_s, each) if traffic.per_s < cluster.feed_examples_per_s else 0,
         lag_s=lag_s,
         catch_up_s=catch_up_s,
         cost_per_hour=hourly,
@@ -168,16 +186,20 @@ def _memory(
         steps,
         "beside the tables",
         f"{teacher.dense_parameters:,} weights x 4 B + {at_once:,} examples x {teacher.activation_bytes:,} B",
-        4.0 * teacher.dense_parameters + float(at_once * teacher.activation_bytes),
+        teacher.beside_bytes(traffic.batch),
         "B",
     )
     usable = note(
         steps,
         "usable of a device",
         f"{shown(cluster.memory_bytes, 'B')} x {1 - RESERVE:.2f}",
-        cluster.memory_bytes * (1 - RESERVE),
+        cluster.usable_bytes,
         "B",
     )
+    if teacher.disk_bytes:
+        _on_disk(teacher, teacher.kept(usable, traffic.batch), steps)
+        held = note(steps, "memory per device", "beside the tables", fixed, "B")
+        return False, teacher.rows, held, usable, int(held <= usable)
     spread = cluster.devices > 1 and tables + fixed > usable
     over = cluster.devices if spread else 1
     rows = math.ceil(teacher.rows / over)
@@ -187,10 +209,18 @@ def _memory(
     return spread, rows, held, usable, math.ceil(teacher.rows / room) if room > 0 else 0
 
 
+def _on_disk(teacher: TeacherSize, kept: float, steps: list[Step]) -> None:
+    """What there is of a table on disk: each device has all of it, and what memory is left holds a share of it."""
+    note(steps, "its disk", "rows that were learned", float(teacher.disk_bytes), "B")
+    note(steps, "of which in memory", "(usable - beside the tables) / disk, 1 at most", kept, "")
+
+
 def _speed(teacher: TeacherSize, cluster: Cluster, *, spread: bool, steps: list[Step]) -> tuple[float, float]:
     """Examples per second of a device, and of all with what feeds them."""
     if cluster.rates is None:
-        each = note(steps, "speed of a device", "measured or given", cluster.examples_per_s, "examples/s")
+        steps.extend(cluster.how)
+        formula = "1 / their sum" if cluster.how else "given"
+        each = note(steps, "speed of a device", formula, cluster.examples_per_s, "examples/s")
     else:
         each = _speed_of(teacher, cluster.rates, cluster.devices if spread else 1, steps)
     every = note(steps, "speed of all", f"{cluster.devices} x {shown(each)}", cluster.devices * each, "examples/s")
@@ -214,33 +244,3 @@ def _speed_of(teacher: TeacherSize, rates: Rates, ranks: int, steps: list[Step])
         rows = f"{teacher.features} rows x {teacher.columns} x 4 B x {ranks - 1}/{ranks}"
         note(steps, "exchange", f"{rows} / {shown(rates.link_bytes_per_s, 'B/s')}", exchange_s * 1e6, "us")
     return note(steps, "speed of a device", "1 / their sum", 1 / (dense_s + gather_s + exchange_s), "examples/s")
-
-
-def _lag(traffic: Traffic, busy: float, every: float, steps: list[Step]) -> tuple[float, float]:
-    """Mean seconds of an example, and seconds to catch up with an hour.
-
-    The wait is that of Poisson arrivals of batches that all take equally long (Pollaczek-Khinchine, M/D/1).
-    """
-    load = traffic.per_s / every
-    full_s = traffic.batch / traffic.per_s
-    fill_s = min(traffic.linger_s, full_s)
-    note(
-        steps,
-        "a batch fills",
-        f"min({shown(traffic.linger_s)} s, {traffic.batch:,} / {shown(traffic.per_s)}/s)",
-        fill_s,
-        "s",
-    )
-    size = min(float(traffic.batch), max(1.0, traffic.per_s * fill_s))
-    work_s = note(steps, "its work", f"{shown(size)} examples / {shown(busy)}/s", size / busy, "s")
-    wait_s = load / (2 * (1 - load)) * size / every
-    formula = f"{load:.3f} / (2 x {1 - load:.3f}) x {shown(size)} / {shown(every)}/s"
-    note(steps, "its wait", formula, wait_s, "s")
-    lag_s = note(steps, "lag", "half a fill + wait + work", fill_s / 2 + wait_s + work_s, "s")
-    catch_up_s = 3600 * load / (1 - load)
-    return lag_s, note(steps, "after an hour's stop", f"3,600 s x {load:.3f} / {1 - load:.3f}", catch_up_s, "s")
-
-
-def _enough(per_s: float, each: float) -> int:
-    """The fewest devices whose load is below one."""
-    return math.floor(per_s / each) + 1

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 from typing import Any
 
@@ -12,10 +12,14 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from exfm.augment.annotate.forward import PIECE, annotate
-from exfm.augment.annotate.snapshots import Snapshot, SnapshotError
-from exfm.augment.planning.plan import TeacherSize
-from exfm.features.embeddings import Codec
+from exfm.augment.annotate.forward import PIECE
+from exfm.augment.annotate.snapshots import Snapshot
+from exfm.augment.planning.disk import measured_reads
+from exfm.augment.planning.plan import Cluster, TeacherSize
+from exfm.augment.planning.steps import Step, note, shown
+from exfm.models.lazy.embedding import LazyEmbedding
+from exfm.models.lazy.form import ReadTable
+from exfm.models.lazy.frozen import FrozenTable
 
 BATCHED = ("bmm", "baddbmm")
 SECONDS = 1.0
@@ -49,18 +53,54 @@ class Machine:
     moved_bytes: float
     looked_up_bytes: float
 
-    def examples_per_s(self, work: Work, row_bytes: int) -> float:
-        """What an example's work amounts to."""
-        spent_s = work.flops / self.flops + work.batched_flops / self.batched_flops
-        spent_s += work.moved_bytes / self.moved_bytes + work.looked_up * row_bytes / self.looked_up_bytes
-        return 1 / spent_s
+    def computing_s(self, work: Work, steps: list[Step]) -> float:
+        """Seconds of all of an example's work but the lookups."""
+        parts = (
+            ("products", work.flops, self.flops, "FLOP"),
+            ("small products", work.batched_flops, self.batched_flops, "FLOP"),
+            ("all else", work.moved_bytes, self.moved_bytes, "B"),
+        )
+        spent_us = [
+            note(steps, name, f"{shown(much, unit)} / {shown(rate, f'{unit}/s')}", much / rate * 1e6, "us")
+            for name, much, rate, unit in parts
+        ]
+        return sum(spent_us) / 1e6
+
+    def lookup_s(self, work: Work, row_bytes: int, steps: list[Step]) -> float:
+        """Seconds of an example's lookups in memory."""
+        spent_s = work.looked_up * row_bytes / self.looked_up_bytes
+        formula = f"{work.looked_up} rows x {row_bytes} B / {shown(self.looked_up_bytes, 'B/s')}"
+        return note(steps, "lookup", formula, spent_s * 1e6, "us") / 1e6
+
+
+def speed_here(snapshot: Snapshot, cluster: Cluster, batch: int, seconds: float = SECONDS) -> Cluster:
+    """The cluster with the speed of this machine's process, out of that of its parts, as this teacher needs them.
+
+    Args:
+        snapshot: the teacher.
+        cluster: what its devices have of memory, which decides how much of a table on disk is read from there.
+        batch: examples of a forward pass.
+        seconds: to measure, about.
+    """
+    size, work, steps = size_of(snapshot), work_of(snapshot), list[Step]()
+    here = machine(size, seconds)
+    spent_s = here.computing_s(work, steps)
+    if isinstance(table := _on_disk(snapshot), FrozenTable):
+        kept = size.kept(cluster.usable_bytes, batch)
+        spent_s += measured_reads(table, seconds / 4).lookup_s(size.features, kept, steps)
+    else:
+        spent_s += here.lookup_s(work, size.columns * size.weight_bytes, steps)
+    return replace(cluster, examples_per_s=1 / spent_s, how=tuple(steps))
+
+
+def _on_disk(snapshot: Snapshot) -> ReadTable | None:
+    table = snapshot.model.table
+    return table.table if isinstance(table, LazyEmbedding) else None
 
 
 def size_of(snapshot: Snapshot) -> TeacherSize:
-    """A teacher's size; `SnapshotError` if its table lies on disk, whose speed this arithmetic does not know."""
-    if snapshot.on_disk:
-        raise SnapshotError(f"snapshot {snapshot.name!r} has its table on disk, of which no plan can be made")
-    model, work = snapshot.model, work_of(snapshot)
+    """A teacher's size."""
+    model, work, table = snapshot.model, work_of(snapshot), _on_disk(snapshot)
     dense = [each for name, each in model.named_parameters() if not name.startswith("table.")]
     return TeacherSize(
         rows=snapshot.table_schema.rows,
@@ -70,6 +110,7 @@ def size_of(snapshot: Snapshot) -> TeacherSize:
         dense_flops=work.flops + work.batched_flops,
         weight_bytes=torch.float32.itemsize,
         activation_bytes=work.peak_bytes,
+        disk_bytes=sum(path.stat().st_size for path in table.paths) if isinstance(table, FrozenTable) else 0,
     )
 
 
@@ -100,12 +141,13 @@ def machine(size: TeacherSize, seconds: float = SECONDS) -> Machine:
     """Measure products of [4096, 512] x [512, 512] and of 4096 pairs of [16, 32] x [32, 16], copies, lookups.
 
     Transposed copies of 8 MB stand for all that lies between products; lookups are of rows like the teacher's in a
-    table as large, up to 1 GB.
+    table as large, up to 1 GB; 1 MB if the teacher's lies on disk.
     """
     each_s = seconds / 4
     wide, square = torch.randn(PIECE, 512), torch.randn(512, 512)
     left, right = torch.randn(PIECE, 16, 32), torch.randn(PIECE, 32, 16)
-    table = torch.zeros(min(size.rows, (1 << 30) // (4 * size.columns)), size.columns)
+    most = (1 << 20 if size.disk_bytes else 1 << 30) // (4 * size.columns)
+    table = torch.zeros(min(size.rows, most), size.columns)
     places = torch.randint(len(table), (PIECE * size.features,))
     with torch.inference_mode():
         return Machine(
@@ -114,12 +156,6 @@ def machine(size: TeacherSize, seconds: float = SECONDS) -> Machine:
             2 * 4 * left.numel() / timed(lambda: left.transpose(1, 2).contiguous(), each_s),
             4 * len(places) * size.columns / timed(lambda: torch.nn.functional.embedding(places, table), each_s),
         )
-
-
-def measured_forward(snapshot: Snapshot, codec: Codec, seconds: float = SECONDS) -> float:
-    """Examples per second of the forward pass alone, over rows that nobody sent."""
-    ids, counters = inputs_of(snapshot, PIECE, 1)
-    return PIECE / timed(lambda: annotate(snapshot, ids, counters, codec), seconds)
 
 
 def timed(work: Callable[[], Any], seconds: float) -> float:

@@ -9,18 +9,19 @@ import json
 import os
 import zlib
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-
-import numpy as np
+from typing import BinaryIO
 
 from exfm.models.lazy.errors import LazyTableError
-from exfm.models.lazy.records import Bytes, Ints
+from exfm.models.lazy.fields import count_in, fields_of
+from exfm.models.lazy.runs import Run, merged_records, merged_rows
 
 _MAGIC = b"EXLT1\n"
-_ALIGNED = 64
-"""The content begins at a multiple of this, so that it may be mapped and searched as it lies."""
-_PIECE = 1 << 24
+_START = 192
+"""Where the content begins: room for any header, and a multiple of 64, so that it may be mapped and searched."""
+_PIECE = 1 << 20
 _PATTERN = "commit-*.rows"
 
 
@@ -41,15 +42,6 @@ class Commit:
     size: int
     base: bool
     checksum: int
-
-
-@dataclass(frozen=True)
-class Content:
-    """What a commit holds: different rows int64 [N], their records uint8 [N, size], and the caller's own bytes."""
-
-    rows: Ints
-    records: Bytes
-    note: bytes
 
 
 class Commits:
@@ -77,25 +69,46 @@ class Commits:
         paths = self.paths()
         return header_of(paths[-1])[0].number if paths else 0
 
-    def read(self) -> Iterator[Content]:
-        """What to put over each other, oldest first; `LazyTableError` if a file is damaged."""
+    def hold_rows(self) -> bool:
+        """Whether any row was committed."""
+        return any(header_of(path)[0].rows for path in self.paths())
+
+    def runs(self, last: int) -> list[Run]:
+        """Up to the commit `last` what to put over each other, oldest first; `LazyTableError` if a file is damaged."""
+        found = []
         for path in self.paths():
-            yield read_commit(path, self._size)
+            check_commit(path, self._size)
+            made, start = header_of(path)
+            if made.number <= last:
+                found.append(Run.in_file(path, start, made.rows, self._size))
+        return found
 
     def note(self) -> bytes:
         """The last commit's note; empty if there is none."""
-        return b"".join(read_commit(path, self._size).note for path in self.paths()[-1:])
+        return b"".join(self._note(path) for path in self.paths()[-1:])
 
-    def rows(self) -> Ints:
-        """All rows that some commit holds, ascending."""
-        found = [content.rows for content in self.read()]
-        return np.unique(np.concatenate(found)) if found else np.empty(0, np.int64)
+    def _note(self, path: Path) -> bytes:
+        made, start = header_of(path)
+        with path.open("rb") as file:
+            file.seek(start + (8 + self._size) * made.rows)
+            return file.read()
 
-    def write(self, number: int, content: Content, *, base: bool = False) -> None:
-        """Write a commit, in place of one of this number; `LazyTableError`: there is none, all is as it was."""
-        parts = [content.rows.astype("<i8").tobytes(), content.records.tobytes(), content.note]
-        made = Commit(number, len(content.rows), self._size, base, _checksum(parts))
-        write_durably(self._folder / f"commit-{number:010d}.rows", [_head(made), *parts])
+    def write(self, number: int, runs: Sequence[Run], note: bytes, *, base: bool = False) -> None:
+        """Write what runs come to as a commit, in place of one of this number.
+
+        Raises:
+            LazyTableError: there is none, all is as it was.
+        """
+        with written_durably(self._folder / f"commit-{number:010d}.rows") as file:
+            file.write(bytes(_START))
+            count, checksum = 0, 0
+            for rows in merged_rows(runs):
+                count, checksum = count + len(rows), _put(file, rows.astype("<i8").tobytes(), checksum)
+            for records in merged_records(runs):
+                checksum = _put(file, records.tobytes(), checksum)
+            made = Commit(number, count, self._size, base, _put(file, note, checksum))
+            file.seek(0)
+            file.write(_head(made))
 
     def prune(self) -> None:
         """Remove the commits that a later one stands for."""
@@ -105,29 +118,24 @@ class Commits:
 
 def write_durably(path: Path, parts: Sequence[bytes]) -> None:
     """Write a file whole or not at all, and for good; `LazyTableError`: nothing was written."""
+    with written_durably(path) as file:
+        file.writelines(parts)
+
+
+@contextmanager
+def written_durably(path: Path) -> Iterator[BinaryIO]:
+    """A file to write, which is there whole and for good afterwards, or not at all and a `LazyTableError`."""
     aside = path.with_name(f".{path.name}.partial")
     try:
         with aside.open("wb") as file:
-            file.writelines(parts)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         aside.replace(path)
         _sync(path.parent)
     except OSError as error:
         aside.unlink(missing_ok=True)
-        raise LazyTableError(f"{path}: {error.strerror}; nothing was committed") from error
-
-
-def read_commit(path: Path, size: int) -> Content:
-    """A commit of records of `size` bytes; `LazyTableError` if it is damaged."""
-    made, start = header_of(path)
-    body = path.read_bytes()[start:]
-    split = 8 * made.rows, (8 + size) * made.rows
-    if made.size != size or len(body) < split[1] or zlib.crc32(body) != made.checksum:
-        raise LazyTableError(f"{path}: the commit is damaged, or of another table")
-    rows = np.frombuffer(body, "<i8", made.rows)
-    records = np.frombuffer(body, np.uint8, size * made.rows, split[0]).reshape(made.rows, size)
-    return Content(rows, records, body[split[1] :])
+        raise LazyTableError(f"{path}: {error.strerror or error}; nothing was committed") from error
 
 
 def check_commit(path: Path, size: int) -> None:
@@ -138,7 +146,8 @@ def check_commit(path: Path, size: int) -> None:
         file.seek(start)
         while piece := file.read(_PIECE):
             value = zlib.crc32(piece, value)
-    if made.size != size or value != made.checksum:
+    whole = path.stat().st_size >= start + (8 + size) * made.rows
+    if made.size != size or value != made.checksum or not whole:
         raise LazyTableError(f"{path}: the commit is damaged, or of another table")
 
 
@@ -148,22 +157,23 @@ def header_of(path: Path) -> tuple[Commit, int]:
         with path.open("rb") as file:
             if file.readline() != _MAGIC:
                 raise LazyTableError(f"{path}: this is no commit of a lazy table")
-            return Commit(**json.loads(file.readline())), file.tell()
-    except (OSError, ValueError, TypeError) as error:
-        raise LazyTableError(f"{path}: {error}") from error
+            found, start = fields_of(path, file.readline()), file.tell()
+    except OSError as error:
+        raise LazyTableError(f"{path}: {error.strerror}") from error
+    number, rows, size, checksum = (count_in(path, found, name) for name in ("number", "rows", "size", "checksum"))
+    return Commit(number, rows, size, bool(found.get("base")), checksum), start
+
+
+def _put(file: BinaryIO, plain: bytes, checksum: int) -> int:
+    """Write some more; the checksum with it."""
+    file.write(plain)
+    return zlib.crc32(plain, checksum)
 
 
 def _head(made: Commit) -> bytes:
     """The header's bytes, padded."""
-    plain = json.dumps(asdict(made)).encode()
-    return _MAGIC + plain + b" " * (-(len(_MAGIC) + len(plain) + 1) % _ALIGNED) + b"\n"
-
-
-def _checksum(parts: list[bytes]) -> int:
-    value = 0
-    for part in parts:
-        value = zlib.crc32(part, value)
-    return value
+    plain = _MAGIC + json.dumps(asdict(made)).encode()
+    return plain.ljust(_START - 1) + b"\n"
 
 
 def _sync(folder: Path) -> None:

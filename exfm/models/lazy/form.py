@@ -3,12 +3,13 @@
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from exfm.models.lazy.errors import LazyTableError, TableRowError
+from exfm.models.lazy.fields import count_in, read_fields
 from exfm.models.lazy.initial import initial
 from exfm.models.lazy.records import Bytes, Ints
 
@@ -74,12 +75,18 @@ class TableForm:
 def read_form(folder: Path) -> TableForm:
     """The form of the table in a folder; `LazyTableError` if there is none."""
     path = folder / FORM
-    try:
-        return TableForm(**json.loads(path.read_text(encoding="utf-8")))
-    except OSError as error:
-        raise LazyTableError(f"{path}: {error.strerror}") from error
-    except (ValueError, TypeError) as error:
-        raise LazyTableError(f"{path}: {error}") from error
+    return form_of(path, read_fields(path))
+
+
+def form_of(path: Path, found: dict[str, Any]) -> TableForm:
+    """A form out of a file's fields; `LazyTableError` names the one that is wrong."""
+    made = {name: count_in(path, found, name, least) for name, least in _LEAST.items()}
+    if strange := found.keys() - made.keys():
+        raise LazyTableError(f"{path}: field {min(strange)!r} is not known")
+    return TableForm(**made)
+
+
+_LEAST = {"rows": 1, "dimension": 0, "tasks": 0, "seed": 0, "first": 0}
 
 
 class ReadTable(Protocol):

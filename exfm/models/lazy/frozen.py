@@ -8,7 +8,7 @@ Each commit's rows ascend, so a row is found by bisection, in the latest commit 
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,7 +36,9 @@ class FrozenTable:
 
     def __init__(self, folder: Path) -> None:
         self.form, self._folder = read_form(folder), folder
-        self._runs = [_Run.of(path, self.form.size) for path in reversed(_paths(folder))]
+        self.paths = tuple(_paths(folder))
+        """Of its commits, oldest first in each part."""
+        self._runs = [_Run.of(path, self.form.size) for path in reversed(self.paths)]
 
     def read(self, rows: Ints) -> tuple[Floats, Floats]:
         self.form.places(rows, self._folder)
@@ -147,6 +149,17 @@ def remove_frozen(home: Path, digest: bytes) -> None:
     _remove(_place(home, digest))
     if holds_frozen(home) and not any((home / _HOME).iterdir()):
         (home / _HOME).rmdir()
+
+
+def tidy_frozen(home: Path, keep: Collection[bytes]) -> None:
+    """Remove what killed processes left under `home`, where nobody else may write: all but the tables of some digests.
+
+    Where a checkpoint lies too, it may need its own table: then only what was never finished goes.
+    """
+    kept, checkpoints = {_place(home, digest) for digest in keep}, any(home.glob("*.pt"))
+    for left in (home / _HOME).glob("*"):
+        if left.name.endswith(".partial") or not (checkpoints or left in kept):
+            _remove(left)
 
 
 def _place(home: Path, digest: bytes) -> Path:

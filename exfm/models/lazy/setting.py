@@ -57,12 +57,18 @@ class LazySetting:
         return ShardedTable(self.folders, form)
 
     def committed(self, form: TableForm) -> bool:
-        """Whether some table has commits there."""
-        return any(Commits(folder, form.size).paths() for folder in self.folders)
+        """Whether some table has commits there; empty ones are nobody's, a run that had learned nothing left them."""
+        return any(Commits(folder, form.size).hold_rows() for folder in self.folders)
 
     def restore(self, frozen: Path, form: TableForm) -> None:
-        """Make the closed table what a frozen one is; `LazyTableError` if it can't be."""
-        self.remove()
+        """Make the closed table what a frozen one is; `LazyTableError` if it can't be.
+
+        Cut off, it leaves a table that opens, as another one than the frozen: to be restored again.
+        """
+        if len(self.folders) > 1:
+            write_index(self.folders, form, 0)  # so none of what lies there meanwhile counts
+        for folder in self.folders:
+            remove_table(folder)
         number = thaw(frozen, self.folders)
         if len(self.folders) > 1:
             write_index(self.folders, form, number)

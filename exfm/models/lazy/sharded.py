@@ -14,7 +14,8 @@ import numpy as np
 
 from exfm.models.lazy.commits import Commits, write_durably
 from exfm.models.lazy.errors import LazyTableError
-from exfm.models.lazy.form import STATES, Floats, TableForm
+from exfm.models.lazy.fields import count_in, object_in, read_fields
+from exfm.models.lazy.form import STATES, Floats, TableForm, form_of
 from exfm.models.lazy.process import Shard
 from exfm.models.lazy.records import Ints
 
@@ -140,10 +141,12 @@ def _last(folders: tuple[Path, ...], form: TableForm) -> int:
             raise LazyTableError(f"{held[0]}: there are commits here, but no {index}; which of them count?")
         index.parent.mkdir(parents=True, exist_ok=True)
         write_index(folders, form, 0)
-    there = json.loads(index.read_text(encoding="utf-8"))
-    if (there["form"], there["parts"]) != (asdict(form), len(folders)):
-        raise LazyTableError(f"{index}: the table was made as {there['form']}, in {there['parts']} parts")
-    return int(there["number"])
+    found = read_fields(index)
+    there, parts = form_of(index, object_in(index, found, "form")), count_in(index, found, "parts", 1)
+    number = count_in(index, found, "number")
+    if (there, parts) != (form, len(folders)):
+        raise LazyTableError(f"{index}: the table was made as {there}, in {parts} parts")
+    return number
 
 
 def write_index(folders: Sequence[Path], form: TableForm, number: int) -> None:

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
-from exfm.models.lazy.commits import Commits, Content, write_durably
+from exfm.models.lazy.commits import Commits, write_durably
 from exfm.models.lazy.errors import LazyTableError
 from exfm.models.lazy.form import FORM, Floats, TableForm, read_form
 from exfm.models.lazy.records import Bytes, Ints, SparseRecords
+from exfm.models.lazy.runs import Run, merged_rows
 
 _WORK, _CLEAN, _LOCK = "work.rows", "clean", "lock"
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
@@ -42,13 +43,17 @@ class LazyTable:
             _same_form(folder, form)
             self._commits = Commits(folder, form.size)
             self._commits.clean(at)
-            self._records = SparseRecords(folder / _WORK, form.rows, form.size)
             self._touched: list[Ints] = []
             self.number = self._commits.last()
             """Of the last commit; 0 if there is none."""
             self.note = b""
             """What the last commit was given to keep."""
-            self._restore()
+            self._records = SparseRecords(folder / _WORK, form.rows, form.size)
+            try:
+                self._restore()
+            except BaseException:
+                self._records.close()
+                raise
         except BaseException:
             os.close(self._lock)
             raise
@@ -95,8 +100,9 @@ class LazyTable:
         """
         self._refuse_torn()
         base = len(self._commits.paths()) >= _MOST_COMMITS
-        rows = np.unique(np.concatenate([np.empty(0, np.int64), *self._touched, *([self._commits.rows()] * base)]))
-        self._commits.write(self.number + 1, Content(rows, self._stored(rows), note), base=base)
+        touched = np.unique(np.concatenate([np.empty(0, np.int64), *self._touched]))
+        before = self._commits.runs(self.number) if base else []
+        self._commits.write(self.number + 1, [*before, Run.of(touched, self._stored)], note, base=base)
 
     def settle(self, note: bytes = b"") -> int:
         """What was prepared last, with this note, is the last commit now; its number."""
@@ -121,15 +127,16 @@ class LazyTable:
         """Bring the work file to the last commit, if it isn't there."""
         mark = self._folder / _CLEAN
         if mark.exists() and mark.read_text(encoding="utf-8") == _mark(self.number):
-            self.note = self._commits.note()
-            self._records.know(self.form.places(self._commits.rows(), self._folder))
-            return
-        mark.unlink(missing_ok=True)
-        self._records.clear()
-        for content in self._commits.read():
-            self._records.write(self.form.places(content.rows, self._folder), content.records)
-            self.note = content.note
-        self._mark_clean()
+            for rows in merged_rows(self._commits.runs(self.number)):
+                self._records.know(self.form.places(rows, self._folder))
+        else:
+            mark.unlink(missing_ok=True)
+            self._records.clear()
+            for run in self._commits.runs(self.number):
+                for rows, records in run.pieces():
+                    self._records.write(self.form.places(rows, self._folder), records)
+            self._mark_clean()
+        self.note = self._commits.note()
 
     def _mark_clean(self) -> None:
         """Say that the file is as the commit; for as long as the machine runs, since the file is never synced."""

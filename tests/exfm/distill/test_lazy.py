@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,9 +23,11 @@ from exfm.distill.training import train
 from exfm.features.schema import Schema
 from exfm.models.checkpoint import CheckpointError, load_checkpoint
 from exfm.models.embedding import EmbeddingTable
+from exfm.models.lazy import setting
 from exfm.models.lazy.embedding import LazyEmbedding
 from exfm.models.lazy.errors import LazyTableError
 from exfm.models.lazy.setting import LazySetting
+from exfm.models.lazy.sharded import write_index
 
 Make = Callable[..., Source]
 Floats = NDArray[np.float32]
@@ -193,6 +196,41 @@ def test_a_run_goes_on_from_what_was_carried(schema: Schema, config: TrainConfig
     assert again.lazy
     with pytest.raises(LazyTableError, match="is not there"):
         again.lazy.resume(carried[0])
+    again.close()
+
+
+@pytest.mark.parametrize(("parts", "cut"), [(1, "thaw"), (2, "write_index")])
+def test_going_back_to_what_was_carried_may_be_cut_off(
+    tiny: Make, config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, parts: int, cut: str
+) -> None:
+    table, schema = "lazy:" + ",".join(str(tmp_path / str(part)) for part in range(parts)), tiny(1).schema
+
+    first = learner_of(schema, config, table)
+    learn(first, schema, 0)
+    assert first.lazy
+    carried, every = first.lazy.carried(), np.arange(schema.rows)
+    kept = first.lazy.table.read(every)[0].tobytes()
+    learn(first, schema, 1)
+    first.lazy.carried()
+    first.close()
+
+    def run_table() -> RunTable:
+        lazy = learner_of(schema, config, table).lazy
+        assert lazy
+        return lazy
+
+    def die(place: Path, *given: Any) -> None:
+        if given and given[-1]:  # what comes before all is removed
+            raise KeyboardInterrupt
+        write_index(place, *given)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(setting, cut, die)
+        with pytest.raises(KeyboardInterrupt):
+            run_table().resume(carried)
+    again = run_table()
+    again.resume(carried)
+    assert again.table.read(every)[0].tobytes() == kept
     again.close()
 
 

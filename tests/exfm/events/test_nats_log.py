@@ -2,12 +2,15 @@
 
 import asyncio
 import time
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from bench.scale.servers import Server, free_ports
-from exfm.events.backends import open_log
-from exfm.events.log import BEGIN, EventLog, LogUnavailableError
+from bench.scale.servers import Server, free_ports, nats_nodes
+from exfm.events.backends import check_log, open_log
+from exfm.events.log import BEGIN, EventLog, LogRefusedError, LogUnavailableError
+from exfm.events.urls import UrlError
 from exfm.events.wire import EventError
 
 pytest.importorskip("nats", reason="nats-py is not installed: pip install 'exfm-serving[scale]'")
@@ -60,6 +63,7 @@ def test_nobody_there_is_an_outage_and_soon_known() -> None:
     began_s = time.monotonic()
     with pytest.raises(LogUnavailableError, match=f"127.0.0.1:{port}"):
         open_log(f"nats://127.0.0.1:{port}/live?timeout_s=0.3")
+    check_log(f"nats://127.0.0.1:{port}/live?timeout_s=0.3")  # an outage refuses nobody
     assert time.monotonic() - began_s < 2.0
 
 
@@ -72,26 +76,58 @@ def test_a_record_that_can_never_fit_is_no_outage(jetstream: str) -> None:
     log.close()
 
 
-def test_a_stream_that_differs_is_refused(jetstream: str) -> None:
-    open_log(f"{jetstream}/differs").close()
-    with pytest.raises(LogUnavailableError, match="'differs' has 1 replicas; replicas=3"):
-        open_log(f"{jetstream}/differs?replicas=3")
-
-    async def make_another() -> None:
+def add_stream(url: str, **config: Any) -> None:
+    async def add() -> None:
         import nats
 
-        client = await nats.connect(jetstream)
-        await client.jetstream().add_stream(name="foreign", subjects=["orders.>"])
+        client = await nats.connect(url)
+        await client.jetstream().add_stream(**config)
         await client.close()
 
-    asyncio.run(make_another())
-    with pytest.raises(LogUnavailableError, match="'foreign', but it was not made for this"):
-        open_log(f"{jetstream}/foreign")
+    asyncio.run(add())
 
 
-def test_replicas_need_a_cluster(jetstream: str) -> None:
-    with pytest.raises(LogUnavailableError, match="non-clustered"):
-        open_log(f"{jetstream}/three?replicas=3")
+REFUSED: list[tuple[str, dict[str, Any], str]] = [
+    ("differs?replicas=3", {"subjects": ["differs.*"], "allow_direct": True}, "'differs' has 1 replicas; replicas=3"),
+    ("foreign", {"subjects": ["orders.>"], "allow_direct": True}, r"'foreign'.*: subjects is without foreign\.\*"),
+    ("plain", {"subjects": ["plain.*"]}, "allow_direct is off"),
+    ("queue", {"subjects": ["queue.*"], "allow_direct": True, "retention": "workqueue"}, "retention is not limits"),
+    ("light", {"subjects": ["light.*"], "allow_direct": True, "storage": "memory"}, "storage is memory"),
+    ("short", {"subjects": ["short.*"], "allow_direct": True, "max_bytes": 9999}, "discard is old"),
+    ("three?replicas=3", {}, "replicas > 1 not supported in non-clustered"),
+    ("shared", {"name": "another", "subjects": ["shared.clicks"]}, "subjects overlap with an existing stream"),
+]
+
+
+@pytest.mark.parametrize(("rest", "config", "why"), REFUSED, ids=[rest for rest, *_ in REFUSED])
+def test_what_will_not_pass_is_a_settings_error(jetstream: str, rest: str, config: dict[str, Any], why: str) -> None:
+    if config:
+        add_stream(jetstream, **{"name": rest.partition("?")[0], **config})
+    for attempt in (open_log, check_log):
+        with pytest.raises(UrlError, match=f"^event log: 127.*/{rest.partition('?')[0]}: .*{why}"):
+            attempt(f"{jetstream}/{rest}")
+
+
+def test_a_wrong_password_is_a_settings_error_and_soon_known(tmp_path: Path) -> None:
+    node = nats_nodes(tmp_path)[0]
+    with (tmp_path / "node0.conf").open("a") as config:
+        config.write('authorization { user: "ads", password: "right" }\n')
+    with node:
+        open_log(f"nats://ads:right@127.0.0.1:{node.port}/live").close()
+        began_s = time.monotonic()
+        with pytest.raises(LogRefusedError, match=r"(?i)/live: .*authorization violation") as caught:
+            open_log(f"nats://ads:wrong@127.0.0.1:{node.port}/live?timeout_s=20")
+    assert "wrong" not in str(caught.value)
+    assert time.monotonic() - began_s < 5.0
+
+
+def test_a_record_above_the_streams_limit_is_no_outage(jetstream: str) -> None:
+    add_stream(jetstream, name="tight", subjects=["tight.*"], allow_direct=True, max_msg_size=1000)
+    log = open_log(f"{jetstream}/tight")
+    with pytest.raises(EventError, match="max_msg_size"):
+        log.append("a", bytes(2000), 1, b"1")
+    assert log.append("a", bytes(500), 1, b"2")
+    log.close()
 
 
 def test_two_committers_never_take_each_other_back(jetstream: str) -> None:

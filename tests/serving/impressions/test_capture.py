@@ -77,6 +77,15 @@ def test_the_user_is_the_id_that_reads_the_logs_user_column(
     assert category.user_column is None  # not an id
 
 
+def test_behind_those_that_trimmed_scored_it_is_the_priors(catalog: Catalog, make_message: Make) -> None:
+    query, answer, ranked = answered(catalog, make_message(6))
+    scored = np.sort(ranked.index[:4])
+    capture = Capture(catalog["feed_click"], shown=6)
+    rows = capture.rows(replace(query, history=b"packed"), replace(answer, scored=scored), ranked)
+    assert [(row.tier, row.history) for row in rows] == [("trimmed", b"packed")] * 4 + [("prior", b"")] * 2
+    assert {row.reason for row in rows} == {"work_ahead"}
+
+
 def test_where_no_model_answered_none_saw_the_history(catalog: Catalog, make_message: Make) -> None:
     query, answer, ranked = answered(catalog, make_message(2))
     asked, capture = replace(query, history=b"packed", asked_ms=77), Capture(catalog["feed_click"])

@@ -136,6 +136,7 @@ async def test_a_trimmed_answer_has_the_scored_ones_first_and_the_rest_by_the_pr
     expected = query.bids * answer.probability[:, 0]
     scored = answer.probability[:, 0] == np.float32(1e-3)
     assert scored.sum() == 64
+    assert [not answer.by_prior(each) for each in range(len(query))] == scored.tolist()
     assert expected[~scored].max() < expected[scored].min()
     assert busy
 

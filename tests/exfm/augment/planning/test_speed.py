@@ -9,7 +9,9 @@ import pytest
 
 from exfm.augment.annotate.snapshots import Snapshot, Snapshots
 from exfm.augment.planning import speed
+from exfm.augment.planning.plan import Cluster
 from exfm.augment.planning.speed import Machine, Work
+from exfm.augment.planning.steps import Step
 from exfm.data.source import Source
 from exfm.models.dense import TokenMix
 from exfm.models.embedding import EmbeddingTable
@@ -60,13 +62,18 @@ def test_inputs_are_within_each_features_rows(snapshot: Snapshot) -> None:
 def test_a_machines_speed_adds_the_parts_up() -> None:
     work = Work(flops=1e6, batched_flops=2e6, moved_bytes=3e6, looked_up=10, peak_bytes=1)
     machine = Machine(flops=1e9, batched_flops=1e9, moved_bytes=1e9, looked_up_bytes=1e6)
-    assert machine.examples_per_s(work, row_bytes=400) == pytest.approx(1 / (1e-3 + 2e-3 + 3e-3 + 4e-3))
+    steps: list[Step] = []
+    assert machine.computing_s(work, steps) == pytest.approx(1e-3 + 2e-3 + 3e-3)
+    assert machine.lookup_s(work, 400, steps) == pytest.approx(4e-3)
+    assert [step.value for step in steps] == pytest.approx([1e3, 2e3, 3e3, 4e3])
 
 
 def test_rates_are_measured(snapshot: Snapshot) -> None:
     measured = speed.machine(speed.size_of(snapshot), seconds=0.05)
     assert all(rate > 1e6 for rate in vars(measured).values())
-    assert speed.measured_forward(snapshot, "int4", 0.05) > 100
+    made = speed.speed_here(snapshot, Cluster(1, 1e9), 8192, 0.05)
+    assert made.examples_per_s == pytest.approx(1e6 / sum(step.value for step in made.how))
+    assert made.examples_per_s > 100
 
 
 def test_waiting_is_no_work() -> None:

@@ -97,6 +97,27 @@ def test_a_commit_that_the_index_does_not_name_is_forgotten(tmp_path: Path) -> N
         ShardedTable(folders(tmp_path), FORM)
 
 
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        (b'{"form\xff"', "decode"),
+        (b'{"form"', "Expecting"),
+        (b"[1, 2]", "not an object of fields"),
+        (b'{"parts": 2, "number": 1}', "field 'form' is missing"),
+        (b'{"form": {"rows": -1}, "parts": 2, "number": 1}', "field 'rows' is -1"),
+        (b'{"form": %s, "number": 1}', "field 'parts' is missing"),
+        (b'{"form": %s, "parts": 2, "number": "last"}', "field 'number' is 'last'"),
+        (b'{"form": %s, "parts": 3, "number": 1}', "in 3 parts"),
+    ],
+)
+def test_a_foreign_index_is_told_by_name_and_field(tmp_path: Path, text: bytes, why: str) -> None:
+    (index := folders(tmp_path)[0] / "shards.json").parent.mkdir()
+    index.write_bytes(text.replace(b"%s", FORM.to_json().encode()))
+    with pytest.raises(LazyTableError, match=f"shards.json: .*{why}") as caught:
+        ShardedTable(folders(tmp_path), FORM)
+    assert "\n" not in str(caught.value)
+
+
 KILLED = """
 import sys
 from pathlib import Path
