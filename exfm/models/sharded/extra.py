@@ -3,7 +3,7 @@
 import importlib
 
 INSTALL = (
-    "pip install tensordict==0.15.3 torchmetrics==1.0.3 pyre-extensions==0.0.32 && "
+    "pip install 'exfm-serving[sharded]' && "
     "pip install --no-deps torchrec==1.9.2 fbgemm-gpu-cpu==1.8.0 (fbgemm-gpu==1.8.0 where there is a GPU)"
 )
 """`--no-deps`, for torchrec asks for the CUDA build of fbgemm by name."""
