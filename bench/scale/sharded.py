@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from bench.scale import sharded_annotation
 from bench.scale import sharded_ranks as told
 from bench.scale.example_log import simulated
 from bench.scale.ranks import run_ranks
@@ -43,7 +44,7 @@ def measure(
         `differences` of each; trained: that between training on ranks and training unsharded, halfway and at the end;
         noise: that between training unsharded twice, of which rounding makes as much; learned: how far training moved a
         probability; examples_per_s: trained by two ranks, annotation not counted; the same and annotation for each
-        number of ranks; parameters of the tables.
+        number of ranks; annotation: by `exfm-annotate`'s workers, see `sharded_annotation`; parameters of the tables.
     """
     if find_spec("torchrec") is None:  # the ranks import it, this process has no use for it
         raise ServerMissingError(f"torchrec is not installed: {INSTALL}")
@@ -68,6 +69,7 @@ def measure(
         "examples_per_s": rates["2"][0],
         "train_examples_per_s": {world: learned for world, (learned, _) in rates.items()},
         "annotate_examples_per_s": {world: annotated for world, (_, annotated) in rates.items()},
+        "annotation": sharded_annotation.measure(folder, folder / told.SHARDED, given),
         "parameters": source.schema.rows * (int(options.model["dimension"]) + len(stream.tasks)),
         "rows": rows,
     }

@@ -59,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _publish(asked: argparse.Namespace, places: Places) -> dict[str, Any]:
-    if not asked.checkpoint.is_file():
+    if not asked.checkpoint.exists():
         raise SnapshotError(f"{asked.checkpoint}: there is no such checkpoint")
     snapshots = Snapshots(places.snapshots)
     snapshots.publish(asked.checkpoint, asked.name)

@@ -21,12 +21,16 @@ examples:
   exfm-annotate publish build/run/teacher.pt --name monday     the teacher to annotate with, from now on
   exfm-annotate run --window buy=86400 --window click=600      join and annotate until stopped
   exfm-annotate run --workers local:2 --drain                  what is there now, with two worker processes
+  exfm-annotate publish build/run/teacher.sharded --name big   a teacher of train_sharded, for run --workers ranks:2
   exfm-annotate status --json                                  the books: logged = trained + pending + dead + ...
   exfm-train --data build/async/stream                         learn from the stream
   exfm-annotate plan --help                                    memory, speed, lag and cost for a traffic
 
 workers:
   local:N               N processes of this machine; local:0: none, the annotator does it itself
+  ranks:N[?wait_s=S]    N processes of this machine, or of its N GPUs, that hold one teacher together, each its share of
+                        the tables' rows, and share each batch; for a teacher that does not fit into one, whose
+                        teacher.sharded/ is published; needs torchrec. S: how long they wait for one another (300)
   ray:N                 N actors of a Ray of its own on this machine, started and ended with it
   ray://host:port/N     N actors of one CPU each on a Ray cluster of which this machine is a node: the address that
                         `ray start --address=host:port` was given (6379, not Ray's client port); teachers travel through
@@ -49,7 +53,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     publish = commands.add_parser("publish", help="make a teacher's checkpoint the current snapshot")
-    publish.add_argument("checkpoint", type=Path, help="teacher.pt as exfm-train writes it")
+    publish.add_argument("checkpoint", type=Path, help="teacher.pt as exfm-train writes it, or a teacher.sharded")
     publish.add_argument("--name", required=True, help="of the snapshot: letters, digits, '.', '_' and '-'")
     run = commands.add_parser("run", help="join and annotate until stopped")
     join = commands.add_parser("join", help="only join")
@@ -97,7 +101,7 @@ def _add_join(parser: argparse.ArgumentParser) -> None:
 
 def _add_annotate(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    workers = "who runs the teacher: local:N processes, ray:N actors here or ray://host:port/N on a cluster (local:1)"
+    workers = "who runs the teacher: local:N, ranks:N, ray:N or ray://host:port/N (local:1); see exfm-annotate --help"
     add("--workers", default="local:1", metavar="URL", help=workers)
     add("--batch", type=_count, default=8192, metavar="N", help="examples per forward pass (8192)")
     add("--linger-s", type=_positive, default=5.0, metavar="S", help="how long an example waits for its batch (5)")

@@ -18,6 +18,7 @@ from exfm.distill.counters import CounterError
 from exfm.distill.trainer import TrainingError
 from exfm.features.schema import SchemaError
 from exfm.models.backbone import ModelError
+from exfm.models.sharded import checkpoint
 from exfm.models.sharded.extra import ShardingError, require_torchrec
 from exfm.models.sharded.ranks import Ranks, joined_ranks
 
@@ -39,6 +40,7 @@ examples:
 
 writes:
   OUT/teacher.sharded/   every process its part; any number of processes goes on from it with --from
+  OUT/training.sharded/  on the way, for --resume if the run is cut off; removed at its end
   OUT/teacher.pt         the same as an ordinary teacher, where the first process's memory has room for it
 
 exit codes: 0 done, 1 failed, 2 the input, the settings or the installation were refused
@@ -68,7 +70,7 @@ def _failed(error: Exception, code: int) -> int:
 
 def _train(asked: argparse.Namespace, ranks: Ranks) -> str:
     """What to print; nothing but on the first rank."""
-    from exfm.distill.sharded.training import TeacherRun  # noqa: PLC0415  # imports torchrec
+    from exfm.distill.sharded.training import PLACE, TeacherRun  # noqa: PLC0415  # imports torchrec
 
     torch.set_num_threads(asked.threads)
     source = open_source(resolve_data_dir(asked.data, os.environ), asked.seed or 0)
@@ -79,7 +81,11 @@ def _train(asked: argparse.Namespace, ranks: Ranks) -> str:
         total=len(source.examples), unit="row", desc=source.name, file=sys.stderr, leave=False, disable=not first
     )
     with bar:
-        report = TeacherRun(source, config, ranks, asked.resume).walk(asked.out, bar.update)
+        cut_off = asked.out / PLACE if asked.resume and checkpoint.exists(asked.out / PLACE) else None
+        run = TeacherRun(source, config, ranks, None if cut_off else asked.before)
+        if cut_off:
+            run.go_on(cut_off)
+        report = run.walk(asked.out, bar.update, asked.checkpoint_s)
     if not first:
         return ""
     return json.dumps(report.to_dict()) + "\n" if asked.json else _text(report.to_dict(), asked.out)
@@ -107,7 +113,11 @@ def _parser() -> argparse.ArgumentParser:
     add("--out", type=Path, default=Path("build/run"), metavar="DIR", help="default: build/run")
     add("--config", type=Path, metavar="FILE", help="TOML over the source's packaged settings")
     add("--seed", type=int, help="of weights, shuffling and the simulator (default: the settings', 0)")
-    add("--from", dest="resume", type=Path, metavar="DIR", help="a teacher.sharded to go on from; its log came before")
+    before = "a teacher.sharded to go on from; its log came before, and counters of the past begin anew with this one"
+    add("--from", dest="before", type=Path, metavar="DIR", help=before)
+    add("--resume", action="store_true", help="go on from OUT/training.sharded, same log; begin where there is none")
+    seconds = "how often OUT/training.sharded is written on the way, all tables each time (600)"
+    add("--checkpoint-s", type=float, default=600.0, metavar="S", help=seconds)
     add("--threads", type=int, default=1, metavar="N", help="of torch in each process (1)")
     add("--wait-s", type=float, default=600.0, metavar="S", help="how long to wait for a process that died (600)")
     add("--json", action="store_true", help="print the report as JSON")

@@ -147,10 +147,15 @@ class Checkpoint:
         }
 
 
-def load_checkpoint(path: Path) -> Checkpoint:
-    """Read a checkpoint without running any code from it; `CheckpointError` names the file and what is wrong."""
+def load_checkpoint(path: Path, *, mapped: bool = False) -> Checkpoint:
+    """Read a checkpoint without running any code from it; `CheckpointError` names the file and what is wrong.
+
+    Args:
+        path: of the file.
+        mapped: leave the weights in the file until they are looked at; the file must not change meanwhile.
+    """
     try:
-        raw = torch.load(path, map_location="cpu", weights_only=True)
+        raw = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except Exception as error:  # junk makes the unpickler raise nearly anything
         raise CheckpointError(f"{path}: not a readable checkpoint: {error}") from error
     if not isinstance(raw, dict) or (missing := KEYS - set(raw)):

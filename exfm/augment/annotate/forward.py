@@ -71,11 +71,14 @@ def line_of(error: BaseException) -> str:
 
 def _piece(snapshot: Snapshot, rows: NDArray[np.int64], counters: Floats, codec: Codec) -> tuple[Floats, Codes]:
     model = snapshot.model
+    device = model.standardizer.mean.device
+    empty = np.empty((len(rows), 0), np.float32)
     try:
-        with torch.inference_mode():
-            hidden, first_order = model.represent(torch.from_numpy(rows), torch.from_numpy(counters))
-            probability = torch.sigmoid(model.predict(hidden, first_order)).numpy()
-            embedding = model.compressor(hidden).numpy() if model.compressor else np.empty((len(rows), 0), np.float32)
+        with torch.no_grad():  # fbgemm knows no inference mode on processors
+            given = (torch.from_numpy(each).to(device) for each in (rows, counters))
+            hidden, first_order = model.represent(*given)
+            probability = torch.sigmoid(model.predict(hidden, first_order)).cpu().numpy()
+            embedding = model.compressor(hidden).cpu().numpy() if model.compressor else empty
     except IndexError as error:
         raise PoisonError(f"the teacher fails on these rows: {error}") from error
     except (RuntimeError, MemoryError, LazyTableError) as error:

@@ -28,7 +28,7 @@ from exfm.augment.annotate.forward import Annotations, line_of
 from exfm.augment.annotate.priority import yield_to_others
 from exfm.augment.annotate.ray_place import RayPlace
 from exfm.augment.annotate.snapshots import Snapshot, SnapshotError, Snapshots
-from exfm.augment.annotate.workers import Models, Task, WorkerDiedError, WorkersUnavailableError
+from exfm.augment.annotate.workers import Models, Task, WorkerDiedError, WorkersUnavailableError, refuse_shards
 
 log = logging.getLogger(__name__)
 
@@ -166,6 +166,7 @@ class RayWorkers:
     def check(self, snapshot: Snapshot) -> None:
         if snapshot.on_disk:
             raise SnapshotError(f"snapshot {snapshot.name!r} has its table on disk, which Ray can't carry: use local:N")
+        refuse_shards(snapshot)
 
     def submit(self, task: Task) -> "Future[Annotations]":
         outer: Future[Annotations] = Future()

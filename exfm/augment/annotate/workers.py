@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from exfm.augment.annotate.forward import Annotations, annotate
 from exfm.augment.annotate.priority import yield_to_others
-from exfm.augment.annotate.snapshots import Snapshot, Snapshots
+from exfm.augment.annotate.snapshots import Snapshot, SnapshotError, Snapshots
 from exfm.events.extras import lazily
 from exfm.events.urls import UrlError, open_url
 from exfm.features.embeddings import Codec
@@ -71,7 +71,7 @@ class InlineWorkers:
         self._models = Models(Snapshots(folder).load)
 
     def check(self, snapshot: Snapshot) -> None:
-        pass
+        refuse_shards(snapshot)
 
     def submit(self, task: Task) -> "Future[Annotations]":
         future: Future[Annotations] = Future()
@@ -103,7 +103,7 @@ class LocalWorkers:
         return list(self._pool._processes or ())
 
     def check(self, snapshot: Snapshot) -> None:
-        pass
+        refuse_shards(snapshot)
 
     def submit(self, task: Task) -> "Future[Annotations]":
         try:
@@ -151,17 +151,26 @@ _models: Models | None = None
 def _begin(folder: str) -> None:
     global _models  # noqa: PLW0603  # a worker process has one set of models
     yield_to_others(own_session=True)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
     torch.set_num_threads(1)
     _models = Models(Snapshots(Path(folder)).load)
 
 
-def _end_with_parent() -> None:
-    """A pool's processes would wait for work for ever if their parent was killed."""
-    parent = parent_process()
-    if parent is not None:
+def end_with_parent() -> None:
+    """End this process when its parent does; it would wait for work for ever."""
+    threading.Thread(target=_outlive_nobody, daemon=True).start()
+
+
+def _outlive_nobody() -> None:
+    if (parent := parent_process()) is not None:
         parent.join()
         os._exit(1)
+
+
+def refuse_shards(snapshot: Snapshot) -> None:
+    """`SnapshotError` if its table lies in shards, which one process can't read."""
+    if snapshot.in_shards:
+        raise SnapshotError(f"snapshot {snapshot.name!r} has its table in shards: use ranks:N")
 
 
 def _work(task: Task) -> Annotations:
@@ -190,12 +199,13 @@ def _local(rest: str, folder: Path) -> Workers:
 
 BACKENDS: dict[str, Callable[[str, Path], Workers]] = {
     "local": _local,
+    "ranks": lazily("ranks", "exfm.augment.annotate.ranks.workers", "open_ranks"),
     "ray": lazily("ray", "exfm.augment.annotate.ray_workers", "open_ray"),
 }
 
 
 def open_workers(url: str, snapshots: Path) -> Workers:
-    """The workers behind `local:N`, 0 meaning this process, `ray:N` or `ray://host:port/N` (`annotate/ray_place.py`).
+    """The workers behind `local:N`, 0 meaning this process, `ranks:N[?wait_s=S]`, `ray:N` or `ray://host:port/N`.
 
     Raises:
         UrlError: the scheme is unknown, its library is not installed, or the rest of the URL is wrong.

@@ -1,5 +1,6 @@
 """A whole run of the sharded teacher over a source: no students, they learn from the stream that it annotates."""
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -18,11 +19,12 @@ from exfm.distill.sharded.learner import ShardedTeacherLearner
 from exfm.distill.stream import TeacherStream
 from exfm.distill.trainer import TrainingError, held_out_from
 from exfm.models.checkpoint import Checkpoint
+from exfm.models.sharded import checkpoint
 from exfm.models.sharded.extra import ShardingError
 from exfm.models.sharded.ranks import Ranks
 from exfm.models.sharded.snapshot import layout_of, stateless, teacher_of
 
-FOLDER, SNAPSHOT = "teacher.sharded", "teacher.pt"
+FOLDER, SNAPSHOT, PLACE = "teacher.sharded", "teacher.pt", "training.sharded"
 QUALITY = "last day, each row predicted before it was learned"
 
 
@@ -79,31 +81,65 @@ class TeacherRun:
         counters = self._stream.counters.shape[1]
         self._learner = ShardedTeacherLearner(source.schema, self._stream.tasks, counters, config.teacher, **sizes)
         self._options = {"counters": counters, **config.teacher.model}
+        self._done = 0
         if resume is not None:
             self._refuse_seen(resume)
             self._learner.restore(resume)
 
-    def walk(self, out: Path, progress: Callable[[int], Any]) -> TeacherReport:
-        """Learn everything; write `teacher.sharded/`, and `teacher.pt` if it fits. `progress` gets a chunk's rows."""
+    def go_on(self, folder: Path) -> None:
+        """Be the run over the same log that was cut off after it had saved itself there; `ShardingError` if it wasn't.
+
+        The figures will be of the rows from there on.
+        """
+        there = stateless(folder).lineage
+        if any(there.get(name) != here for name, here in self._log().items()):
+            raise ShardingError(f"{folder}: is of a run over another log")
+        self._learner.restore(folder)
+        self._done = int(there["done"])
+
+    def walk(self, out: Path, progress: Callable[[int], Any], checkpoint_s: float = math.inf) -> TeacherReport:
+        """Learn everything; write `teacher.sharded/`, and `teacher.pt` if it fits.
+
+        Args:
+            out: where to.
+            progress: gets a chunk's rows.
+            checkpoint_s: seconds after which `training.sharded/` is written, to go on from if the run is cut off.
+        """
         stream, learner, held_out = self._stream, self._learner, held_out_from(self.source, self.config)
         made = np.full(stream.labels.shape, np.nan, np.float32)
-        already, saved = learner.learned, False
+        already, saved, saved_s = learner.learned - self._done, self._done > held_out, time.monotonic()
         for chunk in by_rows(len(made), self.config.stream.chunk):
+            if chunk.start < self._done:
+                continue
             if chunk.stop > held_out and not saved:
-                self._save(out, made, chunk.start)
+                self._save(out / FOLDER, made, chunk.start)
                 saved = True
             made[chunk] = learner.annotate(already + chunk.start, stream.rows[chunk], stream.counters[chunk])
             learner.learn(stream.rows[chunk], stream.counters[chunk], stream.labels[chunk])
             progress(chunk.stop - chunk.start)
+            if self._ranks.agree(time.monotonic() - saved_s >= checkpoint_s):
+                self._save(out / PLACE, made, chunk.stop)
+                saved_s = time.monotonic()
         if not saved:
-            self._save(out, made, len(made))
-        snapshot = gathered(out) if self._ranks.rank == 0 else ""
-        return self._report(made, snapshot)
+            self._save(out / FOLDER, made, len(made))
+        return self._report(made, self._finish(out))
 
-    def _save(self, out: Path, made: NDArray[np.float32], learned: int) -> None:
+    def _finish(self, out: Path) -> str:
+        """Leave nothing to go on from; the ordinary teacher's path, as of `gathered`."""
+        if self._ranks.rank:
+            return ""
+        checkpoint.remove(out / PLACE)
+        return gathered(out)
+
+    def _log(self) -> dict[str, int]:
+        times = self.source.examples.time_ms
+        return {"rows": len(times), "first_ms": int(times[0]), "last_ms": int(times[-1])}
+
+    def _save(self, folder: Path, made: NDArray[np.float32], learned: int) -> None:
         times = self.source.examples.time_ms
         self.learned_until_ms = int(times[learned - 1]) if learned else 0
         lineage = {**lineage_of(cast(Any, self)), "quality": QUALITY, "ranks": self._ranks.world}
+        lineage["done"] = learned
         quality = {
             f"{name}_{task}": value
             for task, figures in self._figures(made).items()
@@ -111,7 +147,7 @@ class TeacherRun:
             if value is not None
         }
         teacher = Checkpoint("teacher", self.source.schema, self._stream.tasks, {}, options=self._options)
-        self._learner.save(out / FOLDER, replace(teacher, quality=quality, lineage=lineage))
+        self._learner.save(folder, replace(teacher, quality=quality, lineage=lineage))
 
     def _figures(self, made: NDArray[np.float32]) -> dict[str, dict[str, float | None]]:
         day, figures = self.source.last_day, {}

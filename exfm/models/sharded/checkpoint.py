@@ -51,6 +51,17 @@ def save(folder: Path, tensors: dict[str, Any], about: Mapping[str, Any]) -> Non
     dist.barrier()
 
 
+def exists(folder: Path) -> bool:
+    """Whether something whole was saved there."""
+    return _whole(folder).exists()
+
+
+def remove(folder: Path) -> None:
+    """Leave nothing of it; for one of the ranks."""
+    for each in (folder, _whole(folder)):
+        shutil.rmtree(each, ignore_errors=True)
+
+
 def about(folder: Path) -> dict[str, Any]:
     """What was said when it was saved; `ShardingError` if there is no whole checkpoint."""
     try:
@@ -60,11 +71,20 @@ def about(folder: Path) -> dict[str, Any]:
     return read
 
 
-def load(folder: Path, tensors: dict[str, Any]) -> None:
-    """Read into the tensors, in place; a collective. `ShardingError` if they are not those that were saved."""
+def load(folder: Path, tensors: dict[str, Any], prefixes: tuple[str, ...] = ("",)) -> None:
+    """Read into the tensors, in place; a collective; a rank reads what overlaps its rows, a saved part at a time.
+
+    Args:
+        folder: where they were saved.
+        tensors: all of those whose names begin so.
+        prefixes: of names.
+
+    Raises:
+        ShardingError: they are not those that were saved.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
-        _refuse_misfit(folder, {name: tuple(each.size()) for name, each in tensors.items()})
+        _refuse_misfit(folder, {name: tuple(each.size()) for name, each in tensors.items()}, prefixes)
         state_dict_loader.load(tensors, checkpoint_id=_whole(folder))
 
 
@@ -95,8 +115,9 @@ def _entries(folder: Path) -> dict[str, TensorStorageMetadata]:
     return {name: each for name, each in entries.items() if isinstance(each, TensorStorageMetadata)}
 
 
-def _refuse_misfit(folder: Path, wanted: Mapping[str, tuple[int, ...]]) -> None:
-    there = {name: tuple(entry.size) for name, entry in _entries(folder).items()}
+def _refuse_misfit(folder: Path, wanted: Mapping[str, tuple[int, ...]], prefixes: tuple[str, ...]) -> None:
+    entries = _entries(folder).items()
+    there = {name: tuple(entry.size) for name, entry in entries if name.startswith(prefixes)}
     for name in sorted(wanted.keys() | there.keys()):
         if wanted.get(name) != there.get(name):
             raise ShardingError(f"{folder}: {name!r} is {there.get(name)} there and {wanted.get(name)} here")

@@ -55,17 +55,21 @@ class Layout:
         """Weights over stored columns: by that much the mean of a row's squared gradient is too small."""
         return self.columns(part) / self.width(part)
 
-    def split(self, weight: Tensor) -> dict[tuple[str, int], Tensor]:
-        """The stacked table, float32 [rows, dimension + tasks], as tables by part and feature, padded."""
-        pieces = dict(zip(PARTS, torch.split(weight, [self.dimension, self.tasks], 1), strict=True))
-        return {
-            (part, place): torch.nn.functional.pad(table, (0, self.width(part) - self.columns(part)))
-            for part in PARTS
-            for place, table in enumerate(torch.split(pieces[part], list(self.rows)))
-        }
+    def piece(self, weight: Tensor, part: str, place: int, rows: slice) -> Tensor:
+        """Rows of the table of a part and a feature, unpadded: a view of the stacked one.
+
+        Args:
+            weight: the stacked table, float32 [rows, dimension + tasks].
+            part: of its columns.
+            place: of the feature, in the schema's order.
+            rows: of the feature.
+        """
+        own = slice(0, self.dimension) if part == EMBEDDING else slice(self.dimension, None)
+        start = sum(self.rows[:place])
+        return weight[start + rows.start : start + rows.stop, own]
 
     def stack(self, tables: Mapping[tuple[str, int], Tensor]) -> Tensor:
-        """The inverse of `split`."""
+        """The stacked table of padded ones, by part and feature."""
         pieces = [
             torch.cat([tables[part, place][:, : self.columns(part)] for place in range(len(self.rows))])
             for part in PARTS

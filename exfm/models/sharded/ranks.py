@@ -5,6 +5,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -32,8 +35,13 @@ class Ranks:
 
     def part(self, rows: int) -> slice:
         """Which of so many rows are this process's: even parts, one after the other, the last ones may be short."""
-        share = -(-rows // self.world)
-        return slice(min(self.rank * share, rows), min((self.rank + 1) * share, rows))
+        return parts_of(rows, self.world)[self.rank]
+
+    def agree(self, word: bool) -> bool:
+        """The first process's word; a collective."""
+        said = torch.tensor([word], dtype=torch.uint8, device=self.device)
+        dist.broadcast(said, 0)
+        return bool(said.item())
 
     def gather(self, mine: torch.Tensor, rows: int) -> torch.Tensor:
         """All processes' parts [share, ...] of `rows` rows, the same on each; parts must have been filled up evenly."""
@@ -42,9 +50,16 @@ class Ranks:
         return torch.cat(parts)[:rows]
 
 
+def parts_of(rows: int, world: int) -> list[slice]:
+    """Even parts of so many rows, one after the other; the last ones may be short, or empty."""
+    share = -(-rows // world)
+    edges = [min(rank * share, rows) for rank in range(world + 1)]
+    return [slice(start, stop) for start, stop in pairwise(edges)]
+
+
 @contextmanager
 def joined_ranks(wait_s: float = 600.0) -> Iterator[Ranks]:
-    """Join the processes that torchrun started: gloo on processors, NCCL on GPUs.
+    """Join the processes that torchrun started: NCCL where each of them has a GPU, else gloo on processors.
 
     Args:
         wait_s: how long a process waits for one that died or is late before it fails.
@@ -56,13 +71,27 @@ def joined_ranks(wait_s: float = 600.0) -> Iterator[Ranks]:
         raise ShardingError(
             f"{missing[0]} is not set: start with torchrun --nproc-per-node N -m exfm.commands.train ..."
         )
-    cuda = torch.cuda.is_available()
-    device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if cuda else torch.device("cpu")
+    local = int(os.environ.get("LOCAL_WORLD_SIZE", os.environ["WORLD_SIZE"]))
+    with _joined(int(os.environ.get("LOCAL_RANK", "0")), local, wait_s) as ranks:
+        yield ranks
+
+
+@contextmanager
+def ranks_of_this_machine(rank: int, world: int, meeting: Path, wait_s: float) -> Iterator[Ranks]:
+    """Join so many processes of this machine, which meet in a file that is not there yet; otherwise `joined_ranks`."""
+    os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # nobody else's business, and a host's name may lead nowhere
+    with _joined(rank, world, wait_s, init_method=f"file://{meeting}", rank=rank, world_size=world) as ranks:
+        yield ranks
+
+
+@contextmanager
+def _joined(place: int, local: int, wait_s: float, **meet: Any) -> Iterator[Ranks]:
+    cuda = torch.cuda.device_count() >= local
+    device = torch.device("cuda", place) if cuda else torch.device("cpu")
     if cuda:
         torch.cuda.set_device(device)
-    dist.init_process_group("nccl" if cuda else "gloo", timeout=timedelta(seconds=wait_s))
+    dist.init_process_group("nccl" if cuda else "gloo", timeout=timedelta(seconds=wait_s), **meet)
     try:
-        world = dist.get_world_size()
-        yield Ranks(dist.get_rank(), world, int(os.environ.get("LOCAL_WORLD_SIZE", world)), device)
+        yield Ranks(dist.get_rank(), dist.get_world_size(), local, device)
     finally:
         dist.destroy_process_group()

@@ -2,14 +2,16 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from exfm.features.schema import Schema
 from exfm.models.checkpoint import Checkpoint
 from exfm.models.sharded import checkpoint
 from exfm.models.sharded.extra import ShardingError
 from exfm.models.sharded.layout import PARTS, Layout, table_name
+from exfm.models.teacher import Teacher
 
 FORMAT = 1
 AVERAGE, BUFFER, WEIGHT = "average.", "buffer.", "weight."
@@ -56,10 +58,36 @@ def teacher_of(folder: Path) -> Checkpoint:
     Raises:
         ShardingError: there is no whole checkpoint in the folder.
     """
-    teacher = stateless(folder)
-    read = checkpoint.read(folder, (AVERAGE, BUFFER, WEIGHT))
-    state = {_without(name): tensor for name, tensor in read.items() if not name.startswith(WEIGHT)}
-    return replace(teacher, state={TABLE: _table(layout_of(teacher), read), **state})
+    teacher = dense_of(folder)
+    table = _table(layout_of(teacher), checkpoint.read(folder, (WEIGHT,)))
+    return replace(teacher, state={TABLE: table, **teacher.state})
+
+
+def dense_of(folder: Path) -> Checkpoint:
+    """The teacher with all weights that annotate but those of its tables; `ShardingError` as `stateless`."""
+    teacher, read = stateless(folder), checkpoint.read(folder, (AVERAGE, BUFFER))
+    return replace(teacher, state={_without(name): tensor for name, tensor in read.items()})
+
+
+class AbsentTable(nn.Module):
+    """In the place of a table that this process does not hold; it can't be asked."""
+
+    def __init__(self, *_: int) -> None:
+        super().__init__()
+
+    def forward(self, rows: Tensor) -> Tensor:  # noqa: ARG002
+        raise RuntimeError("the teacher's table lies in shards, which this process does not hold")
+
+
+def tableless(teacher: Checkpoint) -> Teacher:
+    """A model of what `dense_of` gave, in evaluation mode, whose table is absent; `ShardingError` on a misfit."""
+    try:
+        make: Any = AbsentTable
+        model = Teacher(teacher.schema, teacher.tasks, **teacher.options, make_table=make)
+        model.load_state_dict(teacher.state)
+    except (TypeError, KeyError, RuntimeError) as error:
+        raise ShardingError(" ".join(str(error).split("\n\t")[:2])) from error
+    return model.eval()
 
 
 def layout_of(teacher: Checkpoint) -> Layout:

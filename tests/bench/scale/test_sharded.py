@@ -49,6 +49,13 @@ def test_it_learned_something_to_compare(report: dict[str, Any]) -> None:
     assert report["learned"] > 0.01
 
 
+def test_the_annotator_says_the_same_over_ranks(report: dict[str, Any]) -> None:
+    made = report["annotation"]
+    assert made["max_diff"] < 1e-6
+    assert made["codes_differ"] < 0.001
+    assert min(made["examples_per_s"], made["alone_examples_per_s"]) > 0
+
+
 def test_speeds_are_of_each_number_of_ranks(report: dict[str, Any]) -> None:
     for name in ("train_examples_per_s", "annotate_examples_per_s"):
         assert set(report[name]) == {"0", "1", "2", "3"}

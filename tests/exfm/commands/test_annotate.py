@@ -66,10 +66,11 @@ def test_publishing_makes_a_checkpoint_current(folder: Path, capsys: pytest.Capt
     ("arguments", "said"),
     [
         (["run", "--log", "kafka:x"], "event log: 'kafka:x' is none of nats:..., sqlite:..."),
-        (["run", "--workers", "spark:2"], "workers: 'spark:2' is none of local:..., ray:..."),
+        (["run", "--workers", "spark:2"], "workers: 'spark:2' is none of local:..., ranks:..., ray:..."),
         (["run", "--store", "memcached:x"], "embedding store: 'memcached:x' is none of lmdb:..."),
         (["publish", "nothing.pt", "--name", "a"], "nothing.pt: there is no such checkpoint"),
         (["publish", "{junk}", "--name", "a"], "not a readable checkpoint"),
+        (["publish", "tests", "--name", "a"], "snapshot 'a': tests: no sharded teacher"),
         (["publish", "{junk}", "--name", "../a"], "a name is made of"),
     ],
 )
@@ -111,4 +112,4 @@ def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["--help"])
     shown: Callable[[str], bool] = capsys.readouterr().out.__contains__
-    assert all(shown(word) for word in ("publish", "status", "examples:", "exit codes:"))
+    assert all(shown(word) for word in ("publish", "status", "ranks:N", "examples:", "exit codes:"))

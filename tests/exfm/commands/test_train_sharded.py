@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from contextlib import closing
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -9,8 +10,9 @@ import numpy as np
 import pytest
 
 from bench.scale.ranks import run_ranks
-from exfm.augment.annotate.forward import annotate
-from exfm.augment.annotate.snapshots import Snapshots
+from exfm.augment.annotate.forward import Annotations, annotate
+from exfm.augment.annotate.snapshots import Snapshot, SnapshotError, Snapshots
+from exfm.augment.annotate.workers import Task, open_workers
 from exfm.augment.planning.speed import inputs_of
 from exfm.commands.train_sharded import main
 from exfm.features.schema import Columns, Feature, Schema, Vertical
@@ -72,13 +74,33 @@ def test_a_teacher_is_trained_by_two_and_goes_on_with_three_and_annotates(
     snapshots = Snapshots(tmp_path / "snapshots")
     snapshots.publish(second / "teacher.pt", "tuesday")
     snapshot = snapshots.load("tuesday")
-    made = annotate(snapshot, *inputs_of(snapshot, 20, 0), "int8")
-    assert made.probability.shape == (20, 1)
+    made = annotate(snapshot, *inputs_of(snapshot, 21, 0), "int8")
+    assert made.probability.shape == (21, 1)
     assert np.ptp(made.probability) > 0
     assert made.codes.any()
+    np.testing.assert_allclose(made.probability, by_ranks(second, snapshots, snapshot).probability, atol=1e-6)
     with pytest.raises(RuntimeError, match="ended with 2"):  # it has learned these rows
         train(1, monday, "third", "--from", str(first / "teacher.sharded"))
     assert not (tmp_path / "third").exists()
+
+
+def by_ranks(out: Path, snapshots: Snapshots, whole: Snapshot) -> Annotations:
+    """What two ranks say of the same rows, of the shards that three have written."""
+    folder = snapshots.path("tuesday").parent
+    for _ in range(2):  # again is no harm
+        snapshots.publish(out / "teacher.sharded", "shards")
+    for checkpoint, name in ((out.parent / "first" / "teacher.sharded", "shards"), (out / "teacher.pt", "shards")):
+        with pytest.raises(SnapshotError, match="'shards' is there with other content"):
+            snapshots.publish(checkpoint, name)
+    with pytest.raises(SnapshotError, match="'tuesday' is there with other content"):
+        snapshots.publish(out / "teacher.sharded", "tuesday")
+    spread = snapshots.load(snapshots.current())
+    assert (spread.name, spread.dimension, spread.learned_until_ms) == ("shards", 8, whole.learned_until_ms)
+    with pytest.raises(SnapshotError, match="'shards' has its table in shards: use ranks:N"):
+        open_workers("local:0", folder).check(spread)
+    with closing(open_workers("ranks:2", folder)) as workers:
+        workers.check(spread)
+        return workers.submit(Task("shards", *inputs_of(whole, 21, 0), "int8")).result(60)
 
 
 def test_without_torchrun_it_says_so(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

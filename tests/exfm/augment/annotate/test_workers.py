@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ import numpy as np
 import psutil
 import pytest
 
-from exfm.augment.annotate.forward import Annotations
+from exfm.augment.annotate.forward import PIECE, Annotations
+from exfm.augment.annotate.ranks import group
 from exfm.augment.annotate.rows import PoisonError
 from exfm.augment.annotate.snapshots import SnapshotError, Snapshots
 from exfm.augment.annotate.workers import (
@@ -28,8 +30,9 @@ from exfm.augment.annotate.workers import (
 from exfm.data.source import Source
 from exfm.events.urls import UrlError
 
-PROCESSES = ("local:1", "ray:1")
+PROCESSES = ("local:1", "ranks:2", "ray:1")
 in_processes = pytest.mark.parametrize("crew", PROCESSES, indirect=True)
+on_ranks = pytest.mark.parametrize("crew", ["ranks:2"], indirect=True)
 on_ray = pytest.mark.parametrize("crew", ["ray:1"], indirect=True)
 LONG_S = 60.0
 
@@ -44,16 +47,22 @@ class Crew:
     source: Source
     here: Workers
 
+    @property
+    def rounding(self) -> float:
+        """Share of the codes that may differ, where rows go through the model in other batches than here."""
+        return 0.001 if self.url.startswith("ranks") else 0.0
+
     def task(self, rows: int = 20, name: str = "first", seed: int = 0) -> Task:
         snapshot, draw = self.snapshots.load("first"), np.random.default_rng(seed)
-        table_rows = draw.integers(0, self.source.schema.rows, (rows, len(self.source.schema.ordered)))
+        counts = np.array([feature.rows for feature in self.source.schema.ordered])
+        table_rows = np.cumsum(counts) - counts + draw.integers(0, counts, (rows, len(counts)))
         return Task(name, table_rows, draw.normal(size=(rows, snapshot.counters)).astype(np.float32), "int4")
 
     def check(self, asked: Task, answer: "Future[Annotations]") -> None:
         """The answer is the one of this process."""
         there, here = answer.result(LONG_S), self.here.submit(asked).result()
         np.testing.assert_allclose(there.probability, here.probability, atol=1e-6)
-        np.testing.assert_array_equal(there.codes, here.codes)
+        assert (there.codes != here.codes).mean() <= self.rounding
 
 
 @pytest.fixture(scope="module", params=["local:0", *PROCESSES])
@@ -65,6 +74,8 @@ def crew(
 ) -> Iterator[Crew]:
     if request.param.startswith("ray"):
         pytest.importorskip("ray", reason="ray is not installed: pip install 'exfm-serving[scale]'")
+    if request.param.startswith("ranks") and find_spec("torchrec") is None:
+        pytest.skip("torchrec is not installed")
     folder, source = tmp_path_factory.mktemp("crew"), tiny(10)
     snapshots = publish_into(folder, source)
     workers = open_workers(request.param, folder / "snapshots")
@@ -91,6 +102,13 @@ def test_what_is_wrong_with_a_task_is_said_and_harms_no_other(crew: Crew) -> Non
     crew.check(fine, crew.workers.submit(fine))
 
 
+def test_batches_of_any_size_are_answered_in_their_order(crew: Crew) -> None:
+    """Fewer rows than workers, short last parts, more rows than one call of the model takes."""
+    for rows in (1, 2, 3, 2 * PIECE + 3):
+        asked = crew.task(rows=rows, seed=rows)
+        crew.check(asked, crew.workers.submit(asked))
+
+
 def test_an_empty_batch_has_an_empty_answer(crew: Crew) -> None:
     assert crew.workers.submit(crew.task(rows=0)).result(LONG_S).probability.shape == (0, 2)
 
@@ -105,17 +123,17 @@ def test_snapshots_come_and_go(crew: Crew, publish_into: Callable[..., Snapshots
 
 @in_processes
 def test_processes_yield_to_everybody_else(crew: Crew) -> None:
-    (pid,) = crew.workers.pids
-    assert psutil.Process(pid).nice() == 19
-    assert os.sched_getscheduler(pid) == os.SCHED_IDLE
-    assert os.getsid(pid) == pid
+    for pid in crew.workers.pids:
+        assert psutil.Process(pid).nice() == 19
+        assert os.sched_getscheduler(pid) == os.SCHED_IDLE
+        assert os.getsid(pid) == pid
     crew.check(crew.task(), crew.workers.submit(crew.task()))
 
 
 @in_processes
 def test_kill_9_in_the_middle_of_a_task_costs_no_answer(crew: Crew) -> None:
     crew.workers.submit(crew.task()).result(LONG_S)
-    (pid,) = crew.workers.pids
+    pid, *_ = crew.workers.pids
     os.kill(pid, signal.SIGSTOP)
     tasks = [crew.task(seed=seed) for seed in range(crew.workers.depth)]
     answers = [crew.workers.submit(asked) for asked in tasks]
@@ -129,6 +147,27 @@ def test_kill_9_in_the_middle_of_a_task_costs_no_answer(crew: Crew) -> None:
 def _insisted(workers: Workers, asked: Task, answer: "Future[Annotations]") -> "Future[Annotations]":
     """Its task goes to another worker once; the engine may have done so before."""
     return workers.submit(asked) if isinstance(answer.exception(LONG_S), WorkerDiedError) else answer
+
+
+@on_ranks
+def test_a_rank_that_hangs_ends_the_group_and_nothing_is_left(crew: Crew, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, before = crew.task(), crew.workers.restarts
+    crew.check(asked, crew.workers.submit(asked))
+    pids = crew.workers.pids
+    for pid in pids:
+        os.kill(pid, signal.SIGTERM)  # as who stops the whole service may do: the annotator lets its batch land
+    crew.check(asked, crew.workers.submit(asked))
+    os.kill(pids[1], signal.SIGSTOP)
+    monkeypatch.setattr(crew.workers._group, "_wait_s", 0.1)
+    with pytest.raises(WorkerDiedError, match=r"ranks:2: no answer from rank .*1 of 2 within 1\.\d s"):
+        crew.workers.submit(asked).result(LONG_S)
+    assert not any(psutil.pid_exists(pid) for pid in pids)
+    monkeypatch.setattr(group, "START_S", 0.0)
+    with pytest.raises(WorkersUnavailableError, match="ranks:2: does not start: no answer from rank 0, 1 of 2"):
+        crew.workers.submit(asked).result(LONG_S)
+    monkeypatch.undo()
+    crew.check(asked, crew.workers.submit(asked))
+    assert crew.workers.restarts == before + 2
 
 
 @on_ray
@@ -186,7 +225,19 @@ def test_a_cluster_without_room_is_named(crew: Crew) -> None:
 
 @pytest.mark.parametrize(
     "url",
-    ["local:", "local:many", "local:-1", "kafka:1", "ray:", "ray:0", "ray:x", "ray://x", "ray://x:1", "ray://x/1"],
+    [
+        *("local:", "local:many", "local:-1", "kafka:1"),
+        *("ray:", "ray:0", "ray:x", "ray://x", "ray://x:1", "ray://x/1"),
+        *(
+            "ranks:",
+            "ranks:0",
+            "ranks:x",
+            "ranks:2?wait_s=",
+            "ranks:2?wait_s=0",
+            "ranks:2?wait_s=inf",
+            "ranks:2?limit=1",
+        ),
+    ],
 )
 def test_a_url_that_is_none_is_refused(url: str, tmp_path: Path) -> None:
     with pytest.raises(UrlError, match="workers"):
@@ -199,6 +250,12 @@ def test_without_ray_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tm
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(UrlError, match=r"ray: needs the Python package 'ray'; pip install 'exfm-serving\[scale\]'"):
         open_workers("ray:1", tmp_path)
+
+
+def test_without_torchrec_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(sys.modules, "torchrec", None)
+    with pytest.raises(UrlError, match=r"ranks:2 needs torchrec; pip install .* --no-deps torchrec"):
+        open_workers("ranks:2", tmp_path)
 
 
 def test_none_means_this_process(tmp_path: Path) -> None:
