@@ -19,7 +19,7 @@ demo: install ## data in, ranked ads out: train, export, serve with Triton, repl
 UNTIMED := tests/house tests/exfm tests/exporter tests/bench/simulation
 
 test: install lint ## lint, then every test
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(UNTIMED)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(UNTIMED)
 	$(BIN)/python -m pytest $(UNTIMED:%=--ignore=%)
 
 bench-overload: install ## 2, 5 and 10 times the rated load, and a Triton that hangs or dies; takes ten minutes

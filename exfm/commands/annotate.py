@@ -3,11 +3,9 @@
 import argparse
 import json
 import logging
-import signal
 import sys
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, redirect_stdout
+from collections.abc import Sequence
+from contextlib import ExitStack, redirect_stdout
 from typing import Any, NoReturn
 
 from tqdm import tqdm
@@ -27,6 +25,7 @@ from exfm.augment.store.store import StoreOptions, StoreUnavailableError
 from exfm.augment.stream.writer import StreamError
 from exfm.commands import annotate_plan
 from exfm.commands.annotate_arguments import make_parser, places_of
+from exfm.commands.stopping import stopping
 from exfm.data.commits import read_commits
 from exfm.data.errors import DataError
 from exfm.data.source import open_source
@@ -69,7 +68,7 @@ def _publish(asked: argparse.Namespace, places: Places) -> dict[str, Any]:
 def _run(asked: argparse.Namespace, places: Places) -> dict[str, Any]:
     if not asked.keep_priority:
         yield_to_others()
-    with ExitStack() as stack, _stopping() as stop:
+    with ExitStack() as stack, stopping() as stop:
         parts: list[Part] = []
         if asked.command in ("run", "join"):
             parts.append(_join_part(asked, places, stack))
@@ -143,18 +142,6 @@ def _status(_: argparse.Namespace, places: Places) -> dict[str, Any]:
 
 
 _COMMANDS = {"publish": _publish, "run": _run, "join": _run, "annotate": _run, "status": _status}
-
-
-@contextmanager
-def _stopping() -> Iterator[threading.Event]:
-    """An event that SIGTERM and SIGINT set."""
-    stop = threading.Event()
-    before = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _text(report: dict[str, Any]) -> str:

@@ -2,16 +2,28 @@
 
 import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
-def stopped_by_signals() -> threading.Event:
-    """An event that SIGTERM and SIGINT set from now on; a second one ends the process as it always does."""
-    stop = threading.Event()
+@contextmanager
+def stopping() -> Iterator[threading.Event]:
+    """An event that SIGTERM and SIGINT set; a second one ends the process as it would have before."""
+    stop, before = threading.Event(), {number: signal.getsignal(number) for number in _SIGNALS}
 
-    def end(number: int, _: object) -> None:
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    def end(*_: object) -> None:
         stop.set()
-        signal.signal(number, signal.SIG_DFL)
+        restore()
 
-    for each in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(each, end)
-    return stop
+    for number in _SIGNALS:
+        signal.signal(number, end)
+    try:
+        yield stop
+    finally:
+        restore()

@@ -5,13 +5,14 @@ import json
 import os
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
 
 from tqdm import tqdm
 
-from exfm.commands.stopping import stopped_by_signals
+from exfm.commands.stopping import stopping
 from exfm.data.annotated import StreamForm
 from exfm.data.continued import ContinuationError
 from exfm.data.cursor import CONSUMER
@@ -158,11 +159,9 @@ def _train_stream(asked: argparse.Namespace) -> TrainingReport:
         consumer=asked.consumer,
         threads=asked.threads,
     )
-    if asked.follow:
-        order = replace(order, stop=stopped_by_signals())
     config = _config(asked, name)
-    with _bar(name) as bar:
-        return train_stream(order, config, _shown_on(bar))
+    with stopping() if asked.follow else nullcontext() as stop, _bar(name) as bar:
+        return train_stream(replace(order, stop=stop), config, _shown_on(bar))
 
 
 def _config(asked: argparse.Namespace, source: str) -> TrainConfig:
