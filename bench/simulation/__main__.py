@@ -1,81 +1,51 @@
 """Run many seeded worlds, or one again."""
 
 import argparse
-import contextlib
 import json
-import logging
+import pprint
 import sys
-import time
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from random import Random
 from typing import Any
 
-from tqdm import tqdm
-
-from bench.simulation.world import ViolationError, simulate
+from bench.simulation.plan import Plan
+from bench.simulation.runs import run_seeds
 
 DESCRIPTION = """\
-Play the real admission gates, control laws, breakers, ladder, hedging and watchdog on virtual time, against one to
-three simulated backends that are slow, hang and die. Each seed is a world of its own; a failing one can be played
-again by its number.
+Play the real admission gates, control laws, estimates, batchers, breakers, ladder, hedging and watchdog on virtual
+time: one to three worker processes with one or two verticals, against one to three simulated backends that are slow,
+hang and die, behind a network that delays, loses, resets and parts. Before every step of the clock the invariants are
+looked at: every request answered once, in time and with its own scores; in flight within the limit; permits, work and
+counters in agreement. Each seed is a world of its own, the same on every machine; a violation names its seed, its
+virtual time and its invariant, and the seed can be played again by its number.
 """
 EXAMPLES = """\
 examples:
   python -m bench.simulation --seeds 10000
-  python -m bench.simulation --first 4711 --seeds 1
+  python -m bench.simulation --first 4711 --seeds 1          one world again
+  python -m bench.simulation --first 4711 --seeds 1 --plan   and what is in it
 
-exit codes: 0 no violation, 1 some
+exit codes: 0 no violation, 1 some, 2 bad usage
 """
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command."""
     asked = _parser().parse_args(arguments)
-    report = run_seeds(asked.first, asked.seeds)
+    if asked.plan:
+        for seed in range(asked.first, asked.first + asked.seeds):
+            sys.stderr.write(f"seed {seed}: {pprint.pformat(Plan.draw(Random(seed)), width=120)}\n")
+    report = run_seeds(asked.first, asked.seeds, jobs=asked.jobs)
     for text in report["examples"]:
         sys.stderr.write(f"{text}\n")
     sys.stdout.write(json.dumps(report) + "\n" if asked.json else _text(report))
     return 1 if report["violations"] else 0
 
 
-def run_seeds(first: int, count: int, quiet: bool = False) -> dict[str, Any]:
-    """Play seeds first to first + count - 1; what became of all their requests, and what went wrong."""
-    ends: Counter[str] = Counter()
-    wrong: list[str] = []
-    began_s = time.monotonic()
-    with _hushed():
-        for seed in tqdm(range(first, first + count), desc="simulate", unit="seed", file=sys.stderr, disable=quiet):
-            try:
-                ends.update(simulate(seed).ends)
-            except ViolationError as error:
-                wrong.append(str(error))
-    took_s = time.monotonic() - began_s
-    return {
-        "seeds": count,
-        "violations": len(wrong),
-        "seeds_per_s": round(count / took_s, 1),
-        "requests": sum(ends.values()),
-        "ends": dict(sorted(ends.items())),
-        "examples": wrong[:10],
-    }
-
-
-@contextlib.contextmanager
-def _hushed() -> Iterator[None]:
-    """Worlds are full of faults, and the server's own words about each would bury the report."""
-    logger = logging.getLogger("serving")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
-
-
 def _text(report: dict[str, Any]) -> str:
     ends = ", ".join(f"{end} {count}" for end, count in report["ends"].items())
-    speed = f"{report['seeds']} seeds, {report['seeds_per_s']} per second, {report['requests']} requests"
-    return f"{speed}: {ends}; violations {report['violations']}\n"
+    speed = f"{report['seeds']} seeds, {report['seeds_per_s']} per second, {report['steps']} steps"
+    return f"{speed}, {report['requests']} requests: {ends}; violations {report['violations']}\n"
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -85,10 +55,18 @@ def _parser() -> argparse.ArgumentParser:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--seeds", type=int, default=5000, help="how many worlds (5000)")
-    parser.add_argument("--first", type=int, default=0, help="the first seed (0)")
+    parser.add_argument("--seeds", type=_count, default=5000, metavar="N", help="how many worlds (5000)")
+    parser.add_argument("--first", type=int, default=0, metavar="SEED", help="the first seed (0)")
+    parser.add_argument("--jobs", type=_count, default=0, metavar="N", help="processes that play (one per core)")
+    parser.add_argument("--plan", action="store_true", help="show on stderr what is drawn for each of the seeds")
     parser.add_argument("--json", action="store_true", help="the report as JSON on stdout")
     return parser
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of them; expected 1 or more")
+    return int(text)
 
 
 if __name__ == "__main__":

@@ -1,19 +1,13 @@
 """A backend in virtual time: a few instances behind one queue, with the faults that real ones have."""
 
-import asyncio
+from asyncio import AbstractEventLoop, TimerHandle
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from random import Random
 
-import numpy as np
-
-from serving.admission.priority import Priority
-from serving.budget.deadline import Deadline
-from serving.errors import BackendError, BusyError, UnavailableError
-from serving.inference.scorer import Scores
-from serving.query import RankQuery
+from serving.errors import BackendError, BadScoresError, BusyError, UnavailableError
 
 
 class Health(Enum):
@@ -32,7 +26,7 @@ class Speed:
     Attributes:
         base_s, per_candidate_s: the median service time is base_s + n * per_candidate_s.
         sigma: of its log-normal factor.
-        instances: calls that are served at once.
+        instances: calls that are served at once, whosever they are.
         queue: calls that may wait; more are refused.
         slow: factor while slow.
     """
@@ -45,124 +39,120 @@ class Speed:
     slow: float = 5.0
 
 
-class SimulatedBackend:
-    """Takes calls in order of arrival. A cancelled call that is being served goes on occupying its instance, as in
-    Triton; one that waits leaves the queue. While hung, nothing starts or ends and nothing answers to cancellation.
-    """
-
-    def __init__(self, speed: Speed, random: Random) -> None:
-        self.health = Health.WELL
-        self.busy = 0
-        self._speed = speed
-        self._random = random
-        self._waiting: deque[asyncio.Future[None]] = deque()
-        self._awake = asyncio.Event()
-        self._awake.set()
-
-    def become(self, health: Health) -> None:
-        """Change health; what is in flight on a dying backend fails."""
-        self.health = health
-        if health is Health.HUNG:
-            self._awake.clear()
-        else:
-            self._awake.set()
-        if health is Health.DEAD:
-            while self._waiting:
-                if not (place := self._waiting.popleft()).done():
-                    place.set_exception(UnavailableError("the backend died"))
-
-    async def score(self, query: RankQuery, until: Deadline) -> Scores:
-        """See `serving.inference.scorer.Scorer.score`."""
-        del until
-        await self._take(len(query))
-        return _scores(query)
-
-    async def _take(self, candidates: int) -> None:
-        """Enter, and be served."""
-        self._refuse_if_dead()
-        await self._enter()
-        service = asyncio.ensure_future(self._serve(candidates))
-        service.add_done_callback(self._freed)
-        await asyncio.shield(service)
-        self._refuse_if_dead()
-
-    def _refuse_if_dead(self) -> None:
-        if self.health is Health.DEAD:
-            raise UnavailableError("the backend is dead")
-
-    async def _enter(self) -> None:
-        if self.busy < self._speed.instances:
-            self.busy += 1
-            return
-        if len(self._waiting) >= self._speed.queue:
-            raise BusyError("the queue is full")
-        place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append(place)
-        try:
-            await place
-        except asyncio.CancelledError:
-            if place in self._waiting:
-                self._waiting.remove(place)
-            elif not place.cancelled():
-                self._leave()
-            raise
-
-    def _leave(self) -> None:
-        """Pass the instance on to the first that waits."""
-        while self._waiting:
-            if not (place := self._waiting.popleft()).done():
-                place.set_result(None)
-                return
-        self.busy -= 1
-
-    async def _serve(self, candidates: int) -> None:
-        speed = self._speed
-        median_s = speed.base_s + candidates * speed.per_candidate_s
-        factor = speed.slow if self.health is Health.SLOW else 1.0
-        await asyncio.sleep(median_s * factor * self._random.lognormvariate(0.0, speed.sigma))
-        await self._awake.wait()
-
-    def _freed(self, service: "asyncio.Future[None]") -> None:
-        service.exception()
-        self._leave()
-
-
-class BatchedBackend(SimulatedBackend):
-    """Takes whole batches, and holds each to what a batch must be.
+@dataclass(eq=False, slots=True)
+class Job:
+    """A call as the backend has it.
 
     Attributes:
-        faults: what was wrong with a batch, in words.
-        outstanding: batches that it was asked for and that are not given up.
-        peak: the most there were at once.
+        candidates: of all its requests.
+        weight: of the model; the service time is in proportion. 0: a question that needs no instance.
+        until_s: the queue throws out what hasn't begun by then.
+        bad: whether the model refuses it.
+        reply: told once of its end; None: it was served.
     """
 
-    def __init__(self, speed: Speed, random: Random, most: int) -> None:
-        super().__init__(speed, random)
-        self.faults: list[str] = []
-        self.outstanding = self.peak = 0
-        self._most = most
-
-    async def score_together(self, queries: Sequence[RankQuery], until: Deadline) -> list[Scores | BackendError]:
-        """See `serving.inference.batcher.BatchScorer.score_together`."""
-        self._judge(queries, until)
-        self.outstanding += 1
-        self.peak = max(self.peak, self.outstanding)
-        try:
-            await self._take(sum(map(len, queries)))
-        finally:
-            self.outstanding -= 1
-        return [_scores(query) for query in queries]
-
-    def _judge(self, queries: Sequence[RankQuery], until: Deadline) -> None:
-        if not 1 <= len(queries) <= self._most:
-            self.faults.append(f"a batch of {len(queries)} requests")
-        if len(queries) > 1 and sum(map(len, queries)) > queries[0].vertical.max_candidates:
-            self.faults.append("a batch larger than the largest request")
-        if len({query.priority is Priority.SHADOW for query in queries}) > 1:
-            self.faults.append("a batch of shadow requests and others")
-        if until.remaining_s() < 0:
-            self.faults.append("a batch that began after its last deadline")
+    candidates: int
+    weight: float
+    until_s: float
+    bad: bool
+    reply: Callable[[BackendError | None], None]
+    timer: TimerHandle | None = None
 
 
-def _scores(query: RankQuery) -> Scores:
-    return Scores(np.full((len(query), len(query.vertical.tasks)), 0.5, np.float32), 0)
+class SimulatedBackend:
+    """Takes calls in order of arrival. A cancelled call that is being served goes on occupying its instance, as in
+    Triton; one that waits leaves the queue. While hung, nothing starts, ends, is refused or cancelled: whatever comes
+    waits at the socket. Dying fails all that is inside, and what comes next, until it is well again.
+    """
+
+    def __init__(self, speed: Speed, random: Random, loop: AbstractEventLoop) -> None:
+        self.health = Health.WELL
+        self.speed = speed
+        self._random = random
+        self._loop = loop
+        self._inside: dict[Job, None] = {}
+        self._waiting: deque[Job] = deque()
+        self._held: list[tuple[Callable[[Job], None], Job]] = []
+        self.busy = 0
+
+    def become(self, health: Health) -> None:
+        """Change health."""
+        self.health = health
+        if health is Health.DEAD:
+            self._die()
+        elif health is not Health.HUNG:
+            held, self._held = self._held, []
+            for what, job in held:
+                if job in self._inside:
+                    what(job)
+
+    def take(self, job: Job) -> None:
+        """A call arrives."""
+        if self.health is Health.DEAD:
+            job.reply(UnavailableError("the backend is dead"))
+            return
+        self._inside[job] = None
+        self._unless_hung(self._enter, job)
+
+    def cancel(self, job: Job) -> None:
+        """Its caller has given it up; nothing happens to one that isn't here any more, or not yet."""
+        if job in self._inside:
+            self._unless_hung(self._forget, job)
+
+    def _unless_hung(self, what: Callable[[Job], None], job: Job) -> None:
+        if self.health is Health.HUNG:
+            self._held.append((what, job))
+        elif job in self._inside:
+            what(job)
+
+    def _die(self) -> None:
+        inside, self._inside, self.busy = self._inside, {}, 0
+        self._waiting.clear()
+        self._held.clear()
+        for job in inside:
+            if job.timer:
+                job.timer.cancel()
+            job.reply(UnavailableError("the backend died"))
+
+    def _enter(self, job: Job) -> None:
+        if job.bad:
+            self._end(job, BadScoresError("the model refuses it"))
+        elif not job.weight:
+            self._end(job, None)
+        elif self.busy < self.speed.instances:
+            self.busy += 1
+            self._serve(job)
+        elif len(self._waiting) < self.speed.queue:
+            self._waiting.append(job)
+        else:
+            self._end(job, BusyError("the queue is full"))
+
+    def _forget(self, job: Job) -> None:
+        if job.timer is None:
+            self._waiting.remove(job)
+            del self._inside[job]
+
+    def _serve(self, job: Job) -> None:
+        speed = self.speed
+        median_s = (speed.base_s + job.candidates * speed.per_candidate_s) * job.weight
+        factor = speed.slow if self.health is Health.SLOW else 1.0
+        took_s = median_s * factor * self._random.lognormvariate(0.0, speed.sigma)
+        job.timer = self._loop.call_later(took_s, self._unless_hung, self._served, job)
+
+    def _served(self, job: Job) -> None:
+        self._next()
+        self._end(job, None)
+
+    def _next(self) -> None:
+        """Pass the instance on to the first that waits and has time left."""
+        while self._waiting:
+            job = self._waiting.popleft()
+            if job.until_s >= self._loop.time():
+                self._serve(job)
+                return
+            self._end(job, BusyError("its time ran out in the queue"))
+        self.busy -= 1
+
+    def _end(self, job: Job, error: BackendError | None) -> None:
+        del self._inside[job]
+        job.reply(error)

@@ -1,13 +1,30 @@
-"""What happens in a world: the backends, the load on them, and their faults; all drawn from a seed."""
+"""What happens in a world: its servers, the network between them, the load, and the faults; all drawn from a seed."""
 
 from dataclasses import dataclass
 from random import Random
 
 from bench.simulation.backend import Health, Speed
+from bench.simulation.network import Weather
+from bench.simulation.requests import SIZES
 from serving.admission.choose import LAWS
 from serving.catalog import Batching
+from serving.ladder.tier import DEFAULT_TIERS, Tier
 
-SIZES = (20, 100, 200, 500, 2000)
+LONG, LONGEST_S = 12.0, 0.16
+"""Few worlds are so many times as long as the longest of the others, under no more than the rated load: long enough for
+canaries to come round and for what was learned to be forgotten."""
+LOADS = (0.3, 0.9, 2.0, 5.0, 10.0)
+BUDGETS_S = (0.015, 0.025, 0.060)
+TIERS = (
+    DEFAULT_TIERS,
+    DEFAULT_TIERS,
+    (Tier.FULL, Tier.TRIMMED, Tier.PRIOR),
+    (Tier.FULL, Tier.LITE, Tier.PRIOR),
+    (Tier.FULL, Tier.PRIOR),
+    (Tier.TRIMMED, Tier.PRIOR),
+    (Tier.LITE, Tier.PRIOR),
+    (Tier.PRIOR,),
+)
 
 
 @dataclass(frozen=True)
@@ -23,8 +40,8 @@ class Life:
     faults: tuple[tuple[float, Health], ...]
 
     @classmethod
-    def draw(cls, random: Random, seconds: float) -> "Life":
-        """Draw one for a world of that length."""
+    def draw(cls, random: Random, seconds: float, slowly: float) -> "Life":
+        """Draw one for a world of that length, whose phases last `slowly` times as long as usual."""
         speed = Speed(
             base_s=random.uniform(2e-4, 3e-3),
             per_candidate_s=random.uniform(1e-6, 2e-5),
@@ -35,9 +52,9 @@ class Life:
         faults, at_s = [], random.uniform(0.0, seconds)
         while at_s < seconds:
             faults += [(at_s, random.choice((Health.SLOW, Health.HUNG, Health.DEAD)))]
-            at_s += random.uniform(0.01, 0.15)
+            at_s += slowly * random.uniform(0.01, 0.15)
             faults += [(at_s, Health.WELL)]
-            at_s += random.uniform(0.03, 0.2)
+            at_s += slowly * random.uniform(0.03, 0.2)
         return cls(speed, tuple(faults))
 
     @property
@@ -52,33 +69,105 @@ class Life:
 
 
 @dataclass(frozen=True)
+class Offer:
+    """A vertical.
+
+    Attributes:
+        budget_s: its budget.
+        tiers: that answer.
+        lite: the time that its lite model takes over that of the full one; None: it has none.
+        batching: in our own queues; None: requests go to the backends one by one.
+        profile: mean seconds by candidates as an export says, on a machine of its own; empty: it says nothing.
+    """
+
+    budget_s: float
+    tiers: tuple[Tier, ...]
+    lite: float | None
+    batching: Batching | None
+    profile: tuple[tuple[int, float], ...] = ()
+
+    @classmethod
+    def draw(cls, random: Random) -> "Offer":
+        """Draw one."""
+        tiers = random.choice(TIERS)
+        lite = random.uniform(0.1, 0.6) if Tier.LITE in tiers and random.random() < 0.7 else None
+        batching = Batching(random.randint(1, 3), random.choice((1, 4, 8))) if random.random() < 0.7 else None
+        base_s, slope_s = random.uniform(2e-4, 3e-3), random.uniform(1e-6, 2e-5)
+        profile = tuple((size, base_s + slope_s * size) for size in SIZES) if random.random() < 0.5 else ()
+        return cls(random.choice(BUDGETS_S), tiers, lite, batching, profile)
+
+
+@dataclass(frozen=True)
+class Callers:
+    """Those who ask.
+
+    Attributes:
+        load: offered candidate cost over what an average one of the backends can do, outside bursts.
+        bad: every so many requests hold what no model takes; 0: none.
+        crowd: from, until and for how long requests wait before they are taken up; empty: the way in is free.
+        gone_s: when one frontend's callers lose their connection, and all that they asked for is cancelled.
+    """
+
+    load: float
+    bad: int
+    crowd: tuple[float, float, float] | tuple[()]
+    gone_s: tuple[float, ...]
+
+    @classmethod
+    def draw(cls, random: Random, seconds: float) -> "Callers":
+        """Draw them for a world of that length."""
+        crowd: tuple[float, float, float] | tuple[()] = ()
+        if random.random() < 0.2:
+            from_s = random.uniform(0.0, seconds)
+            crowd = (from_s, from_s + random.uniform(0.02, 0.1), 10 ** random.uniform(-3.5, -1.5))
+        return cls(
+            load=random.choice(LOADS[:2] if seconds > LONGEST_S else LOADS),
+            bad=random.choice((0, 0, 0, 7, 50)),
+            crowd=crowd,
+            gone_s=tuple(random.uniform(0.0, seconds) for _ in range(random.choice((0, 0, 1)))),
+        )
+
+
+@dataclass(frozen=True)
 class Plan:
     """A world's.
 
     Attributes:
-        lives: one per backend.
-        law: name of the admission law.
         seconds: how long requests arrive.
-        load: offered candidate cost over what an average one of the backends can do, outside bursts.
-        batching: in our own queue; None: requests go to the backends one by one.
+        lives: one per backend.
+        weather: per frontend, and per backend of it; each frontend has its share of every backend.
+        law: name of the admission law.
+        offers: one per vertical; all share the gates and the backends.
+        callers: of all frontends.
     """
 
-    lives: tuple[Life, ...]
-    law: str
     seconds: float
-    load: float
-    batching: Batching | None
+    lives: tuple[Life, ...]
+    weather: tuple[tuple[Weather, ...], ...]
+    law: str
+    offers: tuple[Offer, ...]
+    callers: Callers
 
     @classmethod
     def draw(cls, random: Random) -> "Plan":
         """Draw one."""
-        seconds = random.uniform(0.04, 0.16)
-        lives = tuple(Life.draw(random, seconds) for _ in range(random.choice((1, 1, 1, 2, 3))))
-        batching = Batching(random.randint(1, 3), random.choice((1, 4, 8))) if random.random() < 0.7 else None
-        return cls(lives, random.choice(LAWS), seconds, random.choice((0.3, 0.9, 2.0, 5.0, 10.0)), batching)
+        slowly = LONG if random.random() < 0.025 else 1.0
+        seconds = slowly * random.uniform(0.04, LONGEST_S)
+        lives = tuple(Life.draw(random, seconds, slowly) for _ in range(random.choice((1, 1, 1, 2, 3))))
+        frontends, calm = random.choice((1, 1, 2, 3)), random.random() < 0.3
+        weather = tuple(
+            tuple(Weather() if calm else Weather.draw(random, seconds) for _ in lives) for _ in range(frontends)
+        )
+        offers = tuple(Offer.draw(random) for _ in range(random.choice((1, 1, 2))))
+        return cls(seconds, lives, weather, random.choice(LAWS), offers, Callers.draw(random, seconds))
+
+    @property
+    def share(self) -> float:
+        """Of each backend, for each frontend."""
+        return 1 / len(self.weather)
 
     def gap_s(self, random: Random) -> float:
         """Seconds to the next request."""
         per_s = sum(life.speed.instances / life.mean_s for life in self.lives) / len(self.lives)
         burst = 4.0 if random.random() < 0.05 else 1.0
-        return random.expovariate(self.load * burst * per_s)
+        return random.expovariate(self.callers.load * burst * per_s)

@@ -2,7 +2,7 @@
 
 import asyncio
 import selectors
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -17,12 +17,16 @@ class _Jump(selectors.BaseSelector):
 
     def __init__(self) -> None:
         self.now_s = 0.0
+        self.before_step: Callable[[], None] | None = None
         self._keys: dict[int, selectors.SelectorKey] = {}
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         if timeout is None:
             raise StuckError(f"stuck at {self.now_s:.6f} s: nothing is ready and no timer is set")
-        self.now_s += max(timeout, 0.0)
+        if timeout > 0:
+            if self.before_step:
+                self.before_step()
+            self.now_s += timeout
         return []
 
     def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
@@ -50,12 +54,20 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         """Virtual seconds."""
         return self._jump.now_s
 
+    def watch(self, look: Callable[[], None] | None) -> None:
+        """From now on call `look` before every step of the clock: all that was ready has run, and what it left stays.
+
+        What `look` raises ends the run of the loop, as no callback's error does.
+        """
+        self._jump.before_step = look
+
 
 def run(work: Coroutine[Any, Any, T], loop: VirtualLoop) -> T:
     """Run `work` to its end on the loop, cancel what it left behind, and close the loop."""
     try:
         return loop.run_until_complete(work)
     finally:
+        loop.watch(None)
         left = asyncio.all_tasks(loop)
         for task in left:
             task.cancel()

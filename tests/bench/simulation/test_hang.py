@@ -5,32 +5,28 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from random import Random
-from typing import Any
 
-import numpy as np
 import pytest
 
-from bench.simulation.backend import BatchedBackend, Health, SimulatedBackend, Speed
+from bench.simulation.backend import Health, SimulatedBackend, Speed
+from bench.simulation.frontend import Frontend, Terms
+from bench.simulation.link import Link
+from bench.simulation.network import Network, Weather
+from bench.simulation.requests import CANARY, query_of
+from bench.simulation.scene import vertical_of
 from bench.simulation.virtual import VirtualLoop, run
-from exfm.features.schema import Feature, Schema
-from exfm.features.schema import Vertical as Task
+from bench.simulation.watch import Watch
 from serving.admission.choose import law_for
 from serving.admission.gate import Gate
+from serving.admission.priority import Priority
 from serving.balance.tokens import HedgeTokens
 from serving.budget.deadline import Deadline
-from serving.budget.watchdog import Watchdog
-from serving.catalog import Batching, Catalog, Golden, Vertical
+from serving.catalog import Batching, Catalog
 from serving.errors import BackendError
 from serving.inference.breaker import Cause
 from serving.inference.scorer import Scores
-from serving.inference.site import Site
-from serving.ladder.hedge import Hedging
-from serving.ladder.ladder import Ladder
-from serving.ladder.lane import Lane, Rung
-from serving.ladder.prior import Prior
 from serving.ladder.tier import Reason, Tier
 from serving.query import RankQuery
-from serving.readiness import Readiness
 
 BUDGET_S = 0.025
 SPEED = Speed(base_s=0.002, per_candidate_s=1e-5, sigma=0.2, instances=2, queue=64)
@@ -38,42 +34,32 @@ SPEED = Speed(base_s=0.002, per_candidate_s=1e-5, sigma=0.2, instances=2, queue=
 FORMS = pytest.mark.parametrize("batching", [None, Batching(2, 8)], ids=["single requests", "batches"])
 
 
-class Counted:
+class Counted(Link):
     """Notes when requests, not canaries, reach a backend."""
 
-    def __init__(self, backend: SimulatedBackend, clock: Any) -> None:
-        self.backend, self._clock = backend, clock
+    def __init__(self, backend: SimulatedBackend, loop: VirtualLoop, random: Random) -> None:
+        super().__init__(Network(backend, Weather(), random, loop), {"feed": 1.0}, Watch(0, loop.time))
+        self._clock = loop.time
         self.reached: list[float] = []
 
     async def score(self, query: RankQuery, until: Deadline) -> Scores:
-        if query.request_id != "canary":
+        if query.request_id != CANARY:
             self.reached.append(self._clock())
-        return await self.backend.score(query, until)
-
-
-class CountedBatches(Counted):
-    """The same of a backend that takes batches."""
-
-    def __init__(self, backend: BatchedBackend, clock: Any) -> None:
-        super().__init__(backend, clock)
-        self._batched = backend
+        return await super().score(query, until)
 
     async def score_together(self, queries: Sequence[RankQuery], until: Deadline) -> list[Scores | BackendError]:
         self.reached += [self._clock()] * len(queries)
-        return await self._batched.score_together(queries, until)
+        return await super().score_together(queries, until)
 
 
 @dataclass
 class Stage:
-    """Some backends behind a ladder, and what came of the requests."""
+    """Some backends behind a frontend, and what came of the requests."""
 
     loop: VirtualLoop
     backends: list[SimulatedBackend]
     counted: list[Counted]
-    sites: list[Site]
-    ladder: Ladder
-    tokens: HedgeTokens
-    readiness: Readiness
+    frontend: Frontend
     tiers: list[tuple[float, Tier]] = field(default_factory=list)
     reasons: Counter[Reason] = field(default_factory=Counter)
     late: int = 0
@@ -88,7 +74,7 @@ class Stage:
 
     async def _one(self, query: RankQuery) -> None:
         began_s, deadline = self.loop.time(), Deadline.after(BUDGET_S, self.loop.time)
-        answer = await self.ladder.answer(query, deadline.less(0.002), deadline)
+        answer = await self.frontend.rank(query, deadline.less(0.002), deadline)
         self.tiers.append((began_s, answer.tier))
         self.reasons[answer.reason] += 1
         self.late += self.loop.time() > deadline.at_s
@@ -98,47 +84,21 @@ class Stage:
         counts = Counter(each for at_s, each in self.tiers if since_s <= at_s < until_s)
         return counts[tier] / counts.total()
 
-
-def _vertical() -> Vertical:
-    schema = Schema("s", (Feature("ad", "ad", "id", buckets=2),), (Task("feed", ("click",)),))
-    prior = Prior(np.arange(1), np.full((1, 1), 0.1, np.float32), np.full(1, 0.1, np.float32))
-    return Vertical("feed", 1, schema, BUDGET_S, 2000, prior, Golden({}, np.full((64, 1), 0.5, np.float32), 1e-4))
-
-
-def _counted(loop: VirtualLoop, random: Random, batching: Batching | None) -> Counted:
-    if batching is None:
-        return Counted(SimulatedBackend(SPEED, random), loop.time)
-    return CountedBatches(BatchedBackend(SPEED, random, batching.most), loop.time)
+    def silences(self) -> int:
+        """How often the first backend was ejected for its silence."""
+        return self.frontend.sites[0].guards["feed"].breaker.ejections[Cause.SILENT]
 
 
 def _stage(loop: VirtualLoop, number: int, random: Random, batching: Batching | None) -> Stage:
-    catalog = Catalog({"feed": replace(_vertical(), batching=batching)})
-    counted = [_counted(loop, random, batching) for _ in range(number)]
-    backends = [each.backend for each in counted]
-    sites, lanes = [], []
-    for at, scorer in enumerate(counted):
-        gate = Gate(law_for("gradient", BUDGET_S, SPEED.instances), parallelism=SPEED.instances, clock=loop.time)
-        sites.append(Site(str(at), catalog, {"feed": scorer}, gate, clock=loop.time))
-        guard, estimates = sites[at].guards["feed"], sites[at].estimates["feed"]
-        queue = sites[at].batchers.get("feed")
-        rungs = (Rung(Tier.FULL, guard, estimates, lambda guard=guard: guard.trusted, queue=queue),)  # type: ignore[misc]
-        lanes.append(Lane(str(at), rungs, gate))
-    tokens = HedgeTokens()
-    hedging = Hedging(Watchdog(), tokens if number > 1 else None, loop.time)
-    ladder = Ladder(lanes, catalog["feed"].prior, hedging, clock=loop.time)
-
-    async def tell(_: bool) -> None:
-        pass
-
-    return Stage(
-        loop,
-        backends,
-        counted,
-        sites,
-        ladder,
-        tokens,
-        Readiness({"feed": [site.guards["feed"] for site in sites]}, tell),
-    )
+    catalog = Catalog({"feed": replace(vertical_of("feed", BUDGET_S), batching=batching)})
+    backends = [SimulatedBackend(SPEED, random, loop) for _ in range(number)]
+    counted = [Counted(backend, loop, random) for backend in backends]
+    gates = {
+        str(at): Gate(law_for("gradient", BUDGET_S, SPEED.instances), parallelism=SPEED.instances, clock=loop.time)
+        for at in range(number)
+    }
+    scorers, terms = {str(at): link for at, link in enumerate(counted)}, Terms(tiers={"feed": (Tier.FULL, Tier.PRIOR)})
+    return Stage(loop, backends, counted, Frontend(catalog, scorers, gates, loop.time, terms, tokens=HedgeTokens()))
 
 
 def _play(
@@ -155,16 +115,16 @@ def _play(
 
     async def play() -> Stage:
         stage = _stage(loop, number, random, batching)
-        canaries = asyncio.create_task(stage.readiness.run())
-        while not all(site.guards["feed"].trusted for site in stage.sites):  # noqa: ASYNC110 virtual time
+        stage.frontend.start()
+        while not stage.frontend.trusted:  # noqa: ASYNC110 virtual time
             await asyncio.sleep(0.001)
         await asyncio.sleep(1.0 - loop.time())
         for at_s, health in faults:
             loop.call_at(1.0 + at_s, stage.backends[0].become, health)
-        query = RankQuery("r", _vertical(), {}, np.arange(100), np.ones(100))
+        query = query_of(1, vertical_of("feed", BUDGET_S), 100, Priority.LIVE)
         await stage.stream(query, rate_rps, seconds, random)
         await asyncio.sleep(1.0)
-        canaries.cancel()
+        stage.frontend.stop()
         return stage
 
     return run(play(), loop)
@@ -177,14 +137,14 @@ def test_a_hung_backend_costs_the_calls_in_its_hands_and_a_few_more(seed: int, b
     reached = [at_s for at_s in stage.counted[0].reached if at_s > 1.5]
     hung = [at_s for at_s in reached if at_s < 2.5]
     assert stage.late == 0
-    assert stage.sites[0].guards["feed"].breaker.ejections[Cause.SILENT] == 1
+    assert stage.silences() == 1
     # Ejected within four budgets; then nobody asks it, and everybody is served in full by the other one.
     assert not hung or max(hung) < 1.5 + 4 * BUDGET_S
     assert len(hung) <= 20
     assert stage.share(Tier.FULL, 1.6, 2.5) > 0.97
     # Some hedges found an answer for calls that would have been lost.
-    assert stage.tokens.won > 0
-    assert stage.sites[0].guards["feed"].trusted
+    assert stage.frontend.tokens.won > 0
+    assert stage.frontend.trusted
 
 
 @FORMS
@@ -204,7 +164,7 @@ def test_load_ejects_nobody(rate_rps: float, batching: Batching | None) -> None:
     for seed in range(3):
         stage = _play(1, seed, rate_rps, [], batching=batching, seconds=1.0)
         assert stage.late == 0
-        assert stage.sites[0].guards["feed"].breaker.ejections[Cause.SILENT] == 0
+        assert stage.silences() == 0
 
 
 @FORMS
@@ -213,7 +173,7 @@ def test_slowness_is_hardly_ever_taken_for_a_hang(rate_rps: float, batching: Bat
     for seed in range(3):
         stage = _play(1, seed, rate_rps, [(0.2, Health.SLOW), (0.8, Health.WELL)], batching=batching, seconds=1.0)
         assert stage.late == 0
-        assert stage.sites[0].guards["feed"].breaker.ejections[Cause.SILENT] <= 1
+        assert stage.silences() <= 1
         # A canary's time, of a second.
         assert stage.reasons[Reason.BACKEND_UNAVAILABLE] < 0.06 * stage.reasons.total()
 
