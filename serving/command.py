@@ -1,5 +1,8 @@
 """`exfm-serve`: ranks ads with the models of a repository."""
 
+import serving.rpc.transport  # noqa: F401  gRPC reads it when it is imported
+
+# isort: split
 import argparse
 import asyncio
 import gc
