@@ -5,6 +5,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -60,11 +61,10 @@ class JoinPart:
 
     def tidy(self, keep_ms: int) -> None:
         before_ms = time.time_ns() // 1_000_000 - keep_ms
-        try:
+        with ExitStack() as stack:  # each is tried, whatever comes of the others
             for topic in (impression.TOPIC, outcome.TOPIC):
-                self._log.trim(topic, before_ms)
-        finally:  # an outage of the log leaves this disk no fuller
-            self._joiner.trim(before_ms)
+                stack.callback(self._log.trim, topic, before_ms)
+            stack.callback(self._joiner.trim, before_ms)
 
 
 @dataclass(frozen=True)

@@ -67,7 +67,9 @@ class EventLog(Protocol):
         """How far behind the consumer is."""
 
     def trim(self, topic: str, before_ms: int) -> int:
-        """Drop records appended before that which every consumer of the topic has committed.
+        """Drop records appended before that which every consumer of the topic has committed, the oldest first.
+
+        Where there are very many, some may be left to the next call.
 
         Returns:
             How many events went. A topic that nobody has ever committed keeps everything.

@@ -6,8 +6,9 @@ sent twice is kept once (`Nats-Msg-Id`). A single node syncs to its disk every t
 """
 
 import logging
+import time
 from collections.abc import Callable, Coroutine
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from itertools import takewhile
 from typing import Any, TypeVar
 
@@ -79,8 +80,7 @@ class NatsLog:
 
     def lag(self, consumer: str, topic: str) -> Lag:
         after = self.committed(consumer, topic)
-        heads = self._call(lambda: self._stream.heads(topic, after), _SLOWER)
-        return Lag(sum(head.count for head in heads), min((head.appended_ms for head in heads), default=0))
+        return self._call(lambda: self._lag(topic, after), _SLOWER)
 
     def trim(self, topic: str, before_ms: int) -> int:
         return self._call(lambda: self._trim(topic, before_ms), _SLOWER)
@@ -104,13 +104,26 @@ class NatsLog:
         await commits.make(await stream.make())
         return stream, commits
 
+    async def _lag(self, topic: str, after: int) -> Lag:
+        async with aclosing(self._stream.heads(topic, after)) as pages:
+            heads = [head async for page in pages for head in page]
+        return Lag(sum(head.count for head in heads), min((head.appended_ms for head in heads), default=0))
+
     async def _trim(self, topic: str, before_ms: int) -> int:
-        done = await self._commits.lowest(topic)
-        heads = await self._stream.heads(topic, BEGIN) if done else []
-        gone = list(takewhile(lambda head: head.offset <= done and head.appended_ms < before_ms, heads))
-        if gone:
-            await self._stream.drop(topic, gone[-1].offset + 1)
-        return sum(head.count for head in gone)
+        """Some at a time, so that what is gone stays gone if it fails on the way; for about a call's timeout."""
+        done, events = await self._commits.lowest(topic), 0
+        if not done:
+            return 0
+        until_s = time.monotonic() + self._place.timeout_s
+        async with aclosing(self._stream.heads(topic, BEGIN)) as pages:
+            async for heads in pages:
+                gone = list(takewhile(lambda head: head.offset <= done and head.appended_ms < before_ms, heads))
+                if gone:
+                    await self._stream.drop(topic, gone[-1].offset + 1)
+                    events += sum(head.count for head in gone)
+                if len(gone) < len(heads) or time.monotonic() > until_s:
+                    break
+        return events
 
     def _call(self, work: Callable[[], Coroutine[Any, Any, T]], times: int = 1) -> T:
         try:

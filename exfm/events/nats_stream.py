@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -20,7 +20,8 @@ COUNT = "Exfm-Count"
 _SEQUENCE, _BEFORE, _TIME = "Nats-Sequence", "Nats-Last-Sequence", "Nats-Time-Stamp"
 _AT_ONCE_BYTES = 32 << 20
 """What one answer to a read may hold; more comes with the next."""
-_SCANNED = 256
+SCANNED = 256
+"""Records whose headers are asked for at a time."""
 _STALE_PAUSE_S = 0.02
 
 
@@ -117,8 +118,8 @@ class Stream:
         finally:
             await answers.unsubscribe()
 
-    async def heads(self, topic: str, after: int) -> list[Head]:
-        """All records above an offset, without their payloads."""
+    async def heads(self, topic: str, after: int) -> AsyncGenerator[list[Head], None]:
+        """All records above an offset, without their payloads, some at a time; close it if you leave it early."""
         config = ConsumerConfig(
             deliver_policy=DeliverPolicy.BY_START_SEQUENCE,
             opt_start_seq=after + 1,
@@ -132,11 +133,11 @@ class Stream:
         info = await source.consumer_info()
         try:
             left = info.num_pending or 0
-            made: list[Head] = []
-            while len(made) < left:
-                messages = await source.fetch(min(_SCANNED, left - len(made)), timeout=self._place.timeout_s)
-                made += [_head(message.headers or {}, message.metadata) for message in messages]
-            return made
+            while left:
+                messages = await source.fetch(min(SCANNED, left), timeout=self._place.timeout_s)
+                yield [_head(message.headers or {}, message.metadata) for message in messages]
+                for message in messages:  # somebody may drop records meanwhile, or add some
+                    left = min(left - 1, message.metadata.num_pending)
         finally:
             await source.unsubscribe()
             await self._context.delete_consumer(self._place.stream, info.name)

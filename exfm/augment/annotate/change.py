@@ -91,7 +91,7 @@ class Change:
     def _run(self) -> None:
         try:
             self._future.set_result(self._work(self._stop))
-        except Exception as error:
+        except BaseException as error:  # whatever it is, who asks for the result must not wait for ever
             self._future.set_exception(error)
 
 

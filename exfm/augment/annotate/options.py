@@ -16,7 +16,7 @@ class AnnotateOptions:
         codec: of the embeddings.
         swap_s: how often it looks whether another snapshot is current.
         tries: how often a batch may cost a worker its life before its rows are tried in ever smaller parts.
-        wait_s: how long a step waits for the workers; then it fails, and the next one goes on waiting.
+        wait_s: how long a step waits for one answer; then it fails, and the next one goes on waiting.
         keep_ms: how far back the teacher's counters reach.
         config: settings of the teacher's counters over the packaged ones.
     """

@@ -19,7 +19,7 @@ from exfm.models.checkpoint import Checkpoint, CheckpointError, digest_of, load_
 from exfm.models.lazy.embedding import LazyEmbedding
 from exfm.models.lazy.errors import LazyTableError
 from exfm.models.lazy.frozen import hand_on
-from exfm.models.sharded.checkpoint import ABOUT
+from exfm.models.sharded.checkpoint import ABOUT, refuse_short
 from exfm.models.sharded.extra import ShardingError
 from exfm.models.sharded.snapshot import AbsentTable, dense_of, stateless, tableless
 from exfm.models.teacher import Teacher
@@ -215,6 +215,7 @@ def snapshot_of(name: str, checkpoint: Checkpoint) -> Snapshot:
 def _of_shards(name: str, folder: Path) -> Snapshot:
     """Its id is of what one process can hold: the dense weights, which every step of training changes, and `ABOUT`."""
     teacher = dense_of(folder)
+    refuse_short(folder)  # the tables, which nobody reads before the ranks do
     words = torch.frombuffer(bytearray((folder / ABOUT).read_bytes()), dtype=torch.uint8)
     return Snapshot.of(name, digest_of({**teacher.state, ABOUT: words}), teacher, tableless(teacher))
 

@@ -5,9 +5,11 @@ The folder must be one that all ranks see. Its index is a pickle: read only fold
 """
 
 import json
+import os
 import shutil
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +17,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.checkpoint import state_dict_loader, state_dict_saver
+from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.filesystem import FileSystemReader
-from torch.distributed.checkpoint.metadata import TensorStorageMetadata
+from torch.distributed.checkpoint.metadata import Metadata, TensorStorageMetadata
 
 from exfm.models.sharded.extra import ShardingError
 
@@ -30,6 +33,9 @@ def save(folder: Path, tensors: dict[str, Any], about: Mapping[str, Any]) -> Non
         folder: seen by all ranks.
         tensors: sharded ones, or plain ones that are the same on each rank.
         about: plain values for JSON, the same on each rank.
+
+    Raises:
+        OSError: a rank can't write its part, and all hear of it; what was there stays.
     """
     aside, old = folder.with_name(f".{folder.name}.partial"), folder.with_name(f".{folder.name}.old")
     if dist.get_rank() == 0:
@@ -38,15 +44,18 @@ def save(folder: Path, tensors: dict[str, Any], about: Mapping[str, Any]) -> Non
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir(parents=True)
     dist.barrier()
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _failing_as(OSError, f"{folder}: can't be written"):
         warnings.simplefilter("ignore", FutureWarning)
         state_dict_saver.save(tensors, checkpoint_id=aside)
     if dist.get_rank() == 0:
         (aside / ABOUT).write_text(json.dumps(about), encoding="utf-8")
+        for each in (aside / ABOUT, aside):
+            _sync(each)
         shutil.rmtree(old, ignore_errors=True)
         if folder.exists():
             folder.rename(old)
         aside.rename(folder)
+        _sync(folder.parent)  # before the old one, which is whole, goes
         shutil.rmtree(old, ignore_errors=True)
     dist.barrier()
 
@@ -80,25 +89,43 @@ def load(folder: Path, tensors: dict[str, Any], prefixes: tuple[str, ...] = ("",
         prefixes: of names.
 
     Raises:
-        ShardingError: they are not those that were saved.
+        ShardingError: they are not those that were saved, or a rank can't read its part, and all hear of it.
     """
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _failing_as(ShardingError, f"{folder}: can't be read"):
         warnings.simplefilter("ignore", FutureWarning)
         _refuse_misfit(folder, {name: tuple(each.size()) for name, each in tensors.items()}, prefixes)
         state_dict_loader.load(tensors, checkpoint_id=_whole(folder))
 
 
 def read(folder: Path, prefixes: tuple[str, ...]) -> dict[str, Tensor]:
-    """Plain tensors of those names, by one process that needs neither ranks nor torchrec; they must fit its memory."""
+    """Plain tensors of those names, by one process that needs neither ranks nor torchrec; they must fit its memory.
+
+    Raises:
+        ShardingError: there is no whole checkpoint.
+    """
     tensors = {
         name: torch.empty(entry.size, dtype=entry.properties.dtype)
         for name, entry in _entries(folder).items()
         if name.startswith(prefixes)
     }
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _failing_as(ShardingError, f"{folder}: can't be read", alone=True):
         warnings.simplefilter("ignore")  # that there are no ranks is what is wanted
         state_dict_loader.load(tensors, checkpoint_id=_whole(folder), no_dist=True)
     return tensors
+
+
+def refuse_short(folder: Path) -> None:
+    """`ShardingError` if a part is missing or shorter than the index says; what is in the parts is not looked at."""
+    ends: dict[str, int] = {}
+    for each in (_index(folder).storage_data or {}).values():
+        ends[each.relative_path] = max(ends.get(each.relative_path, 0), each.offset + each.length)
+    for name, end in sorted(ends.items()):
+        try:
+            size = (_whole(folder) / name).stat().st_size
+        except OSError as error:
+            raise ShardingError(f"{folder}: part {name!r}: {error.strerror}") from error
+        if size < end:
+            raise ShardingError(f"{folder}: part {name!r} has {size} bytes, the index says {end}")
 
 
 def _whole(folder: Path) -> Path:
@@ -107,11 +134,15 @@ def _whole(folder: Path) -> Path:
     return old if old.exists() and not folder.exists() else folder
 
 
-def _entries(folder: Path) -> dict[str, TensorStorageMetadata]:
+def _index(folder: Path) -> Metadata:
     try:
-        entries = FileSystemReader(_whole(folder)).read_metadata().state_dict_metadata
+        return FileSystemReader(_whole(folder)).read_metadata()
     except Exception as error:  # junk makes the unpickler raise nearly anything
         raise ShardingError(f"{folder}: not a readable checkpoint: {error}") from error
+
+
+def _entries(folder: Path) -> dict[str, TensorStorageMetadata]:
+    entries = _index(folder).state_dict_metadata
     return {name: each for name, each in entries.items() if isinstance(each, TensorStorageMetadata)}
 
 
@@ -121,3 +152,22 @@ def _refuse_misfit(folder: Path, wanted: Mapping[str, tuple[int, ...]], prefixes
     for name in sorted(wanted.keys() | there.keys()):
         if wanted.get(name) != there.get(name):
             raise ShardingError(f"{folder}: {name!r} is {there.get(name)} there and {wanted.get(name)} here")
+
+
+@contextmanager
+def _failing_as(kind: type[Exception], what: str, *, alone: bool = False) -> Iterator[None]:
+    """Raise a rank's failure, which all ranks get as one that no `except Exception` catches, as one of that kind."""
+    try:
+        yield
+    except CheckpointException as error:
+        rank, (cause, _) = min(error.failures.items())
+        said = (str(cause).strip() or type(cause).__name__).splitlines()[0]
+        raise kind(f"{what}: {said}" if alone else f"{what}: rank {rank}: {said}") from error
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -3,8 +3,11 @@
 import threading
 from collections.abc import Callable
 
+import pytest
+
 from exfm.augment.join.joiner import Joiner, Step
 from exfm.augment.service import JoinPart, ServiceOptions, serve
+from exfm.events import impression, outcome
 from exfm.events.log import LogUnavailableError
 from exfm.events.memory import MemoryLog
 
@@ -105,3 +108,24 @@ def test_a_join_that_waits_for_the_annotation_is_not_drained() -> None:
     paused = Paused()
     serve([JoinPart(paused, MemoryLog())], threading.Event(), OPTIONS)
     assert paused.steps == 5
+
+
+def test_a_topic_that_cannot_be_trimmed_leaves_the_others_no_fuller() -> None:
+    trimmed: list[str] = []
+
+    class Half(MemoryLog):
+        def trim(self, topic: str, before_ms: int) -> int:  # noqa: ARG002  # the protocol's
+            trimmed.append(topic)
+            raise LogUnavailableError(f"{topic} is stuck")
+
+    class Idle(Joiner):
+        def __init__(self) -> None:
+            pass
+
+        def trim(self, before_ms: int) -> int:  # noqa: ARG002  # the protocol's
+            trimmed.append("joined")
+            return 0
+
+    with pytest.raises(LogUnavailableError, match="is stuck"):
+        JoinPart(Idle(), Half()).tidy(0)
+    assert sorted(trimmed) == sorted([impression.TOPIC, outcome.TOPIC, "joined"])

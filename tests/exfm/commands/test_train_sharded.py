@@ -1,6 +1,8 @@
 """`torchrun ... -m exfm.commands.train_sharded`, its processes forked here."""
 
 import json
+import os
+import shutil
 from collections.abc import Callable
 from contextlib import closing
 from importlib.util import find_spec
@@ -82,6 +84,8 @@ def test_a_teacher_is_trained_by_two_and_goes_on_with_three_and_annotates(
     with pytest.raises(RuntimeError, match="ended with 2"):  # it has learned these rows
         train(1, monday, "third", "--from", str(first / "teacher.sharded"))
     assert not (tmp_path / "third").exists()
+    with pytest.raises(RuntimeError, match="ended with 2"):  # a part of it is cut off
+        train(1, tuesday, "third", "--from", str(tmp_path / "snapshots" / "damaged.sharded"))
 
 
 def by_ranks(out: Path, snapshots: Snapshots, whole: Snapshot) -> Annotations:
@@ -98,8 +102,13 @@ def by_ranks(out: Path, snapshots: Snapshots, whole: Snapshot) -> Annotations:
     assert (spread.name, spread.dimension, spread.learned_until_ms) == ("shards", 8, whole.learned_until_ms)
     with pytest.raises(SnapshotError, match="'shards' has its table in shards: use ranks:N"):
         open_workers("local:0", folder).check(spread)
+    shutil.copytree(snapshots.shards("shards"), damaged := snapshots.shards("damaged"))
+    for part in damaged.glob("*.distcp"):
+        os.truncate(part, part.stat().st_size - 1)
     with closing(open_workers("ranks:2", folder)) as workers:
         workers.check(spread)
+        with pytest.raises(SnapshotError, match=r"'damaged': .*can't be read: "):
+            workers.submit(Task("damaged", *inputs_of(whole, 21, 0), "int8")).result(60)
         return workers.submit(Task("shards", *inputs_of(whole, 21, 0), "int8")).result(60)
 
 

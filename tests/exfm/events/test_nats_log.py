@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,9 @@ from exfm.events.urls import UrlError
 from exfm.events.wire import EventError
 
 pytest.importorskip("nats", reason="nats-py is not installed: pip install 'exfm-serving[scale]'")
+
+from exfm.events.nats_log import NatsLog
+from exfm.events.nats_stream import SCANNED, Stream
 
 
 def appended(log: EventLog, payload: bytes, batch_id: bytes) -> bool:
@@ -94,6 +98,8 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("queue", {"subjects": ["queue.*"], "allow_direct": True, "retention": "workqueue"}, "retention is not limits"),
     ("light", {"subjects": ["light.*"], "allow_direct": True, "storage": "memory"}, "storage is memory"),
     ("short", {"subjects": ["short.*"], "allow_direct": True, "max_bytes": 9999}, "discard is old"),
+    ("aged", {"subjects": ["aged.*"], "allow_direct": True, "max_age": 3600}, "max_age is 3600 s, after which"),
+    ("brief", {"subjects": ["brief.*"], "allow_direct": True}, "duplicate_window is 120 s, below window_s=600"),
     ("three?replicas=3", {}, "replicas > 1 not supported in non-clustered"),
     ("shared", {"name": "another", "subjects": ["shared.clicks"]}, "subjects overlap with an existing stream"),
 ]
@@ -123,7 +129,7 @@ def test_a_wrong_password_is_a_settings_error_and_soon_known(tmp_path: Path) -> 
 
 def test_a_record_above_the_streams_limit_is_no_outage(jetstream: str) -> None:
     add_stream(jetstream, name="tight", subjects=["tight.*"], allow_direct=True, max_msg_size=1000)
-    log = open_log(f"{jetstream}/tight")
+    log = open_log(f"{jetstream}/tight?window_s=120")
     with pytest.raises(EventError, match="max_msg_size"):
         log.append("a", bytes(2000), 1, b"1")
     assert log.append("a", bytes(500), 1, b"2")
@@ -138,3 +144,43 @@ def test_two_committers_never_take_each_other_back(jetstream: str) -> None:
         assert one.committed("me", "a") == two.committed("me", "a") == offset
     one.close()
     two.close()
+
+
+def filled(url: str, name: str, records: int) -> NatsLog:
+    """A log whose topic `a` holds so many records of 2 events, all committed."""
+    log = NatsLog(f"{url.removeprefix('nats:')}/{name}?timeout_s=5")
+
+    async def fill() -> None:
+        await asyncio.gather(*[log._stream.append("a", b"", 2, str(number).encode()) for number in range(records)])
+
+    log._loop.call(fill(), 20.0)
+    log.commit("me", "a", log.read("a", BEGIN, records)[-1].offset)
+    return log
+
+
+def test_retention_looks_no_further_than_what_stays(jetstream: str) -> None:
+    log = filled(jetstream, "young", 3 * SCANNED)
+    before = log._client.stats["in_msgs"]
+    assert log.trim("a", 1) == 0
+    assert log._client.stats["in_msgs"] - before < 1.1 * SCANNED
+    assert log.lag("you", "a").events == 6 * SCANNED
+    log.close()
+
+
+def test_what_retention_has_dropped_stays_dropped(jetstream: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    log, drop, drops = filled(jetstream, "old", 2 * SCANNED + 10), Stream.drop, list[int]()
+
+    async def fails_once(stream: Stream, topic: str, before: int) -> None:
+        drops.append(before)
+        if len(drops) == 2:
+            raise TimeoutError("gone")
+        await drop(stream, topic, before)
+
+    monkeypatch.setattr(Stream, "drop", fails_once)
+    with pytest.raises(LogUnavailableError, match="gone"):
+        log.trim("a", 1 << 50)
+    assert log.lag("you", "a").events == 2 * (SCANNED + 10)
+    log._place = replace(log._place, timeout_s=-1.0)  # the time for it is over at once
+    monkeypatch.setattr(log, "_call", lambda work, *_: log._loop.call(work(), 20.0))
+    assert [log.trim("a", 1 << 50) for _ in range(3)] == [2 * SCANNED, 20, 0]
+    log.close()

@@ -15,6 +15,7 @@ from typing import Any
 
 from exfm.augment.annotate.forward import Annotations
 from exfm.augment.annotate.ranks.rank import Answer, Order, Seat, run
+from exfm.augment.annotate.snapshots import SnapshotError
 
 PRELOADED = ["__main__", "exfm.augment.annotate.ranks.rank", "exfm.models.sharded.answering"]
 """By the process from which ranks are forked, so that they share it, and start again quickly."""
@@ -36,7 +37,9 @@ class _Heard:
 
     @property
     def errors(self) -> list[Exception]:
-        return [each.error for each in self.answers.values() if each.error is not None]
+        """What a rank can't read first; those that it leaves for that may say so sooner."""
+        said = [each.error for each in self.answers.values() if each.error is not None]
+        return sorted(said, key=lambda error: not isinstance(error, SnapshotError))
 
 
 class RankGroup:

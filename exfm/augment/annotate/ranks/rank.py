@@ -71,7 +71,7 @@ def run(seat: Seat, orders: Connection) -> None:
                 orders.send(_answer(holder, orders.recv()))
     except (EOFError, BrokenPipeError, ConnectionResetError):  # the annotator has gone
         os._exit(0)
-    except (ShardingError, ForwardError) as error:
+    except (ShardingError, SnapshotError, ForwardError) as error:
         _end(orders, error)
     except (RuntimeError, ValueError, OSError) as error:  # of torch.distributed
         _end(orders, ForwardError(f"the ranks don't come together: {line_of(error)}"))
@@ -86,7 +86,7 @@ def _end(orders: Connection, error: Exception) -> None:
 def _answer(holder: "Holder", order: Order) -> Answer:
     try:
         return Answer(holder.annotate(order))
-    except (PoisonError, SnapshotError) as error:
+    except PoisonError as error:
         return Answer(error=error)
 
 
@@ -101,8 +101,8 @@ class Holder:
         """A collective.
 
         Raises:
-            PoisonError, SnapshotError: the ranks are in step.
-            ForwardError: they may not be.
+            PoisonError: the ranks are in step.
+            SnapshotError, ForwardError: they may not be; one that alone can't read would leave the others waiting.
         """
         snapshot, part, said = self._held(order.part.snapshot), order.part, []
         bad: PoisonError | None = None
@@ -142,6 +142,6 @@ class Holder:
                 model = answering.from_checkpoint(told, self._ranks)
         except ShardingError as error:
             raise SnapshotError(f"snapshot {name!r}: {error}") from error
-        except Exception as error:  # torch.distributed.checkpoint has its own, of any kind
+        except Exception as error:  # of torchrec and torch.distributed, which may be of any kind
             raise ForwardError(f"snapshot {name!r} can't be loaded: {line_of(error)}") from error
         return Snapshot.of(name, "", told, model)

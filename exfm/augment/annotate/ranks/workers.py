@@ -144,7 +144,7 @@ class RankWorkers:
         except GroupError as error:
             self._patience.ended(str(error))
             raise WorkerDiedError(f"{self._place}: {error}") from error
-        except ForwardError as error:
+        except (SnapshotError, ForwardError) as error:
             self._patience.ended(str(error))
             raise
         self._patience.worked()

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from exfm.augment.annotate.change import Change, Successor
 from exfm.data.annotated import StreamReader
 from exfm.distill.stream import encode
 from exfm.models.checkpoint import load_checkpoint
@@ -44,3 +45,14 @@ def test_a_swap_whose_counters_take_long_stops_nobody(plant: Any, monkeypatch: p
         made, expected = (each._preparer._counters.columns(part.examples, rows) for each in (annotator, again))
         np.testing.assert_allclose(made, expected, atol=1e-6)
     again.close()
+
+
+def test_whatever_ends_its_work_is_told() -> None:
+    class OddError(BaseException):
+        pass
+
+    def work(_: threading.Event) -> Successor:
+        raise OddError
+
+    with pytest.raises(OddError):
+        Change(work)._future.result(5)

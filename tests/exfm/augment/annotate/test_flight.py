@@ -1,6 +1,7 @@
 """Trouble on the way through the teacher: rows die of what they hold, and of nothing else."""
 
 from concurrent.futures import Future
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,8 @@ import pytest
 
 from exfm.augment.annotate.forward import Annotations, ForwardError, annotate
 from exfm.augment.annotate.rows import PoisonError
-from exfm.augment.annotate.workers import InlineWorkers, Task, WorkerDiedError
+from exfm.augment.annotate.workers import InlineWorkers, Task, WorkerDiedError, WorkersUnavailableError
+from exfm.distill.stream import encode
 
 
 class Troubled(InlineWorkers):
@@ -66,3 +68,43 @@ def test_only_what_the_rows_hold_is_poison(plant: Any, monkeypatch: pytest.Monke
     monkeypatch.setattr(snapshot.model, "represent", full)
     with pytest.raises(ForwardError, match="can't allocate memory"):
         annotate(snapshot, np.zeros_like(rows), past, "int4")
+
+
+class Reloading(InlineWorkers):
+    """A poisonous row ends it, and starting again takes longer than anybody waits."""
+
+    def __init__(self, folder: Path, poison: int) -> None:
+        super().__init__(folder)
+        self.poison, self.deaths, self.held = poison, 0, list[tuple[Task, Future[Annotations]]]()
+
+    def submit(self, task: Task) -> "Future[Annotations]":
+        self.held.append((task, Future()))
+        return self.held[-1][1]
+
+    def start(self) -> None:
+        """Be ready, and answer until it dies again."""
+        while self.held:
+            task, future = self.held.pop(0)
+            if (task.rows[:, 0] == self.poison).any():
+                self.deaths += 1
+                future.set_exception(WorkerDiedError("killed"))
+                return
+            future.set_result(super().submit(task).result())
+
+
+def test_a_poisonous_row_is_found_though_every_start_takes_longer_than_a_step(plant: Any) -> None:
+    plant.join(0, 90)
+    users = encode(plant.world.source.examples, plant.world.source.schema)["user"][:90, 0]
+    poison, times = next((int(user), n) for user, n in zip(*np.unique(users, return_counts=True), strict=True) if n < 4)
+    plant.workers = workers = Reloading(plant.folder / "snapshots", poison)
+    annotator = plant.open(options=replace(plant.options, wait_s=0.001))
+    for _ in range(200):
+        try:
+            if settled := annotator.step():
+                break
+        except WorkersUnavailableError:
+            workers.start()
+    annotator.close()
+    assert settled == 90
+    assert annotator.last.dead == times
+    assert workers.deaths < 12 * times

@@ -17,6 +17,7 @@ import pytest
 
 from exfm.augment.annotate.forward import PIECE, Annotations
 from exfm.augment.annotate.ranks import group
+from exfm.augment.annotate.ranks.rank import Seat
 from exfm.augment.annotate.rows import PoisonError
 from exfm.augment.annotate.snapshots import SnapshotError, Snapshots
 from exfm.augment.annotate.workers import (
@@ -168,6 +169,24 @@ def test_a_rank_that_hangs_ends_the_group_and_nothing_is_left(crew: Crew, monkey
     monkeypatch.undo()
     crew.check(asked, crew.workers.submit(asked))
     assert crew.workers.restarts == before + 2
+
+
+@on_ranks
+def test_a_rank_that_alone_cannot_read_keeps_nobody_waiting(
+    crew: Crew, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    asked, start, before = crew.task(), group.RankGroup._start, crew.workers.restarts
+    crew.workers._group.end()
+
+    def with_a_blind_one(self: group.RankGroup, seat: Seat) -> None:
+        start(self, replace(seat, snapshots=tmp_path) if seat.rank else seat)
+
+    monkeypatch.setattr(group.RankGroup, "_start", with_a_blind_one)
+    with pytest.raises(SnapshotError, match="'first': there is no"):
+        crew.workers.submit(asked).result(20)
+    monkeypatch.undo()
+    assert crew.workers.restarts == before + 1
+    crew.check(asked, crew.workers.submit(asked))
 
 
 @on_ray
