@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from bench.scale.targets import missed
+
 DESCRIPTION = """\
 Measure the engines for more than one machine, with real servers on this one, started from their wheels.
 
@@ -29,7 +31,15 @@ examples:
   python -m bench.scale
   python -m bench.scale --only jetstream --kills 10
 
-exit codes: 0 measured, 1 could not be measured, or an event was lost, doubled or unaccounted for, 2 bad usage
+targets, of which each that is missed is said in one line:
+  jetstream, plane  no event lost, doubled or unaccounted for
+  frontends         no request failed that was not in flight to the one that was killed
+  valkey            no more late requests while it is killed than chance explains
+  ray               every example annotated once; efficiency 0.9 of bare processes
+  torchrec          probabilities within 1e-6 of the unsharded teacher's
+  planner           within 30 % of what is measured
+
+exit codes: 0 measured, and all targets held; 1 could not be measured, or a target was missed; 2 bad usage
 """
 Part = Callable[[Any, Path, argparse.Namespace], dict[str, Any]]
 
@@ -113,15 +123,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"bench-scale: {name}: {json.dumps(result[name])}\n")
     if asked.json:
         sys.stdout.write(json.dumps(result) + "\n")
-    return 1 if failed or _broken({name: result.get(name, {}) for name in asked.only}) else 0
-
-
-def _broken(result: dict[str, Any]) -> bool:
-    jetstream, plane = result.get("jetstream", {}), result.get("plane", {})
-    wrong = [jetstream.get(name, 0) for name in ("acked_lost", "duplicates")]
-    wrong += [each["failed"] > each["killed_in_flight"] for each in result.get("frontends", {}).get("via", {}).values()]
-    wrong.append(not result.get("ray", {}).get("annotated_once", True))
-    return any(wrong + [plane.get(name, 0) for name in ("lost_outcomes", "duplicates", "unaccounted", "store_wrong")])
+    wrong = missed({name: result[name] for name in asked.only if name in result})
+    sys.stderr.writelines(f"bench-scale: {each}\n" for each in wrong)
+    return 1 if failed or wrong else 0
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import torch
 
-from exfm.augment.annotate.snapshots import Snapshot, SnapshotError, snapshot_of
+from exfm.augment.annotate.snapshots import Snapshot, SnapshotError
 from exfm.augment.planning.asked import Answer, ask_torchrec
-from exfm.augment.planning.plan import Cluster, Plan, Rates, TeacherSize, Traffic, plan
+from exfm.augment.planning.plan import Cluster, Plan, PlanError, Rates, TeacherSize, Traffic, plan
 from exfm.augment.planning.speed import size_of, speed_here
 from exfm.augment.planning.steps import shown
-from exfm.models.checkpoint import CheckpointError, load_checkpoint
+from exfm.augment.planning.weightless import weightless
 
 DESCRIBED = ("rows", "dimension", "features", "flops")
 RATES = ("flops_per_s", "gather_gb_per_s", "link_gb_per_s")
@@ -23,12 +23,15 @@ RATES = ("flops_per_s", "gather_gb_per_s", "link_gb_per_s")
 def run(asked: argparse.Namespace) -> int:
     """Print the plan; 0 it fits and keeps up, 1 it doesn't; `SnapshotError` for what can't be planned with."""
     path: Path | None = asked.measure or asked.teacher
-    snapshot = _snapshot(path) if path else None
+    snapshot = weightless(path) if path else None
     size = size_of(snapshot) if snapshot else _described(asked)
     if asked.weight_bytes:
         size = replace(size, weight_bytes=asked.weight_bytes)
     cluster = _cluster(asked, snapshot)
-    made = plan(size, cluster, Traffic(asked.traffic, asked.batch, asked.linger_s))
+    try:
+        made = plan(size, cluster, Traffic(asked.traffic, asked.batch, asked.linger_s))
+    except PlanError as error:
+        raise SnapshotError(f"plan: {error} --link-gb-per-s") from error
     tables = [feature.rows for feature in snapshot.schema.ordered] if snapshot else []
     if size.disk_bytes:
         answer = Answer(False, None, "not asked: the table lies on disk")
@@ -40,13 +43,6 @@ def run(asked: argparse.Namespace) -> int:
     else:
         sys.stdout.write(_text(made, cluster, answer, on_disk=bool(size.disk_bytes)))
     return 0 if made.good else 1
-
-
-def _snapshot(path: Path) -> Snapshot:
-    try:
-        return snapshot_of(path.stem, load_checkpoint(path))
-    except CheckpointError as error:
-        raise SnapshotError(str(error)) from error
 
 
 def _described(asked: argparse.Namespace) -> TeacherSize:
@@ -67,6 +63,7 @@ def _cluster(asked: argparse.Namespace, snapshot: Snapshot | None) -> Cluster:
         asked.memory_gb * 1e9,
         feed_examples_per_s=asked.feed or math.inf,
         cost_per_hour=asked.cost,
+        link_bytes_per_s=asked.link_gb_per_s and asked.link_gb_per_s * 1e9,
     )
     if asked.speed:
         return replace(cluster, examples_per_s=asked.speed)

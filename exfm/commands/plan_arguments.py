@@ -7,11 +7,12 @@ from typing import Any
 
 DESCRIPTION = """\
 Say whether a cluster can annotate a traffic with a teacher: memory and rows per device, examples per second, lag and
-cost, the arithmetic line by line. The teacher is a checkpoint, or is described; the devices' speed is measured here,
-given, or follows from their rates. Of a table on disk --measure also reads rows, from memory and from the disk,
-for which it takes the table's files out of the page cache: what memory is left beside all else decides how many rows
-must come from the disk. torchrec's planner is asked too, where it is installed and there is something to
-spread. Prices are in whatever currency --cost is.
+cost, the arithmetic line by line. The teacher is a checkpoint, whose weights are not read, or is described; a device's
+speed is measured here, given, or follows from its rates. Where rows must be spread over the devices, the speed of the
+link between them is needed too. Of a table on disk --measure also reads rows, from memory and from the disk, for which
+it takes the table's files out of the page cache: what memory is left beside all else decides how many rows must come
+from the disk. torchrec's planner is asked too, where it is installed and there is something to spread. Prices are in
+whatever currency --cost is.
 """
 EPILOG = """\
 examples:
@@ -48,10 +49,10 @@ def _add_teacher(group: Any, positive: Callable[[str], float], count: Callable[[
     add(
         "--measure",
         type=Path,
-        metavar="FILE",
-        help="teacher.pt: its size, and its speed here, out of what its parts take",
+        metavar="PATH",
+        help="teacher.pt or teacher.sharded: its size, and its speed here, out of what its parts take",
     )
-    add("--teacher", type=Path, metavar="FILE", help="teacher.pt: its size alone")
+    add("--teacher", type=Path, metavar="PATH", help="teacher.pt or teacher.sharded: its size alone")
     add("--rows", type=count, metavar="N", help="of all tables, if there is no checkpoint")
     add("--dimension", type=count, metavar="D", help="of an embedding")
     add("--tasks", type=count, default=1, metavar="T", help="first-order weights of a row (1)")
@@ -67,9 +68,9 @@ def _add_cluster(group: Any, positive: Callable[[str], float], count: Callable[[
     add("--memory-gb", type=positive, required=True, metavar="M", help="of each, in 10^9 bytes; 15 %% stay free")
     add("--kind", choices=("cpu", "cuda"), default="cpu", help="of device, for torchrec's planner (cpu)")
     add("--threads", type=count, default=1, metavar="N", help="of a device that is this machine, with --measure (1)")
-    add("--speed", type=positive, metavar="R", help="examples per second of each, or all three of")
+    add("--speed", type=positive, metavar="R", help="examples per second of each alone, or all three of")
     add("--flops-per-s", type=positive, metavar="X", help="that it reaches in products of matrices")
     add("--gather-gb-per-s", type=positive, metavar="B", help="that it reads of scattered rows")
-    add("--link-gb-per-s", type=positive, metavar="B", help="to the other devices")
+    add("--link-gb-per-s", type=positive, metavar="B", help="to the other devices; also where rows must be spread")
     add("--feed", type=positive, metavar="R", help="examples per second that the process beside them reads and writes")
     add("--cost", type=float, default=0.0, metavar="C", help="of a device's hour (0)")

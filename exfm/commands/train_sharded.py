@@ -115,7 +115,11 @@ def _parser() -> argparse.ArgumentParser:
     add("--seed", type=int, help="of weights, shuffling and the simulator (default: the settings', 0)")
     before = "a teacher.sharded to go on from; its log came before, and counters of the past begin anew with this one"
     add("--from", dest="before", type=Path, metavar="DIR", help=before)
-    add("--resume", action="store_true", help="go on from OUT/training.sharded, same log; begin where there is none")
+    add(
+        "--resume",
+        action="store_true",
+        help="go on from OUT/training.sharded, same log and settings; begin where there is none",
+    )
     seconds = "how often OUT/training.sharded is written on the way, all tables each time (600)"
     add("--checkpoint-s", type=float, default=600.0, metavar="S", help=seconds)
     add("--threads", type=int, default=1, metavar="N", help="of torch in each process (1)")

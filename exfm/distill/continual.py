@@ -155,7 +155,7 @@ class Continued:
         """
         if state["form"] != self.form.to_json():
             raise TrainingError("the training to go on with was of another stream: its schema or its embeddings differ")
-        _refuse_other_settings(json.loads(state["settings"]), json.loads(settings_of(self.config)))
+        refuse_other_settings(json.loads(state["settings"]), json.loads(settings_of(self.config)))
         self.place = Place(**state["place"])
         self._offset_h, self._ads = state["offset_h"], Catalogue(**state["ads"])
         self._counters.resume({key: [Facts(**each) for each in runs] for key, runs in state["counters"].items()})
@@ -175,11 +175,12 @@ def settings_of(config: TrainConfig) -> str:
     return json.dumps(asdict(config), sort_keys=True, default=dict)
 
 
-def _refuse_other_settings(before: Mapping[str, Any], now: Mapping[str, Any], where: str = "") -> None:
+def refuse_other_settings(before: Mapping[str, Any], now: Mapping[str, Any], where: str = "") -> None:
+    """`TrainingError` names the first setting that is not what it was; both as `settings_of` has them, read."""
     for key in sorted({*before, *now}):
         old, new = before.get(key), now.get(key)
         if isinstance(old, dict) and isinstance(new, dict):
-            _refuse_other_settings(old, new, f"{where}{key}.")
+            refuse_other_settings(old, new, f"{where}{key}.")
         elif old != new:
             raise TrainingError(f"the training to go on with had other settings: {where}{key} was {old!r}, is {new!r}")
 

@@ -3,6 +3,7 @@
 Unless the training goes on in another run: then the table stays, and what is carried over says as of when.
 """
 
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 from exfm.distill.config import ConfigError, Rates, TeacherOptions
 from exfm.distill.optimizer import adagrad, feature_rates
 from exfm.features.schema import Schema
+from exfm.models.checkpoint import CheckpointError, load_checkpoint
 from exfm.models.lazy.embedding import LazyEmbedding
 from exfm.models.lazy.form import Table, TableForm
 from exfm.models.lazy.frozen import freeze, frozen_at, hand_on, remove_frozen, tidy_frozen
@@ -108,7 +110,7 @@ class RunTable:
         for old in self._carried[:-2]:
             self._drop(old)
         self._carried = self._carried[-2:]
-        tidy_frozen(self._home, {*self._kept, *self._carried})
+        tidy_frozen(self._home, {*self._kept, *self._carried, *tables_of(self._home)})
         return digest.hex()
 
     def resume(self, carried: str) -> None:
@@ -118,7 +120,7 @@ class RunTable:
         as_it_stands = self._others and freeze(self._table, self._home)
         if as_it_stands != digest:
             if as_it_stands:
-                remove_frozen(self._home, as_it_stands)
+                self._drop(as_it_stands)
             self._table.close()
             self._setting.restore(place, form)
             self._table = self.embedding.table = self._setting.open(form)
@@ -128,6 +130,11 @@ class RunTable:
         """Give what was kept under a digest to the folder of the checkpoint; `LazyTableError` if there is no room."""
         hand_on(self._home, home, digest)
         self._keeper = home.resolve()
+
+    def give_way(self, home: Path, digest: bytes) -> None:
+        """Remove the table of a checkpoint that another one has taken the place of, unless a run may go on from it."""
+        if digest not in self._carried or home.resolve() != self._home.resolve():
+            remove_frozen(home, digest)
 
     def close(self) -> None:
         """Let go of the table; unless it is carried on, it goes once it was handed on, or if it was never kept."""
@@ -140,7 +147,7 @@ class RunTable:
 
     def _drop(self, digest: bytes) -> None:
         self._kept.discard(digest)
-        if self._keeper != self._home.resolve():
+        if digest not in tables_of(self._home):
             remove_frozen(self._home, digest)
 
     def _refuse_others(self) -> None:
@@ -153,6 +160,15 @@ class RunTable:
     @property
     def _home(self) -> Path:
         return self._setting.folders[0]
+
+
+def tables_of(home: Path) -> set[bytes]:
+    """Digests of the tables on disk that the checkpoints in a folder need."""
+    found = set()
+    for path in home.glob("*.pt"):
+        with suppress(CheckpointError):  # a run's state, say
+            found.add(load_checkpoint(path, mapped=True).table_digest)
+    return found - {b""}
 
 
 def setting_of(options: TeacherOptions) -> LazySetting | None:

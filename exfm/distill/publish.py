@@ -38,7 +38,8 @@ def publish(trainer: Trainer, report: TrainingReport, out: Path) -> list[Path]:
         trainer.teacher.lazy.hand_on(out, teacher.table_digest)
     teacher.save(paths[0])
     if before and before != teacher.table_digest:
-        remove_frozen(out, before)
+        forget = trainer.teacher.lazy.give_way if trainer.teacher.lazy else remove_frozen
+        forget(out, before)
     lineage = {**lineage, "teacher_snapshot": _snapshot_id(trainer, teacher.state)}
     for vertical in (each for each in trainer.verticals if each.learners.learned):
         student = _student(trainer, vertical, report, lineage)

@@ -12,6 +12,10 @@ RESERVE = 0.15
 """Share of a device's memory that is left alone: allocator, libraries, what else runs there."""
 
 
+class PlanError(ValueError):
+    """Something that the arithmetic needs is missing; the message says what."""
+
+
 @dataclass(frozen=True)
 class TeacherSize:
     """What there is to hold and to compute.
@@ -62,7 +66,8 @@ class Cluster:
         devices: how many.
         memory_bytes: of each.
         rates: of each, from which its speed follows; or
-        examples_per_s: of each, as measured or given; how: the arithmetic behind it.
+        examples_per_s: of each alone, as measured or given; how: the arithmetic behind it.
+        link_bytes_per_s: between devices, where their speed is measured or given; None: not known.
         feed_examples_per_s: of the process that reads, encodes and writes beside the devices.
         cost_per_hour: of one device, in any currency.
     """
@@ -74,6 +79,7 @@ class Cluster:
     feed_examples_per_s: float = math.inf
     cost_per_hour: float = 0.0
     how: tuple[Step, ...] = ()
+    link_bytes_per_s: float | None = None
 
     @property
     def usable_bytes(self) -> float:
@@ -135,7 +141,11 @@ class Plan:
 
 
 def plan(teacher: TeacherSize, cluster: Cluster, traffic: Traffic) -> Plan:
-    """Do the arithmetic. Everything given must be positive; a cost and an activation's size may be zero."""
+    """Do the arithmetic. Everything given must be positive; a cost and an activation's size may be zero.
+
+    Raises:
+        PlanError: rows must be spread over the devices, whose link is not known.
+    """
     steps: list[Step] = []
     spread, rows, held, usable, hold = _memory(teacher, cluster, traffic, steps)
     each, every = _speed(teacher, cluster, spread=spread, steps=steps)
@@ -221,6 +231,7 @@ def _speed(teacher: TeacherSize, cluster: Cluster, *, spread: bool, steps: list[
         steps.extend(cluster.how)
         formula = "1 / their sum" if cluster.how else "given"
         each = note(steps, "speed of a device", formula, cluster.examples_per_s, "examples/s")
+        each = _exchanging(each, teacher, cluster, steps) if spread else each
     else:
         each = _speed_of(teacher, cluster.rates, cluster.devices if spread else 1, steps)
     every = note(steps, "speed of all", f"{cluster.devices} x {shown(each)}", cluster.devices * each, "examples/s")
@@ -238,9 +249,22 @@ def _speed_of(teacher: TeacherSize, rates: Rates, ranks: int, steps: list[Step])
     gather_s = looked_up * teacher.weight_bytes / rates.gather_bytes_per_s
     rows = f"{teacher.features} rows x {teacher.columns} x {teacher.weight_bytes} B"
     note(steps, "lookup", f"{rows} / {shown(rates.gather_bytes_per_s, 'B/s')}", gather_s * 1e6, "us")
-    exchange_s = 0.0
-    if ranks > 1:
-        exchange_s = looked_up * 4 * (ranks - 1) / ranks / rates.link_bytes_per_s
-        rows = f"{teacher.features} rows x {teacher.columns} x 4 B x {ranks - 1}/{ranks}"
-        note(steps, "exchange", f"{rows} / {shown(rates.link_bytes_per_s, 'B/s')}", exchange_s * 1e6, "us")
+    exchange_s = _exchange_s(teacher, ranks, rates.link_bytes_per_s, steps) if ranks > 1 else 0.0
     return note(steps, "speed of a device", "1 / their sum", 1 / (dense_s + gather_s + exchange_s), "examples/s")
+
+
+def _exchanging(alone: float, teacher: TeacherSize, cluster: Cluster, steps: list[Step]) -> float:
+    """A device's speed where rows of others come over the link, which is no part of the speed alone."""
+    if cluster.link_bytes_per_s is None:
+        raise PlanError("the rows must be spread over the devices: how fast is the link between them?")
+    exchange_s = _exchange_s(teacher, cluster.devices, cluster.link_bytes_per_s, steps)
+    formula = f"1 / (1 / {shown(alone)} + {shown(exchange_s * 1e6, 'us')})"
+    return note(steps, "speed, exchanging", formula, 1 / (1 / alone + exchange_s), "examples/s")
+
+
+def _exchange_s(teacher: TeacherSize, ranks: int, link_bytes_per_s: float, steps: list[Step]) -> float:
+    """Seconds of an example's looked-up rows, float32, on their way from the devices that have them."""
+    spent_s = teacher.features * teacher.columns * 4 * (ranks - 1) / ranks / link_bytes_per_s
+    rows = f"{teacher.features} rows x {teacher.columns} x 4 B x {ranks - 1}/{ranks}"
+    note(steps, "exchange", f"{rows} / {shown(link_bytes_per_s, 'B/s')}", spent_s * 1e6, "us")
+    return spent_s

@@ -1,8 +1,9 @@
 """A whole run of the sharded teacher over a source: no students, they learn from the stream that it annotates."""
 
+import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -13,9 +14,11 @@ from numpy.typing import NDArray
 from exfm.data.chunks import by_rows
 from exfm.data.source import Source
 from exfm.distill.config import TrainConfig
+from exfm.distill.continual import refuse_other_settings, settings_of
 from exfm.distill.metrics import measure
 from exfm.distill.publish import lineage_of
 from exfm.distill.sharded.learner import ShardedTeacherLearner
+from exfm.distill.sharded.memory import available_bytes
 from exfm.distill.stream import TeacherStream
 from exfm.distill.trainer import TrainingError, held_out_from
 from exfm.models.checkpoint import Checkpoint
@@ -87,13 +90,18 @@ class TeacherRun:
             self._learner.restore(resume)
 
     def go_on(self, folder: Path) -> None:
-        """Be the run over the same log that was cut off after it had saved itself there; `ShardingError` if it wasn't.
+        """Be the run over the same log, with the same settings, that was cut off after it had saved itself there.
 
         The figures will be of the rows from there on.
+
+        Raises:
+            ShardingError: there is no such teacher, or it is of a run over another log.
+            TrainingError: that run had other settings.
         """
         there = stateless(folder).lineage
         if any(there.get(name) != here for name, here in self._log().items()):
             raise ShardingError(f"{folder}: is of a run over another log")
+        refuse_other_settings(json.loads(str(there.get("settings", "{}"))), json.loads(settings_of(self.config)))
         self._learner.restore(folder)
         self._done = int(there["done"])
 
@@ -118,7 +126,7 @@ class TeacherRun:
             learner.learn(stream.rows[chunk], stream.counters[chunk], stream.labels[chunk])
             progress(chunk.stop - chunk.start)
             if self._ranks.agree(time.monotonic() - saved_s >= checkpoint_s):
-                self._save(out / PLACE, made, chunk.stop)
+                self._save(out / PLACE, made, chunk.stop, {"settings": settings_of(self.config)})
                 saved_s = time.monotonic()
         if not saved:
             self._save(out / FOLDER, made, len(made))
@@ -128,18 +136,21 @@ class TeacherRun:
         """Leave nothing to go on from; the ordinary teacher's path, as of `gathered`."""
         if self._ranks.rank:
             return ""
+        path = gathered(out)  # may take more memory than there is: until it is done, the run can be gone on with
         checkpoint.remove(out / PLACE)
-        return gathered(out)
+        return path
 
     def _log(self) -> dict[str, int]:
         times = self.source.examples.time_ms
         return {"rows": len(times), "first_ms": int(times[0]), "last_ms": int(times[-1])}
 
-    def _save(self, folder: Path, made: NDArray[np.float32], learned: int) -> None:
+    def _save(
+        self, folder: Path, made: NDArray[np.float32], learned: int, also: Mapping[str, str] | None = None
+    ) -> None:
         times = self.source.examples.time_ms
         self.learned_until_ms = int(times[learned - 1]) if learned else 0
         lineage = {**lineage_of(cast(Any, self)), "quality": QUALITY, "ranks": self._ranks.world}
-        lineage["done"] = learned
+        lineage |= {"done": learned, **(also or {})}
         quality = {
             f"{name}_{task}": value
             for task, figures in self._figures(made).items()
@@ -177,18 +188,12 @@ class TeacherRun:
 
 
 def gathered(out: Path) -> str:
-    """Make `teacher.pt` of `teacher.sharded/`; its path, or "" if this host's free memory is too small for it."""
+    """Make `teacher.pt` of `teacher.sharded/`; its path, or "" if it needs more memory than this process may take."""
     layout = layout_of(stateless(out / FOLDER))
     needed = 3 * 4 * sum(layout.rows) * (layout.dimension + layout.tasks)  # tables as read, stacked, and written
     path = out / SNAPSHOT
     path.unlink(missing_ok=True)  # an earlier run's is not this teacher
-    if needed > _available_bytes():
+    if needed > available_bytes():
         return ""
     teacher_of(out / FOLDER).save(path)
     return str(path)
-
-
-def _available_bytes() -> int:
-    """What this host can give without swapping, page cache included."""
-    lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))

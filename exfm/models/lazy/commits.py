@@ -9,7 +9,7 @@ import json
 import os
 import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -111,9 +111,10 @@ class Commits:
             file.write(_head(made))
 
     def prune(self) -> None:
-        """Remove the commits that a later one stands for."""
+        """Remove the commits that a later one stands for; those that won't go are left for the next time."""
         for old in set(self._folder.glob(_PATTERN)) - set(self.paths()):
-            old.unlink()
+            with suppress(OSError):  # they don't count: nobody is the worse for it
+                old.unlink()
 
 
 def write_durably(path: Path, parts: Sequence[bytes]) -> None:
@@ -158,6 +159,8 @@ def header_of(path: Path) -> tuple[Commit, int]:
             if file.readline() != _MAGIC:
                 raise LazyTableError(f"{path}: this is no commit of a lazy table")
             found, start = fields_of(path, file.readline()), file.tell()
+    except LazyTableError:
+        raise
     except OSError as error:
         raise LazyTableError(f"{path}: {error.strerror}") from error
     number, rows, size, checksum = (count_in(path, found, name) for name in ("number", "rows", "size", "checksum"))

@@ -152,13 +152,10 @@ def remove_frozen(home: Path, digest: bytes) -> None:
 
 
 def tidy_frozen(home: Path, keep: Collection[bytes]) -> None:
-    """Remove what killed processes left under `home`, where nobody else may write: all but the tables of some digests.
-
-    Where a checkpoint lies too, it may need its own table: then only what was never finished goes.
-    """
-    kept, checkpoints = {_place(home, digest) for digest in keep}, any(home.glob("*.pt"))
+    """Remove all but the tables of some digests: what killed processes left under `home`, where nobody else writes."""
+    kept = {_place(home, digest) for digest in keep}
     for left in (home / _HOME).glob("*"):
-        if left.name.endswith(".partial") or not (checkpoints or left in kept):
+        if left not in kept:
             _remove(left)
 
 

@@ -106,8 +106,8 @@ class LazyTable:
 
     def settle(self, note: bytes = b"") -> int:
         """What was prepared last, with this note, is the last commit now; its number."""
-        self._commits.prune()
         self.number, self.note, self._touched = self.number + 1, note, []
+        self._commits.prune()
         self._mark_clean()
         return self.number
 

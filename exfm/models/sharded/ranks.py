@@ -69,7 +69,7 @@ def joined_ranks(wait_s: float = 600.0) -> Iterator[Ranks]:
     """
     if missing := [name for name in NEEDED if name not in os.environ]:
         raise ShardingError(
-            f"{missing[0]} is not set: start with torchrun --nproc-per-node N -m exfm.commands.train ..."
+            f"{missing[0]} is not set: start with torchrun --nproc-per-node N -m exfm.commands.train_sharded ..."
         )
     local = int(os.environ.get("LOCAL_WORLD_SIZE", os.environ["WORLD_SIZE"]))
     with _joined(int(os.environ.get("LOCAL_RANK", "0")), local, wait_s) as ranks:

@@ -20,29 +20,18 @@ def said(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
 def test_each_part_has_its_key_and_the_others_stay(said: dict[str, Any], tmp_path: Path) -> None:
     assert command.main(["--only", "logs", "--out", str(tmp_path)]) == 0
-    assert command.main(["--only", "valkey", "--out", str(tmp_path)]) == 0
-    assert json.loads((tmp_path / "scale.json").read_text()) == {name: said[name] for name in ("logs", "valkey")}
+    assert command.main(["--only", "stores", "--out", str(tmp_path)]) == 0
+    assert json.loads((tmp_path / "scale.json").read_text()) == {name: said[name] for name in ("logs", "stores")}
 
 
-@pytest.mark.parametrize(
-    ("part", "report", "code"),
-    [
-        ("jetstream", {"acked_lost": 0, "duplicates": 0}, 0),
-        ("jetstream", {"acked_lost": 1, "duplicates": 0}, 1),
-        ("jetstream", {"acked_lost": 0, "duplicates": 2}, 1),
-        ("ray", {"annotated_once": True}, 0),
-        ("ray", {"annotated_once": False}, 1),
-        ("plane", {"lost_outcomes": 0, "duplicates": 0, "unaccounted": 0, "store_wrong": 0}, 0),
-        ("plane", {"lost_outcomes": 0, "duplicates": 0, "unaccounted": 3, "store_wrong": 0}, 1),
-        ("frontends", {"via": {"envoy": {"failed": 2, "killed_in_flight": 2}}}, 0),
-        ("frontends", {"via": {"envoy": {"failed": 3, "killed_in_flight": 2}}}, 1),
-    ],
-)
-def test_a_loss_is_a_failure(
-    said: dict[str, Any], tmp_path: Path, part: str, report: dict[str, Any], code: int
+@pytest.mark.parametrize(("ratio", "code"), [(1.1, 0), (1.5, 1)])
+def test_a_target_that_is_missed_is_a_failure_and_said(
+    said: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str], ratio: float, code: int
 ) -> None:
-    said[part] = report
-    assert command.main(["--only", part, "--out", str(tmp_path)]) == code
+    said["planner"] = {"ratio": ratio}
+    assert command.main(["--only", "planner", "--out", str(tmp_path)]) == code
+    assert ("bench-scale: planner: ratio of predicted" in capsys.readouterr().err) == bool(code)
+    assert json.loads((tmp_path / "scale.json").read_text()) == {"planner": {"ratio": ratio}}
 
 
 def test_the_result_alone_is_on_standard_output(

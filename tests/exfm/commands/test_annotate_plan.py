@@ -15,6 +15,8 @@ from exfm.commands.annotate import main
 from exfm.features.schema import Schema
 
 DESCRIBED = ["plan", "--rows", "1000", "--dimension", "8", "--features", "5", "--flops", "1e6", "--memory-gb", "1"]
+SPREAD = ["plan", "--rows", "8000000", "--dimension", "127", "--features", "4", "--flops", "1e6", "--speed", "9"]
+SPREAD += ["--devices", "4", "--traffic", "1", "--json", "--memory-gb"]
 
 
 @pytest.fixture
@@ -45,6 +47,14 @@ def test_json_is_all_that_stands_on_standard_output(teacher: str, capsys: pytest
     assert told["torchrec"]["asked"] is False
 
 
+def test_a_link_makes_spread_rows_slower(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setitem(sys.modules, "torchrec", None)  # it takes seconds
+    assert main([*SPREAD, "2", "--link-gb-per-s", "1e-6"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["spread"]
+    assert told["examples_per_s"] == pytest.approx(4 / (1 / 9 + 4 * 128 * 4 * 0.75 / 1e3))
+
+
 def test_speed_follows_from_rates(capsys: pytest.CaptureFixture[str]) -> None:
     rates = ["--flops-per-s", "1e9", "--gather-gb-per-s", "1", "--link-gb-per-s", "1"]
     assert main([*DESCRIBED, *rates, "--traffic", "10", "--json"]) == 0
@@ -56,6 +66,7 @@ def test_speed_follows_from_rates(capsys: pytest.CaptureFixture[str]) -> None:
     [
         (["plan", "--memory-gb", "1", "--traffic", "5"], "plan: --measure or --teacher names a checkpoint, or --rows"),
         ([*DESCRIBED, "--traffic", "5"], "plan: how fast is a device? --measure, --speed, or --flops-per-s"),
+        ([*SPREAD, "2"], "plan: the rows must be spread over the devices: how fast is the link between them? --link-"),
         (["plan", "--teacher", "/nowhere.pt", "--memory-gb", "1", "--traffic", "5"], "/nowhere.pt: not a readable"),
     ],
 )
@@ -81,8 +92,7 @@ def test_without_torchrec_the_planner_says_how_to_install_it(monkeypatch: pytest
 def test_torchrecs_planner_is_asked_where_it_is_installed(tmp_path: Path) -> None:
     if find_spec("torchrec") is None:
         pytest.skip("torchrec is not installed")
-    tables = ["--rows", "8000000", "--dimension", "127", "--features", "4", "--flops", "1e6", "--speed", "9"]
-    asked = ["plan", *tables, "--devices", "4", "--traffic", "1", "--json", "--memory-gb"]
+    asked = [*SPREAD[:-1], "--link-gb-per-s", "1", SPREAD[-1]]
     run_ranks(1, annotate_into, tmp_path / "much", [*asked, "2"])
     run_ranks(1, annotate_into, tmp_path / "little", [*asked, "0.9"])
     much, little = (json.loads((tmp_path / name).read_text()) for name in ("much", "little"))

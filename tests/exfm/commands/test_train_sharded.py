@@ -116,8 +116,9 @@ def test_without_torchrun_it_says_so(monkeypatch: pytest.MonkeyPatch, capsys: py
     monkeypatch.setattr("exfm.commands.train_sharded.require_torchrec", lambda: None)
     monkeypatch.delenv("RANK", raising=False)
     assert main([]) == 2
-    assert capsys.readouterr().err.startswith(
-        "python -m exfm.commands.train_sharded: RANK is not set: start with torchrun"
+    assert capsys.readouterr().err == (
+        "python -m exfm.commands.train_sharded: RANK is not set: "
+        "start with torchrun --nproc-per-node N -m exfm.commands.train_sharded ...\n"
     )
 
 

@@ -183,6 +183,41 @@ def test_a_killed_run_is_made_up_for_to_the_bit(
         assert Cursor(stream, order.consumer).row == 400
 
 
+def test_a_table_beside_its_checkpoint_outlives_a_kill(
+    tiny: Make, settings: TrainConfig, write_stream: Write, tmp_path: Path
+) -> None:
+    source, out = tiny(400), tmp_path / "run"
+    own = replace(settings, teacher=replace(settings.teacher, table=f"lazy:{out}"))
+    order = StreamOrder(write_stream(source, 40, 0, 120), out, resume=True, window=40)
+
+    def killed(point: str) -> None:
+        child = get_context("fork").Process(target=_killed_at, args=(point, order, own))
+        child.start()
+        child.join(60)
+        assert child.exitcode == -signal.SIGKILL
+
+    def said() -> bytes:
+        """By the teacher that is published, of all rows of its table."""
+        model = snapshot_of("teacher", load_checkpoint(out / "teacher.pt")).model
+        rows: torch.Tensor = model.table(torch.arange(source.schema.rows))
+        return rows.detach().numpy().tobytes()
+
+    assert train_stream(order, own).rows == 120
+    first = said()
+    write_stream(source, 40, 120, 240)
+    killed("behind publishing")
+    second = said()
+    assert second != first
+    killed("between two checkpoints")  # it has gone back to before what was published
+    assert said() == second
+    assert train_stream(order, own).rows == 120
+    assert said() == second
+    write_stream(source, 40, 240)
+    assert train_stream(order, own).rows == 160
+    assert said() != second
+    assert len(list((out / "tables").iterdir())) == 2  # the last two to go on from, one of them the teacher's
+
+
 def test_a_log_comes_before_its_stream_and_is_read_once(
     tiny: Make, settings: TrainConfig, write_stream: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

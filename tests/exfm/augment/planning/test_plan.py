@@ -1,12 +1,13 @@
 """The planner's arithmetic: by hand, and what must hold of any teacher, cluster and traffic."""
 
 import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exfm.augment.planning.plan import Cluster, Rates, TeacherSize, Traffic, plan
+from exfm.augment.planning.plan import Cluster, PlanError, Rates, TeacherSize, Traffic, plan
 from exfm.augment.planning.steps import Step, shown
 
 SIZE = TeacherSize(rows=1000, columns=10, features=5, dense_parameters=100, dense_flops=1e6, weight_bytes=4)
@@ -18,7 +19,8 @@ RATE = st.floats(1e-2, 1e15)
 def clusters(draw: st.DrawFn) -> Cluster:
     rates = draw(st.one_of(st.none(), st.builds(Rates, RATE, RATE, RATE)))
     feed = draw(st.one_of(st.just(math.inf), RATE))
-    return Cluster(draw(st.integers(1, 4096)), draw(RATE), rates, draw(RATE), feed, draw(st.floats(0, 100)))
+    made = Cluster(draw(st.integers(1, 4096)), draw(RATE), rates, draw(RATE), feed, draw(st.floats(0, 100)))
+    return replace(made, link_bytes_per_s=draw(RATE))
 
 
 def test_an_example_by_hand() -> None:
@@ -45,8 +47,19 @@ def test_rows_are_spread_only_where_they_must() -> None:
     assert small.fits
 
 
+def test_a_speed_alone_is_no_speed_of_spread_rows() -> None:
+    alone = Cluster(4, 2e4, examples_per_s=500.0)
+    with pytest.raises(PlanError, match="how fast is the link between them"):
+        plan(SIZE, alone, Traffic(1.0))
+    made = plan(SIZE, replace(alone, link_bytes_per_s=1e5), Traffic(1.0))
+    assert made.examples_per_s == pytest.approx(4 / (1 / 500 + 200 * 0.75 / 1e5))
+    assert {"exchange", "speed, exchanging"} < {step.name for step in made.steps}
+    copied = plan(SIZE, replace(alone, memory_bytes=1e6, link_bytes_per_s=1e5), Traffic(1.0))
+    assert copied.examples_per_s == 2000
+
+
 def test_too_much_traffic_and_too_little_memory_are_said() -> None:
-    made = plan(SIZE, Cluster(2, 1e4, examples_per_s=10.0), Traffic(100.0))
+    made = plan(SIZE, Cluster(2, 1e4, examples_per_s=10.0, link_bytes_per_s=1e12), Traffic(100.0))
     assert not made.fits
     assert made.devices_to_hold == 5  # 8,500 B less 400 hold 202 rows
     assert not made.keeps_up
@@ -61,7 +74,7 @@ def test_no_number_of_devices_helps_a_feeder_that_is_too_slow() -> None:
 
 def test_what_does_not_fit_beside_the_tables_fits_nowhere() -> None:
     size = TeacherSize(rows=1000, columns=10, features=5, dense_parameters=10**6, dense_flops=1e6)
-    assert plan(size, Cluster(2, 1e6, examples_per_s=1.0), Traffic(0.5)).devices_to_hold == 0
+    assert plan(size, Cluster(2, 1e6, examples_per_s=1.0, link_bytes_per_s=1e12), Traffic(0.5)).devices_to_hold == 0
 
 
 @given(

@@ -50,6 +50,8 @@ HEADER = {"number": 1, "rows": 3, "size": 28, "base": False, "checksum": 1}
         ("table.json", '{"rows": "many"}', "field 'rows' is 'many'; it must be a whole number from 1 on"),
         ("table.json", '{"rows": 1, "dimension": 4}', "field 'tasks' is missing"),
         ("table.json", SMALL.to_json().replace("}", ', "colour": 1}'), "field 'colour' is not known"),
+        ("commit-0000000001.rows", "{'rows': 3}", "Expecting property name"),
+        ("commit-0000000001.rows", "7", "there is 7, not an object"),
         ("commit-0000000001.rows", json.dumps({**HEADER, "rows": 0.5}), "field 'rows' is 0.5"),
         ("commit-0000000001.rows", json.dumps({**HEADER, "checksum": None}), "field 'checksum' is None"),
     ],
@@ -60,4 +62,11 @@ def test_a_foreign_file_is_told_by_name_and_field(tmp_path: Path, file: str, tex
     with pytest.raises(LazyTableError, match=f"{file}: .*{why}") as caught:
         LazyTable(tmp_path, SMALL)
     assert "\n" not in str(caught.value)
+    assert held(tmp_path) == 0
+
+
+def test_a_file_that_is_no_commit_is_told_by_name(tmp_path: Path) -> None:
+    (tmp_path / "commit-0000000001.rows").write_bytes(b"EXLT9\n{}\n")
+    with pytest.raises(LazyTableError, match=r"commit-0000000001\.rows: this is no commit of a lazy table$"):
+        LazyTable(tmp_path, SMALL)
     assert held(tmp_path) == 0

@@ -1,11 +1,13 @@
 """The lazy table: 10^12 parameters in a file, commits that survive everything, a disk that is full."""
 
+import errno
 import json
 import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -117,6 +119,30 @@ def test_many_commits_become_one(tmp_path: Path) -> None:
     again = LazyTable(tmp_path, SMALL)
     assert content(again) == kept
     assert again.note == b"39"
+    again.close()
+
+
+def test_old_commits_that_can_not_be_removed_cost_nothing_but_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table, unlink = LazyTable(tmp_path, SMALL), Path.unlink
+
+    def stuck(path: Path, *given: Any, **named: Any) -> None:
+        if path.name.startswith("commit-") and path.name[-6] in "13579":  # some of them go
+            raise PermissionError(errno.EPERM, "Operation not permitted", str(path))
+        unlink(path, *given, **named)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", stuck)
+        for number in range(20):
+            learn(table, [number, 999], 0.5)
+            assert table.commit() == number + 1
+    kept = content(table)
+    table.close()
+    assert len(list(tmp_path.glob("commit-*"))) == 12  # 8 odd ones, the one for all before it, and 3 more
+    (tmp_path / "clean").unlink()
+    again = LazyTable(tmp_path, SMALL)
+    assert content(again) == kept
     again.close()
 
 
