@@ -1,4 +1,4 @@
-"""`torchrun ... -m exfm.commands.train_sharded`, its processes forked here."""
+"""`torchrun ... -m exfm.commands.train_sharded`, without torchrun."""
 
 import json
 import os

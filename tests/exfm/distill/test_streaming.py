@@ -4,7 +4,6 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -165,7 +164,7 @@ def _killed_at(point: str, order: StreamOrder, settings: TrainConfig) -> None:
 
 
 def test_a_killed_run_is_made_up_for_to_the_bit(
-    tiny: Make, settings: TrainConfig, write_stream: Write, tmp_path: Path
+    tiny: Make, settings: TrainConfig, write_stream: Write, tmp_path: Path, apart: Any
 ) -> None:
     stream = write_stream(tiny(400), 40)
     whole = StreamOrder(stream, tmp_path / "whole", window=100)
@@ -173,7 +172,7 @@ def test_a_killed_run_is_made_up_for_to_the_bit(
     left = {"between two checkpoints": 160, "while a checkpoint is written": 400, "behind publishing": 40}
     for point, rows in left.items():
         order = replace(whole, out=tmp_path / point, resume=True, checkpoint_s=0.0, consumer=point.replace(" ", "-"))
-        child = get_context("fork").Process(target=_killed_at, args=(point, order, settings))
+        child = apart(_killed_at, point, order, settings)
         child.start()
         child.join(60)
         assert child.exitcode == -signal.SIGKILL
@@ -184,14 +183,14 @@ def test_a_killed_run_is_made_up_for_to_the_bit(
 
 
 def test_a_table_beside_its_checkpoint_outlives_a_kill(
-    tiny: Make, settings: TrainConfig, write_stream: Write, tmp_path: Path
+    tiny: Make, settings: TrainConfig, write_stream: Write, tmp_path: Path, apart: Any
 ) -> None:
     source, out = tiny(400), tmp_path / "run"
     own = replace(settings, teacher=replace(settings.teacher, table=f"lazy:{out}"))
     order = StreamOrder(write_stream(source, 40, 0, 120), out, resume=True, window=40)
 
     def killed(point: str) -> None:
-        child = get_context("fork").Process(target=_killed_at, args=(point, order, own))
+        child = apart(_killed_at, point, order, own)
         child.start()
         child.join(60)
         assert child.exitcode == -signal.SIGKILL

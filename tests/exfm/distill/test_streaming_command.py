@@ -7,7 +7,6 @@ import signal
 import sys
 import time
 from collections.abc import Callable
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -54,17 +53,11 @@ def _run(asked: list[str], home: Path, name: str, at: int, told: Path) -> None:
             if len(steps) == at:
                 os.kill(os.getpid(), signal.SIGKILL)
 
+    report.draw = lambda *_: None
     sys.addaudithook(watch)
     sys.stdout = open(os.devnull, "w")  # noqa: SIM115
     assert train.main(asked) == 0
     told.write_text(json.dumps(steps))
-
-
-def run(*given: Any) -> int | None:
-    child = get_context("fork").Process(target=_run, args=given)
-    child.start()
-    child.join(60)
-    return child.exitcode
 
 
 def weights(out: Path, schema_rows: int) -> list[bytes]:
@@ -75,12 +68,21 @@ def weights(out: Path, schema_rows: int) -> list[bytes]:
 
 
 def test_wherever_it_is_killed_each_row_is_learned_once(
+    *,
     tiny: Callable[..., Source],
     write_stream: Callable[..., Path],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
+    apart: Any,
 ) -> None:
+    def run(*given: Any) -> int | None:
+        child = apart(_run, *given)
+        child.start()
+        child.join(60)
+        code: int | None = child.exitcode
+        return code
+
     monkeypatch.setattr(report, "draw", lambda *_: None)
     source, told = tiny(ROWS), tmp_path / "steps.json"
     stream, rows = write_stream(source, 40), source.schema.rows
@@ -101,19 +103,23 @@ def test_wherever_it_is_killed_each_row_is_learned_once(
 
 
 def _follow(asked: list[str]) -> None:
+    report.draw, streaming.POLL_S = lambda *_: None, 0.02
     sys.stdout = open(os.devnull, "w")  # noqa: SIM115
     sys.exit(train.main([*asked, "--follow"]))
 
 
 def test_it_follows_the_stream_until_it_is_told_to_end(
-    tiny: Callable[..., Source], write_stream: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny: Callable[..., Source],
+    write_stream: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    apart: Any,
 ) -> None:
     monkeypatch.setattr(report, "draw", lambda *_: None)
-    monkeypatch.setattr(streaming, "POLL_S", 0.02)
     source = tiny(ROWS)
     stream = write_stream(source, 80, 0, 80)
     followed, again = (arguments(tmp_path, stream, name) for name in ("followed", "again"))
-    child = get_context("fork").Process(target=_follow, args=(followed,))
+    child = apart(_follow, followed)
     child.start()
     assert train.main(again) == 0
     for rows in (80, ROWS):
