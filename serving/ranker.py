@@ -99,9 +99,17 @@ class Ranker:
         ledger.close("order")
         response = encode(query, answer, ordered)
         ledger.close("encode")
+        self._hold(deadline, since_s)
         enter(response, ledger, deadline.budget_s)
         keep = partial(self._keeper.keep, query, answer, ordered) if self._keeper else _keep_nothing
         return Reply(response, since_s, keep)
+
+    def _hold(self, deadline: Deadline, since_s: float) -> None:
+        """`DeadlinePassedError` past the deadline, when an answer is of no use any more."""
+        if deadline.remaining_s() <= 0:
+            # The reserve must know of it, or it would never grow where making replies is what takes so long.
+            self._reserve.observe(self._clock() - since_s)
+            raise DeadlinePassedError("the deadline was over before there was an answer")
 
     def describe(self, name: str) -> pb.DescribeVerticalResponse:
         """What a vertical expects and promises; `UnknownVerticalError` if this server has none of that name."""

@@ -1,6 +1,7 @@
 """How long a model takes for so many candidates: a distribution, kept current, that is held to its predictions."""
 
 import math
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -36,7 +37,9 @@ class Estimates:
     away as soon as one in a hundred is given up.
 
     When nothing was seen for `STALE_S`, predictions fall back on the seed, so that an estimate which a stall or a slow
-    phase has spoilt gets the calls it needs to heal.
+    phase has spoilt gets the calls it needs to heal. The seed follows the canaries, for where calls are rare it is all
+    that says how slow a backend has become: at once to a quicker one, and to slower ones when the latest `CANARIES`
+    all were.
     """
 
     QUANTILE = 0.99
@@ -46,6 +49,7 @@ class Estimates:
     SEED_TAIL = 1.0
     """The p99 of a seeded model, in parts of the mean that it is above the mean; measurement replaces it."""
     COVERAGE_KEEPS = 0.999
+    CANARIES = 5
 
     def __init__(
         self,
@@ -64,23 +68,33 @@ class Estimates:
         self._line = Line(*self._points(candidates, service_s))
         self._seed = Line(*self._points(candidates, service_s))
         self._tail = Window()
+        self._canaries = deque((service_s,), self.CANARIES)
+        self._quickest_s = service_s
         self._seen_s = clock()
         self._covered = self._judged = 0.0
         self.calls = 0
 
     def seed(self, candidates: int, service_s: float) -> None:
         """Begin anew from one measured call, such as a canary or an entry of an export's profile."""
+        self._canaries = deque((service_s,), self.CANARIES)
+        self._quickest_s = service_s
         points = self._points(candidates, service_s)
         self._line.reseed(*points)
         self._seed.reseed(*points)
         self._tail.clear()
 
     def lower(self, candidates: int, service_s: float) -> None:
-        """Take a call that was quicker than the seed as the new one: the first after a start pays for much else."""
-        if service_s < self._seed.at(candidates):
-            points = self._points(candidates, service_s)
-            self._line.fix(*points)
-            self._seed.reseed(*points)
+        """Let the seed go by the quickest of the latest canaries, all of one size, of which this is one more.
+
+        The first after a start pays for much else, and any other may meet a hiccup. What makes a backend slower than
+        it has ever been, such as a neighbour, makes it so for every candidate, and not just for each call.
+        """
+        self._canaries.append(service_s)
+        self._quickest_s = min(self._quickest_s, service_s)
+        slower = min(self._canaries) / max(self._quickest_s, self.LEAST_S)
+        low, high = ((x, slower * y_s) for x, y_s in self._points(candidates, self._quickest_s))
+        self._line.fix(low, high)
+        self._seed.reseed(low, high)
 
     def predict(self, candidates: int) -> Estimate:
         """What a call with that many candidates will take."""
@@ -117,9 +131,13 @@ class Estimates:
         self._seen_s = now_s
         self.calls += 1
 
-    def miss(self, candidates: int, spent_s: float) -> None:
-        """Learn from a call that was given up after `spent_s`, the work predicted ahead of it taken off."""
-        self._judge(False)
+    def miss(self, candidates: int, spent_s: float, promised_s: float = 0.0) -> None:
+        """Learn from a call that was given up after `spent_s`, the work predicted ahead of it taken off.
+
+        If that was before its predicted p99, `promised_s`, nobody knows whether the prediction would have held.
+        """
+        if spent_s >= promised_s:
+            self._judge(False)
         if spent_s > self._line.at(candidates):
             self._line.add(candidates, spent_s, self._clock())
         self._seen_s = self._clock()
@@ -127,7 +145,10 @@ class Estimates:
 
     @property
     def coverage(self) -> float:
-        """Share of the latest calls, about a thousand, that took no longer than their predicted p99; 1 before any."""
+        """Share of the latest calls, about a thousand, that took no longer than their predicted p99; 1 before any.
+
+        Without those that were given up before.
+        """
         return self._covered / self._judged if self._judged else 1.0
 
     def _points(self, candidates: int, service_s: float) -> tuple[Point, Point]:

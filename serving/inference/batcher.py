@@ -289,7 +289,7 @@ class EdfBatcher:
             results = await self._scorer.score_together(queries, until)
         except BackendError as error:
             if isinstance(error, LateError):
-                self._estimates.miss(call.rows, self._clock() - call.began_s)
+                self._estimates.miss(call.rows, self._clock() - call.began_s, call.p99_s)
             if isinstance(error, BadScoresError) and len(call.jobs) > 1:
                 await self._one_by_one(call.jobs)
             results = [error] * len(call.jobs)

@@ -70,7 +70,7 @@ class Call:
         elif issubclass(kind, LateError | asyncio.CancelledError):
             spent_s = self._clock() - self._began_s
             if self.rung.queue is None and (issubclass(kind, LateError) or spent_s > self.p99_s):
-                self.rung.estimates.miss(self.candidates, spent_s - self._ahead_s)
+                self.rung.estimates.miss(self.candidates, spent_s - self._ahead_s, self._estimate.p99_s)
             late = issubclass(kind, LateError)
             asyncio.get_running_loop().call_later(self._estimate.p99_s, self._let_go, late)
         else:

@@ -101,7 +101,7 @@ class Ladder:
             except Exception:
                 log.exception("%s: %s, tier %s: the scorer failed", query.vertical.name, lane.backend, rung.tier.name)
                 why = why or Reason.SCORER_FAILED
-            # The same backend has just failed; and whoever was let in gets an answer, however late it has become.
+            # The same backend has just failed; and whoever was let in is not shed. The ranker refuses what is late.
             lanes = _with(lanes, lane, lane.without(rung))
             answer_s = float("inf")
 

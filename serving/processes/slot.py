@@ -89,7 +89,10 @@ class Slot:
         """Keep a worker running; returns after `stop`, once it has ended."""
         pause_s = self._patience.first_s
         while not self._stop.is_set():
-            await self._live()
+            try:
+                await self._live()
+            except Exception:  # as a rule there is no memory, process or file left for one more
+                log.exception("worker %d can't be run", self._settings.number)
             if self._stop.is_set():
                 return
             # One that had served is replaced at once; one that can't begin is given ever more time.
@@ -112,21 +115,30 @@ class Slot:
         self._signal(signal.SIGKILL)
 
     async def _live(self) -> None:
-        """One process's life, from its start to its last word."""
-        self._said, self._heard_s, self.was_ready = {}, self._clock(), False
+        """One process's life, from its start to its end; raises what keeps it from starting."""
+        self._process, self._said, self._heard_s, self.was_ready = None, {}, self._clock(), False
         self._process = await _spawn(self._settings)
         if self._stop.is_set():
             self._signal(signal.SIGTERM)
-        reading = asyncio.create_task(self._listen(self._process))
+        following = asyncio.create_task(self._follow(self._process))
         try:
-            while not reading.done():
-                await asyncio.wait((reading,), timeout=self._patience.stale_s)
+            while not following.done():
+                await asyncio.wait((following,), timeout=self._patience.stale_s)
                 self._end_if_hung()
-            await self._process.wait()
+            following.result()
         finally:
-            reading.cancel()
+            following.cancel()
             self._said = {}
             self._changed()
+
+    async def _follow(self, process: asyncio.subprocess.Process) -> None:
+        """Listen to a process until it ends. One that says what nobody can read is of no use, and is killed."""
+        try:
+            await self._listen(process)
+        except Exception:
+            log.exception("worker %d can't be understood; killing it", self._settings.number)
+            self.kill()
+        await process.wait()
 
     async def _listen(self, process: asyncio.subprocess.Process) -> None:
         assert process.stdout

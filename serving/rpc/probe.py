@@ -1,6 +1,7 @@
 """Measures the way in: how long a call takes from the socket to our code, by calling ourselves."""
 
 import asyncio
+import logging
 import tempfile
 from collections.abc import Callable
 from contextlib import suppress
@@ -11,8 +12,12 @@ import grpc
 
 from serving.budget.clock import MONOTONIC, Clock
 
+log = logging.getLogger(__name__)
+
 _SERVICE, _METHOD = "exfm.internal.Door", "Probe"
+_WARM, _PROBE = b"", b"p"
 _CALL_S = 5.0
+_PAUSE_S = 0.1
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -52,9 +57,7 @@ class DoorProbe:
         """End; nothing is charged from now on."""
         if self._beating:
             self._beating.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._beating
-        self._sent_s = self._arrived_s
+            await asyncio.wait((self._beating,))
         if self._folder:
             self._folder.cleanup()
 
@@ -70,18 +73,37 @@ class DoorProbe:
         return f"unix:{Path(self._folder.name) / 'door'}"
 
     async def _beat(self) -> None:
+        while True:
+            try:
+                await self._measure()
+            except grpc.aio.AioRpcError as error:
+                log.warning("the way in could not be measured: %s: %s", error.code().name, error.details())
+            except Exception:
+                log.exception("the way in could not be measured")
+            finally:
+                # What is on its way for ever would be charged ever more.
+                self._sent_s = self._arrived_s
+            await asyncio.sleep(_PAUSE_S)
+
+    async def _measure(self) -> None:
+        """Connect, for which nothing is charged, and probe; `AioRpcError` if a starved server takes too long for it."""
         async with grpc.aio.insecure_channel(self._address) as channel:
             call: Any = channel.unary_unary(f"/{_SERVICE}/{_METHOD}")
-            await call(b"", wait_for_ready=True, timeout=_CALL_S)
+            await call(_WARM, wait_for_ready=True, timeout=_CALL_S)
             while True:
-                self._sent_s = self._clock()
-                probe = asyncio.ensure_future(call(b"", timeout=_CALL_S))
-                while self._arrived_s < self._sent_s and not probe.done():
-                    await asyncio.sleep(self._interval_s)
-                    self._observe(self.charge_s(self._clock()))
-                with suppress(grpc.aio.AioRpcError):
-                    await probe
+                await self._send(call)
 
-    async def _take(self, _: bytes, __: Context) -> bytes:
-        self._arrived_s = self._clock()
+    async def _send(self, call: Any) -> None:
+        """One probe, observed until it has arrived."""
+        self._sent_s = self._clock()
+        probe = asyncio.ensure_future(call(_PROBE, timeout=_CALL_S))
+        while self._arrived_s < self._sent_s and not probe.done():
+            await asyncio.sleep(self._interval_s)
+            self._observe(self.charge_s(self._clock()))
+        with suppress(grpc.aio.AioRpcError):
+            await probe
+
+    async def _take(self, payload: bytes, _: Context) -> bytes:
+        if payload == _PROBE:
+            self._arrived_s = self._clock()
         return b""

@@ -22,7 +22,7 @@ class RankingServer:
     def __init__(
         self, servicer: RankingServicer, probe: DoorProbe, request_limit: int, reuse_port: bool = False
     ) -> None:
-        self._probe = probe
+        self._servicer, self._probe = servicer, probe
         self._health = health.aio.HealthServicer()
         self._server = grpc.aio.server(options=_options(request_limit, reuse_port))
         self._server.add_generic_rpc_handlers((servicer.handler(),))
@@ -57,6 +57,7 @@ class RankingServer:
         """Say NOT_SERVING for good, take no new request, and let those in flight end within the grace."""
         await self._health.enter_graceful_shutdown()
         await self._probe.stop()
+        self._servicer.drain()
         await self._server.stop(grace_s)
 
 

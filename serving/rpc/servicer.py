@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 SERVICE = "exfm.ranking.v1.RankingService"
 IN_FLIGHT = 32
 """Requests of one stream that are worked on at once; the next one is read when a reply has gone out."""
+DRAINING_TEXT = "the server is going away; requests without a reply were not read"
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -54,6 +55,8 @@ class RankingServicer:
         self._hooks = hooks or Hooks(clock)
         self._clock = clock
         self._keeper = keeper
+        self._reading: set[asyncio.Task[None]] = set()
+        self._draining = False
 
     def handler(self) -> grpc.GenericRpcHandler:
         """All methods, as the server registers them."""
@@ -64,6 +67,12 @@ class RankingServicer:
             "DescribeVertical": grpc.unary_unary_rpc_method_handler(self.describe_vertical),
         }
         return grpc.method_handlers_generic_handler(SERVICE, methods)
+
+    def drain(self) -> None:
+        """Read no further request of any stream; each ends once what was read of it is answered."""
+        self._draining = True
+        for reading in self._reading:
+            reading.cancel()
 
     async def rank(self, payload: bytes, context: Context) -> bytes:
         """One request, one ranking."""
@@ -76,7 +85,11 @@ class RankingServicer:
         return written
 
     async def rank_stream(self, payloads: AsyncIterator[bytes], context: Context) -> None:
-        """Many requests, each with its own budget; refusals in place, replies as they are ready."""
+        """Many requests, each with its own budget; refusals in place, replies as they are ready.
+
+        In a drain it ends as UNAVAILABLE behind the last reply: what has none by then was not read, and is for another
+        server.
+        """
         slots, writing = asyncio.Semaphore(IN_FLIGHT), asyncio.Lock()
 
         async def one(payload: bytes, arrival: Arrival) -> None:
@@ -89,15 +102,29 @@ class RankingServicer:
             finally:
                 slots.release()
 
+        async def read() -> None:
+            await slots.acquire()
+            async for payload in payloads:
+                group.create_task(one(payload, self._arrival(context)))
+                await slots.acquire()
+
         try:
             async with asyncio.TaskGroup() as group:
-                await slots.acquire()
-                async for payload in payloads:
-                    group.create_task(one(payload, self._arrival(context)))
-                    await slots.acquire()
+                reading = group.create_task(read())
+                self._follow(reading)
         except ExceptionGroup:
             # Only writing can fail, and only because the caller has gone.
             log.debug("a stream ended before its replies were written", exc_info=True)
+            return
+        if self._draining and reading.cancelled():
+            await context.abort(grpc.StatusCode.UNAVAILABLE, DRAINING_TEXT)
+
+    def _follow(self, reading: asyncio.Task[None]) -> None:
+        """See to it that a drain ends the reading."""
+        self._reading.add(reading)
+        reading.add_done_callback(self._reading.discard)
+        if self._draining:
+            reading.cancel()
 
     async def _answer(self, payload: bytes, arrival: Arrival) -> tuple[Any, Reply | None]:
         """A stream's answer to one request, and the ranking in it unless it is a refusal."""

@@ -15,7 +15,7 @@ from serving.budget.estimates import Estimates
 from serving.budget.reserve import ReplyReserve
 from serving.budget.watchdog import Watchdog
 from serving.catalog import Catalog
-from serving.errors import DeadlinePassedError, InvalidRequestError, OverloadedError, UnknownVerticalError
+from serving.errors import DeadlinePassedError, InvalidRequestError, LateError, OverloadedError, UnknownVerticalError
 from serving.inference.scorer import Scores
 from serving.ladder.hedge import Hedging
 from serving.ladder.ladder import Ladder
@@ -29,9 +29,15 @@ Make = Callable[..., pb.RankRequest]
 
 
 def _ranker(
-    catalog: Catalog, scorer: Any, clock: Any = None, watchdog: Watchdog | None = None, gate: Gate | None = None
+    catalog: Catalog,
+    scorer: Any,
+    clock: Any = None,
+    watchdog: Watchdog | None = None,
+    gate: Gate | None = None,
+    *,
+    reserve: ReplyReserve | None = None,
 ) -> Ranker:
-    watchdog, reserve = watchdog or Watchdog(), ReplyReserve(0.01)
+    watchdog, reserve = watchdog or Watchdog(), reserve or ReplyReserve(0.01)
     gate, estimates = gate or Gate(FixedLaw(10.0)), Estimates()
     lane = Lane("here", (Rung(Tier.FULL, scorer, estimates),), gate)
     ladders = {name: Ladder([lane], catalog[name].prior, Hedging(watchdog)) for name in catalog}
@@ -83,6 +89,24 @@ async def test_a_reply_that_scoring_made_late_began_when_it_was_due(
     )
     assert clock() - reply.since_s == pytest.approx(0.007)
     assert reply.since_s == pytest.approx(began_s + 0.04)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+async def test_past_the_deadline_there_is_no_answer_and_the_reserve_hears_of_it(
+    catalog: Catalog, scripted: Any, make_message: Make, clock: Any, fails: bool
+) -> None:
+    async def overshoot(query: RankQuery, until: Deadline) -> Scores:
+        clock.now_s = until.at_s + 0.03
+        if fails:
+            raise LateError("no scores")
+        return Scores(query.vertical.prior.lookup(query.ads))
+
+    reserve = ReplyReserve(0.01, clock)
+    ranker = _ranker(catalog, scripted(overshoot), clock, reserve=reserve)
+    with pytest.raises(DeadlinePassedError, match="before there was an answer"):
+        await ranker.rank(make_message(3).SerializeToString(), Arrival(clock()))
+    assert reserve.of(1.0) == pytest.approx(0.03 + ReplyReserve.UNSEEN_S)
+    assert (await ranker.rank(make_message(3).SerializeToString(), Arrival(clock()))).response.tier
 
 
 async def test_a_caller_who_has_stopped_listening_is_refused_before_anything_is_parsed(

@@ -100,8 +100,8 @@ async def _load(stub: Any, message: pb.RankRequest, seconds: float, gap_s: float
         try:
             tier = (await stub.Rank(message)).tier
         except grpc.aio.AioRpcError as error:
-            # Right where this machine's other work has taken the whole budget before our code ran.
-            if error.code() is not grpc.StatusCode.RESOURCE_EXHAUSTED:
+            # Right where this machine's other work has taken the whole budget, before our code ran or later.
+            if error.code() not in (grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.DEADLINE_EXCEEDED):
                 raise
             tier = SHED
         return Seen(time.monotonic() - began_s, tier)

@@ -4,6 +4,9 @@ import numpy as np
 import pytest
 
 from serving.budget.estimates import Estimates
+from serving.ladder.choice import Ask, choose
+from serving.ladder.lane import Rung
+from serving.ladder.tier import Tier
 
 
 @pytest.fixture
@@ -130,3 +133,62 @@ def test_a_level_below_the_profile_is_not_believed(clock: Any) -> None:
     estimates = Estimates(clock=clock, profile={1: 0.0002, 2000: 0.0062})
     estimates.seed(2000, 0.0001)
     assert estimates.predict(2000).mean_s >= 0.006
+
+
+def test_the_seed_follows_canaries_up_when_all_of_the_latest_are_slower_and_down_at_once(
+    estimates: Estimates, clock: Any
+) -> None:
+    estimates.seed(64, 0.002)
+    for _ in range(Estimates.CANARIES - 1):
+        estimates.lower(64, 0.005)
+    assert estimates.predict(64).mean_s == pytest.approx(0.002)
+    for service_s in (0.004, 0.006):
+        estimates.lower(64, service_s)
+    assert estimates.predict(64).mean_s == pytest.approx(0.004)
+    estimates.lower(64, 0.0021)
+    assert estimates.predict(64).mean_s == pytest.approx(0.0021)
+    for _ in range(100):  # nothing rises without bound, and no old record is forgotten
+        estimates.lower(64, 0.0022)
+    assert estimates.predict(64).mean_s == pytest.approx(0.0022)
+    clock.now_s += 60
+    assert estimates.predict(64).mean_s == pytest.approx(0.0022)
+
+
+def test_a_backend_that_has_become_slower_is_so_for_every_candidate(clock: Any) -> None:
+    estimates = Estimates(clock=clock, profile={1: 0.0002, 2000: 0.0062})
+    estimates.seed(64, 0.0012)
+    before = estimates.predict(1500).mean_s
+    for _ in range(Estimates.CANARIES):
+        estimates.lower(64, 0.0024)
+    assert estimates.predict(64).mean_s == pytest.approx(0.0024)
+    assert estimates.predict(1500).mean_s == pytest.approx(2 * before)
+
+
+def test_a_call_given_up_before_its_promise_says_nothing_of_that(estimates: Estimates) -> None:
+    estimates.miss(64, 0.003, promised_s=0.004)
+    assert estimates.coverage == 1.0
+    assert estimates.predict(64).mean_s > 0.002
+    estimates.observe(64, 0.002, 0.004)
+    estimates.miss(64, 0.004, promised_s=0.004)
+    assert estimates.coverage == pytest.approx(0.5, abs=0.001)
+
+
+@pytest.mark.parametrize("slower", [1, 2, 4])
+def test_rare_calls_to_a_slower_backend_get_the_tier_that_fits(clock: Any, slower: int) -> None:
+    """A request of 500 candidates in 20 ms now and then, and a canary of 64 each second."""
+    estimates = Estimates(clock=clock, profile={1: 0.001, 2000: 0.04})
+    estimates.seed(64, 0.002)
+    tiers: list[Tier] = []
+    for _ in range(20):
+        clock.now_s += 1
+        estimates.lower(64, slower * 0.002)
+        options = [Rung(tier, None, estimates) for tier in (Tier.FULL, Tier.TRIMMED)]  # type: ignore[arg-type]
+        choice = choose(options, Ask(500, 0.02, 0.022, 0.0, 1.0))
+        took_s = slower * (0.0007 + 0.00002 * choice.candidates)
+        if took_s <= 0.02:
+            tiers.append(choice.tier)
+            estimates.observe(choice.candidates, took_s, choice.estimate.p99_s)
+        else:
+            tiers.append(Tier.PRIOR)
+            estimates.miss(choice.candidates, 0.02, choice.estimate.p99_s)
+    assert set(tiers[Estimates.CANARIES :]) == {Tier.FULL if slower == 1 else Tier.TRIMMED}

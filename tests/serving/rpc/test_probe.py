@@ -6,6 +6,7 @@ from typing import Any
 import grpc
 import pytest
 
+from serving.rpc import probe as probing
 from serving.rpc.probe import DoorProbe
 
 
@@ -51,3 +52,48 @@ async def test_a_stopped_probe_charges_nothing_and_leaves_no_socket(waits: list[
     await probe.stop()
     await server.stop(None)
     assert probe.charge_s(time.monotonic() + 100) == 0
+
+
+async def test_a_server_that_is_starved_at_its_start_is_measured_later_and_charges_nothing_for_it(
+    waits: list[float], eventually: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(probing, "_CALL_S", 0.05)
+    monkeypatch.setattr(probing, "_PAUSE_S", 0.01)
+    passed_s = 0.0
+
+    def clock() -> float:
+        return time.monotonic() + passed_s
+
+    probe, server = DoorProbe(waits.append, 0.005, clock), grpc.aio.server()
+    probe.attach(server)
+    probe.start()
+    try:
+        await eventually(lambda: caplog.text.count("DEADLINE_EXCEEDED") >= 2)
+        passed_s = 100.0
+        assert probe.charge_s(clock()) == 0
+        monkeypatch.setattr(probing, "_CALL_S", 5.0)
+        await server.start()
+        await eventually(lambda: len(waits) >= 3)
+        assert max(waits) < 1
+        assert probe.charge_s(clock()) < 1
+    finally:
+        await probe.stop()
+        await server.stop(None)
+
+
+async def test_a_probe_that_cannot_go_on_is_stopped_without_a_word(
+    waits: list[float], eventually: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    def choke(wait_s: float) -> None:
+        waits.append(wait_s)
+        raise ValueError("full")
+
+    probe, server = DoorProbe(choke, 0.005), grpc.aio.server()
+    probe.attach(server)
+    await server.start()
+    probe.start()
+    await eventually(lambda: "ValueError: full" in caplog.text)
+    assert probe.charge_s(time.monotonic() + 100) < 100
+    await eventually(lambda: len(waits) >= 2)
+    await probe.stop()
+    await server.stop(None)

@@ -1,8 +1,9 @@
 """The documented answers, over real sockets, with scorers that behave as told."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import grpc
@@ -269,6 +270,60 @@ async def test_a_cancelled_stream_leaves_nothing_behind(
         await eventually(lambda: scorer.seen == 5)
         call.cancel()
         await eventually(lambda: scorer.held == 0 and worker.watchdog.running == 0)
+
+
+async def _all_of(call: Any) -> tuple[list[str], grpc.StatusCode]:
+    """The replies of a stream by request, and how it ended."""
+    replies: list[str] = []
+    with suppress(grpc.aio.AioRpcError):
+        async for reply in call:
+            replies += [pb.RankStreamResponse.FromString(reply).request_id]
+    return replies, await call.code()
+
+
+@pytest.mark.parametrize(("asked", "most"), [(1, 1), (5, 10_000), (IN_FLIGHT, 10_000)])
+async def test_a_drain_answers_what_was_read_of_a_stream_and_ends_it(
+    calling: Any, scripted: Any, make_message: Make, *, eventually: Any, asked: int, most: int
+) -> None:
+    async def takes_a_while(query: RankQuery, _: Deadline) -> Scores:
+        await asyncio.sleep(0.05)
+        return Scores(np.full((len(query), 2), 0.5, np.float32))
+
+    read: list[Any] = []
+    async with calling(scripted(takes_a_while), drain_s=10.0) as (caller, worker):
+        worker.hooks.add(read.append)
+        call = caller.stream_bytes(timeout=20)
+        for seed in range(asked):
+            await call.write(make_message(3, seed=seed).SerializeToString())
+        await eventually(lambda: worker.hooks.in_flight + len(read) == asked)
+
+        async def go_on() -> None:
+            with suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):  # until nobody listens any more
+                for seed in range(asked, most):
+                    await call.write(make_message(3, seed=seed).SerializeToString())
+                    await asyncio.sleep(0.01)
+
+        writing, reading = asyncio.create_task(go_on()), asyncio.create_task(_all_of(call))
+        began_s = time.monotonic()
+        await worker.stop()
+        assert time.monotonic() - began_s < 5
+        replies, code = await reading
+        await writing
+    assert code is grpc.StatusCode.UNAVAILABLE
+    assert len(replies) == len(read) >= asked
+    assert set(replies) == {f"r{seed}" for seed in range(len(replies))}
+
+
+async def test_an_answer_is_refused_past_its_deadline(calling: Any, scripted: Any, make_message: Make) -> None:
+    async def stalls(*_: Any) -> Scores:
+        time.sleep(0.25)  # noqa: ASYNC251 the whole loop, so that nothing can be in time
+        raise BusyError("full")
+
+    async with calling(scripted(stalls)) as (caller, worker):
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await caller.rank(make_message(3))
+        assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        assert worker.state()["verticals"]["feed_click"]["answers"] == {"deadline_exceeded": 1}
 
 
 async def test_outcomes_are_not_offered_and_verticals_are_described(
