@@ -33,24 +33,27 @@ Overload the ranking server and see whether it keeps its budget.
 
 exfm-serve and its embedded Triton run on this machine; a generator in a process of its own sends Poisson arrivals at
 scheduled instants, whatever became of those before. The rated capacity C is the largest rate with p99 within the budget
-and at least 99 % of the answers from the full tier; it is searched first. Then:
+and at least 99 % of the requests answered by the full tier; it is searched first, and lowered if the long run at it
+isn't as good. Then:
 
   runs        1C, 2C, 5C and 10C
   step        1C, 10C, 1C: how soon the full tier is back
   stall       SIGSTOP of Triton for 5 s at C/2, then SIGCONT
   kill        kill -9 of Triton at C/2; the server restarts it
-  mixed       100 candidates alone, and among requests of 500 to 2000, together at half of the capacity's candidates
+  mixed       100 candidates, at half of C, alone and among requests of 500 to 2000, a quarter of C's candidates
   frontend    a ranking over a direct Triton call with the same tensors, in turns, medians
   simulation  python -m bench.simulation: the real admission, ladder and watchdog on virtual time
 
 Late is every request without an answer or a shed refusal in the generator's hands within the budget of its *scheduled*
 instant: calls that the deadline ended, failed calls and the generator's own delays included. Latencies run from the
 scheduled instant. Each call's gRPC deadline is what is left of the budget when it is sent; a call that the deadline
-ended counts with the instant at which it ended, so overshoot can't show how late an answer would have been.
+ended counts with the instant at which it ended. In stall and kill, calls wait for four budgets instead, so that the
+server's own limit must end them and overshoot shows how late its answers are; there the budget runs from the sending.
 
-The requests are random draws from the published schema. The generator's share of all CPU time must stay below a third,
-or it would measure itself: with few candidates a request costs the server little more than the generator, hence the
-default of 2000. The generator raises its own priority where it may. Figures hold for a machine that does nothing else.
+The requests are random draws from the published schema. The generator's share of all CPU time, the largest of all the
+runs, must stay below a third, or it would measure itself: with few candidates a request costs the server little more
+than the generator, hence the default of 2000. The generator raises its own priority where it may. Figures hold for a
+machine that does nothing else.
 """
 EPILOG = """
 examples:
@@ -112,13 +115,16 @@ def _load_parts(bench: Bench, asked: argparse.Namespace, result: dict[str, Any])
     rated_rps = asked.capacity or scenarios.capacity(bench, _whisper)
     result["capacity_rps"] = rated_rps
     if "runs" in asked.only:
-        result["runs"] = [scenarios.overload(bench, rated_rps, multiple) for multiple in scenarios.MULTIPLES]
-    shares = [each["generator_cpu_share"] for each in result["runs"]]
-    result["generator_cpu_share"] = max(shares, default=None)
+        lowerings = 0 if asked.capacity else scenarios.LOWERINGS
+        rated_rps, first = scenarios.rated(bench, rated_rps, lowerings, _whisper)
+        result["capacity_rps"], result["runs"] = rated_rps, [first]
+        result["runs"] += (scenarios.overload(bench, rated_rps, multiple) for multiple in scenarios.MULTIPLES[1:])
     parts = {"step": scenarios.step, "mixed": scenarios.mixed, "stall": scenarios.stall, "kill": scenarios.kill}
     for name, scenario in parts.items():
         if name in asked.only:
             result[name] = scenario(bench, rated_rps)
+    measured = [*result["runs"], *(result[name] for name in parts if name in result)]
+    result["generator_cpu_share"] = max((each["generator_cpu_share"] for each in measured), default=None)
 
 
 def _simulation(seeds: int) -> dict[str, Any]:

@@ -7,7 +7,8 @@ too. How many of the late ones the generator had sent late itself is stated besi
 
 Latency runs from the scheduled instant. A call without an answer counts with the instant at which it ended, which is
 about its deadline: how much later the answer would have come is not known, but it stands past the budget in every
-percentile.
+percentile. To see it, calls must wait longer than the budget. Then no deadline tells the server that a request was sent
+late, so there the budget and the latency run from the sending (`Record.since_sent`).
 """
 
 from collections.abc import Sequence
@@ -49,6 +50,10 @@ class Record:
         """The requests scheduled from `start_s` on and before `stop_s`."""
         return self.only((self.at_s >= start_s) & (self.at_s < stop_s))
 
+    def since_sent(self) -> "Record":
+        """The same with latencies that run from the sending."""
+        return replace(self, latency_s=self.latency_s - self.lateness_s)
+
     def late(self, budget_s: float) -> NDArray[np.bool_]:
         """bool [N]: no answer and no shed refusal within the budget."""
         return late(self.latency_s, self.outcome, budget_s)
@@ -69,6 +74,7 @@ class Figures:
         late_share, late: see the module.
         late_sent_late: of the late ones, those that the generator had sent `SENT_LATE_S` late or more.
         p50_ms, p99_ms: latency of all requests, late and unanswered ones included.
+        answers_p99_ms: of those that were not refused (shed), for refusals are quick; None: all were.
         tiers: tier, or `shed`, to its share, in time or not.
         unanswered_share: calls that the deadline ended.
         failed_share: calls that ended with any other error, or with an answer of no known tier.
@@ -85,6 +91,7 @@ class Figures:
     late_sent_late: int
     p50_ms: float
     p99_ms: float
+    answers_p99_ms: float | None
     tiers: dict[str, float]
     unanswered_share: float
     failed_share: float
@@ -101,6 +108,7 @@ def figures(record: Record, seconds: float, budget_s: float) -> Figures:
     missed = record.late(budget_s)
     past_ms = np.maximum(record.latency_s[missed] - budget_s, 0.0) * 1e3
     latency_ms = record.latency_s * 1e3
+    served_ms = latency_ms[record.outcome != Outcome.SHED]
     return Figures(
         offered=len(record),
         offered_rps=len(record) / seconds,
@@ -109,6 +117,7 @@ def figures(record: Record, seconds: float, budget_s: float) -> Figures:
         late_sent_late=int((missed & (record.lateness_s >= SENT_LATE_S)).sum()),
         p50_ms=float(np.percentile(latency_ms, 50)),
         p99_ms=float(np.percentile(latency_ms, 99)),
+        answers_p99_ms=float(np.percentile(served_ms, 99)) if len(served_ms) else None,
         tiers={str(one): float(np.mean(record.outcome == one)) for one in SAID},
         unanswered_share=float(np.mean(record.outcome == Outcome.UNANSWERED)),
         failed_share=float(np.mean(np.isin(record.outcome, (Outcome.FAILED, Outcome.WRONG)))),

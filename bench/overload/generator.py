@@ -1,6 +1,6 @@
 """The load generator, a process of its own: `python -m bench.overload.generator ADDRESS POOLS CONNECTIONS`.
 
-It reads one JSON object a line, {"schedule": file, "result": file, "budget_s": seconds}, says when it starts, sends
+It reads one JSON object a line, {"schedule": file, "result": file, "timeout_s": seconds}, says when it starts, sends
 that schedule, writes what came back, and says so: one JSON object a line each. Per request it spends as little as a
 gRPC call allows: bytes out, and of the bytes that come in only the tier is read.
 """
@@ -76,10 +76,10 @@ async def _run(job: dict[str, Any], asks: list[Ask], pools: dict[int, list[bytes
     with np.load(job["schedule"]) as saved:
         at_s, stream, candidates = saved["at_s"], saved["stream"], saved["candidates"]
     messages = [pools[size][index % len(pools[size])] for index, size in enumerate(candidates.tolist())]
-    budget_s = float(job["budget_s"])
+    timeout_s = float(job["timeout_s"])
 
     def send(index: int, lateness_s: float) -> Awaitable[int]:
-        return asks[index % len(asks)](messages[index], max(budget_s - lateness_s, LEAST_S))
+        return asks[index % len(asks)](messages[index], max(timeout_s - lateness_s, LEAST_S))
 
     gc.disable()
     _say({"event": "start", "at_s": time.monotonic() + START_S})

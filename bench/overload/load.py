@@ -17,10 +17,10 @@ import numpy as np
 from tqdm import tqdm
 
 from bench.overload.figures import Record
+from bench.overload.machine import spent_s
 from bench.overload.messages import Pools, save_pools
 from bench.overload.plant import BenchError, Plant, spent_between
 from bench.overload.schedule import Stream, schedule
-from loadtest.driving.conditions import machine_cpu_s
 
 UP_S = 20.0
 GRACE_S = 30.0
@@ -42,7 +42,8 @@ class Run:
         start_s: the monotonic instant of the schedule's zero.
         generator_cpu_s: CPU seconds of the generator, and of the bench itself while it watched.
         server_cpu_s: of `exfm-serve` and all its descendants.
-        other_cpu_s: of everything else on the machine; the run was disturbed if it is not small.
+        other_cpu_s: of everything else, see `spent_s`; the run was disturbed if it is not small. Clocks are read one
+            after the other and in ticks, so it may come out some hundredths below zero.
     """
 
     record: Record
@@ -69,27 +70,38 @@ class Load:
         self._seed = seed
         self.runs = 0
 
-    def run(self, streams: Sequence[Stream], name: str, actions: Sequence[Action] = ()) -> Run:
-        """Send the streams; `actions` happen at their instants. `BenchError` if the generator ends or hangs."""
+    def run(
+        self, streams: Sequence[Stream], name: str, actions: Sequence[Action] = (), *, patience: float = 1.0
+    ) -> Run:
+        """Send the streams and note what comes back.
+
+        Args:
+            streams: what is sent.
+            name: of the run, for people.
+            actions: happen at their instants.
+            patience: how many budgets from its scheduled instant a call waits, and tells the server that it waits.
+
+        Raises:
+            BenchError: the generator has ended, or hangs.
+        """
         self.runs += 1
         planned = schedule(streams, self._seed + self.runs)
         seconds = max(stream.at_s + stream.seconds for stream in streams)
         paths = {"schedule": str(self._out / "schedule.npz"), "result": str(self._out / "result.npz")}
         np.savez(paths["schedule"], **planned.plain())  # type: ignore[arg-type]  # the stubs take a name for allow_pickle
-        before, own_s, machine_s = self._plant.cpu_s(), time.process_time(), machine_cpu_s()
-        self._tell({**paths, "budget_s": self._budget_s})
+        before, own_s, machine_s = self._plant.cpu_s(), time.process_time(), spent_s()
+        self._tell({**paths, "timeout_s": self._budget_s * patience})
         start_s = float(self._hear(UP_S)["at_s"])
         # What may end in between must be read before it does, hence a reading at each action, too.
         readings = [before, *self._watch(start_s, seconds, name, actions)]
         done = self._hear(GRACE_S)
         readings.append(self._plant.cpu_s())
-        machine_s = machine_cpu_s() - machine_s
+        machine_s = spent_s() - machine_s
         generator_s = float(done["cpu_s"]) + time.process_time() - own_s
         server_s = sum(spent_between(one, two) for one, two in pairwise(readings))
         with np.load(paths["result"]) as saved:
             record = Record(**{key: saved[key] for key in saved.files})
-        other_s = max(machine_s - generator_s - server_s, 0.0)
-        return Run(record, seconds, start_s, generator_s, server_s, other_s)
+        return Run(record, seconds, start_s, generator_s, server_s, machine_s - generator_s - server_s)
 
     def _watch(
         self, start_s: float, seconds: float, name: str, actions: Sequence[Action]

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from bench.simulation.network import Network
-from bench.simulation.requests import CANARY, CANARY_SCORE, mark_of
+from bench.simulation.requests import CANARY, CANARY_SCORE, marks_of
 from bench.simulation.watch import Watch
 from serving.admission.priority import Priority
 from serving.budget.deadline import Deadline
@@ -20,7 +20,7 @@ from serving.query import RankQuery
 
 
 class Link:
-    """Scores with any model of one backend; the scores are the mark of their request and model.
+    """Scores with any model of one backend; the scores are the marks of their request, model and ads.
 
     Attributes:
         outstanding: calls of several requests that are under way, by model.
@@ -87,5 +87,6 @@ class Link:
 
 
 def _scores(query: RankQuery) -> Scores:
-    mark = CANARY_SCORE if query.request_id == CANARY else mark_of(query.request_id, query.vertical.name)
-    return Scores(np.full((len(query), len(query.vertical.tasks)), mark, np.float32))
+    if query.request_id == CANARY:
+        return Scores(np.full((len(query), len(query.vertical.tasks)), CANARY_SCORE, np.float32))
+    return Scores(marks_of(query.request_id, query.vertical.name, query.ads)[:, None])

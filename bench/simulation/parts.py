@@ -15,6 +15,10 @@ from serving.budget.watchdog import Watchdog
 from serving.inference.site import Site
 
 HEDGES_SHARE, HEDGES_MOST = 0.05, 10.0
+GUARANTEED = {Priority.LIVE: 0.7, Priority.NORMAL: 0.2, Priority.SHADOW: 0.1}
+"""Of a gate's limit, by priority."""
+PATIENCE_S = 0.1 - 1e-9
+"""For how long a priority that was refused is waited for, less what clocks round."""
 _ENDS = (Outcome.SUCCEEDED, Outcome.IGNORED, Outcome.DROPPED)
 
 
@@ -26,16 +30,20 @@ class WatchedGate(Gate):
         self._watch = watch
         self._given: dict[int, tuple[Grant, Ask]] = {}  # by identity; kept, so that no other has the same
         self._inside: Counter[Priority] = Counter()
+        self._used_ns: Counter[Priority] = Counter()
+        self._refused_s: dict[Priority, float] = {}
         self._given_ns = self._bound_ns = self._entered = 0
 
     def try_enter(self, cost_s: float, priority: Priority = Priority.LIVE) -> Permit | None:
         """See `Gate.try_enter`."""
         limit_ns, alone = int(self.limit_s * 1e9), not self._given_ns
         permit = super().try_enter(cost_s, priority)
+        self._judge_shares(permit is not None, round(cost_s * 1e9), priority, limit_ns)
         if permit is not None:
             grant, ask = permit.grant, ASKING.get()
             self._given[id(grant)] = (grant, ask)
             self._inside[priority] += 1
+            self._used_ns[priority] += grant.cost_ns
             self._entered += 1
             self._given_ns += grant.cost_ns
             self._bound_ns = max(limit_ns, grant.cost_ns) if alone else limit_ns
@@ -53,6 +61,7 @@ class WatchedGate(Gate):
         self._given_ns -= grant.cost_ns
         known[1].permits -= 1
         self._inside[grant.priority] -= 1
+        self._used_ns[grant.priority] -= grant.cost_ns
         inside, open_ = self.in_flight(grant.priority), self._inside[grant.priority]
         if inside != open_:
             self._watch.fault(f"counters: {inside} of {grant.priority.name} in flight, {open_} permits are open")
@@ -81,6 +90,17 @@ class WatchedGate(Gate):
             self._watch.fault(f"counters: {self._entered} permits were given, {entered} counted")
         if self._given:
             self._watch.fault(f"permits: {len(self._given)} are open when all is over")
+
+    def _judge_shares(self, entered: bool, cost_ns: int, priority: Priority, limit_ns: int) -> None:
+        inside = self._used_ns[priority] + cost_ns <= int(GUARANTEED[priority] * limit_ns)
+        if not entered:
+            self._refused_s[priority] = self.now_s()
+            if inside and self._given_ns + cost_ns <= limit_ns:
+                self._watch.fault(f"shares: {priority.name} was refused {cost_ns} ns inside its share")
+        elif not inside:
+            since_s = self.now_s() - PATIENCE_S
+            if any(at_s > since_s for higher, at_s in self._refused_s.items() if higher < priority):
+                self._watch.fault(f"shares: {priority.name} was lent {cost_ns} ns while a higher one waits")
 
     def _judge(self) -> None:
         if self._given_ns > self._bound_ns:

@@ -10,9 +10,7 @@ from serving.admission.choose import LAWS
 from serving.catalog import Batching
 from serving.ladder.tier import DEFAULT_TIERS, Tier
 
-LONG, LONGEST_S = 12.0, 0.16
-"""Few worlds are so many times as long as the longest of the others, under no more than the rated load: long enough for
-canaries to come round and for what was learned to be forgotten."""
+LONGEST_S = 0.16
 LOADS = (0.3, 0.9, 2.0, 5.0, 10.0)
 BUDGETS_S = (0.015, 0.025, 0.060)
 TIERS = (
@@ -28,6 +26,42 @@ TIERS = (
 
 
 @dataclass(frozen=True)
+class Kind:
+    """How long requests arrive, and how many of them.
+
+    Attributes:
+        slowly: phases and faults last so many times as long as usual.
+        from_s, until_s: bounds of the world's length.
+        loads: one of which is offered.
+        base_s, per_candidate_s: bounds of the backends' `Speed`; the slower, the fewer requests are an overload.
+        instances: of a backend at most.
+        unharmed: share of these worlds whose backends never fail.
+    """
+
+    slowly: float
+    from_s: float
+    until_s: float
+    loads: tuple[float, ...] = LOADS
+    base_s: tuple[float, float] = (2e-4, 3e-3)
+    per_candidate_s: tuple[float, float] = (1e-6, 2e-5)
+    instances: int = 3
+    unharmed: float = 0.1
+
+    @classmethod
+    def draw(cls, random: Random) -> "Kind":
+        """Draw one."""
+        drawn = random.random()
+        return BUSY if drawn < BUSY_SHARE else LONG if drawn < BUSY_SHARE + LONG_SHARE else SHORT
+
+
+SHORT = Kind(1.0, 0.04, LONGEST_S)
+LONG, LONG_SHARE = Kind(12.0, 0.5, 12 * LONGEST_S, LOADS[:2]), 0.017
+"""Few worlds last long, under no more than the rated load: canaries come round, what was learned is forgotten."""
+BUSY, BUSY_SHARE = Kind(4.0, 0.7, 2.0, LOADS[2:], (1e-3, 3e-3), (1e-5, 2e-5), 1, 0.5), 0.012
+"""Fewer still are overloaded for longer than estimates keep, canaries pause and the door takes to open again."""
+
+
+@dataclass(frozen=True)
 class Life:
     """One backend's.
 
@@ -40,21 +74,21 @@ class Life:
     faults: tuple[tuple[float, Health], ...]
 
     @classmethod
-    def draw(cls, random: Random, seconds: float, slowly: float) -> "Life":
-        """Draw one for a world of that length, whose phases last `slowly` times as long as usual."""
+    def draw(cls, random: Random, seconds: float, kind: Kind, *, unharmed: bool) -> "Life":
+        """Draw one for a world of that length and kind."""
         speed = Speed(
-            base_s=random.uniform(2e-4, 3e-3),
-            per_candidate_s=random.uniform(1e-6, 2e-5),
+            base_s=random.uniform(*kind.base_s),
+            per_candidate_s=random.uniform(*kind.per_candidate_s),
             sigma=random.uniform(0.05, 0.6),
-            instances=random.randint(1, 3),
+            instances=random.randint(1, kind.instances),
             queue=random.choice((4, 32, 128)),
         )
-        faults, at_s = [], random.uniform(0.0, seconds)
+        faults, at_s = [], seconds if unharmed else random.uniform(0.0, seconds)
         while at_s < seconds:
             faults += [(at_s, random.choice((Health.SLOW, Health.HUNG, Health.DEAD)))]
-            at_s += slowly * random.uniform(0.01, 0.15)
+            at_s += kind.slowly * random.uniform(0.01, 0.15)
             faults += [(at_s, Health.WELL)]
-            at_s += slowly * random.uniform(0.03, 0.2)
+            at_s += kind.slowly * random.uniform(0.03, 0.2)
         return cls(speed, tuple(faults))
 
     @property
@@ -114,14 +148,14 @@ class Callers:
     gone_s: tuple[float, ...]
 
     @classmethod
-    def draw(cls, random: Random, seconds: float) -> "Callers":
-        """Draw them for a world of that length."""
+    def draw(cls, random: Random, seconds: float, kind: Kind) -> "Callers":
+        """Draw them for a world of that length and kind."""
         crowd: tuple[float, float, float] | tuple[()] = ()
         if random.random() < 0.2:
             from_s = random.uniform(0.0, seconds)
-            crowd = (from_s, from_s + random.uniform(0.02, 0.1), 10 ** random.uniform(-3.5, -1.5))
+            crowd = (from_s, from_s + kind.slowly * random.uniform(0.02, 0.1), 10 ** random.uniform(-3.5, -1.5))
         return cls(
-            load=random.choice(LOADS[:2] if seconds > LONGEST_S else LOADS),
+            load=random.choice(kind.loads),
             bad=random.choice((0, 0, 0, 7, 50)),
             crowd=crowd,
             gone_s=tuple(random.uniform(0.0, seconds) for _ in range(random.choice((0, 0, 1)))),
@@ -151,15 +185,16 @@ class Plan:
     @classmethod
     def draw(cls, random: Random) -> "Plan":
         """Draw one."""
-        slowly = LONG if random.random() < 0.025 else 1.0
-        seconds = slowly * random.uniform(0.04, LONGEST_S)
-        lives = tuple(Life.draw(random, seconds, slowly) for _ in range(random.choice((1, 1, 1, 2, 3))))
+        kind = Kind.draw(random)
+        seconds, unharmed = random.uniform(kind.from_s, kind.until_s), random.random() < kind.unharmed
+        number = random.choice((1, 1, 1, 2, 3))
+        lives = tuple(Life.draw(random, seconds, kind, unharmed=unharmed) for _ in range(number))
         frontends, calm = random.choice((1, 1, 2, 3)), random.random() < 0.3
         weather = tuple(
             tuple(Weather() if calm else Weather.draw(random, seconds) for _ in lives) for _ in range(frontends)
         )
         offers = tuple(Offer.draw(random) for _ in range(random.choice((1, 1, 2))))
-        return cls(seconds, lives, weather, random.choice(LAWS), offers, Callers.draw(random, seconds))
+        return cls(seconds, lives, weather, random.choice(LAWS), offers, Callers.draw(random, seconds, kind))
 
     @property
     def share(self) -> float:

@@ -12,7 +12,7 @@ from bench.simulation.link import Link
 from bench.simulation.network import Network, Weather
 from bench.simulation.parts import WatchedGate, WatchedQueue, WatchedTokens, WatchedWork
 from bench.simulation.plan import Offer, Plan
-from bench.simulation.requests import CANARY_SCORE, LITE, PRIORS, SIZES
+from bench.simulation.requests import CANARY_SCORE, LITE, SIZES, prior_of
 from bench.simulation.virtual import VirtualLoop
 from bench.simulation.watch import Watch
 from exfm.features.schema import Feature, Schema
@@ -20,21 +20,15 @@ from exfm.features.schema import Vertical as Task
 from serving.admission.choose import law_for
 from serving.catalog import Catalog, Golden, Vertical
 from serving.inference.site import Site
-from serving.ladder.prior import Prior
 
 Part = WatchedGate | WatchedQueue | WatchedTokens | WatchedWork
-
-
-def prior_of(value: float) -> Prior:
-    """One that says the same of every ad."""
-    return Prior(np.arange(1), np.full((1, 1), value, np.float32), np.full(1, value, np.float32))
 
 
 def vertical_of(name: str, budget_s: float) -> Vertical:
     """A vertical without batching and without a lite model."""
     schema = Schema("s", (Feature("ad", "ad", "id", buckets=2),), (Task(name, ("click",)),))
     golden = Golden({}, np.full((64, 1), CANARY_SCORE, np.float32), 1e-4)
-    return Vertical(name, 1, schema, budget_s, max(SIZES), prior_of(PRIORS[0]), golden)
+    return Vertical(name, 1, schema, budget_s, max(SIZES), prior_of(name, 0), golden)
 
 
 def _offered(name: str, offer: Offer) -> Vertical:

@@ -2,10 +2,13 @@
 
 import asyncio
 import selectors
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Generator, Mapping
+from itertools import count
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+
+_Coro = Generator[Any, None, T] | Coroutine[Any, Any, T]
 
 
 class StuckError(RuntimeError):
@@ -41,6 +44,18 @@ class _Jump(selectors.BaseSelector):
         return self._keys
 
 
+class _Numbered(asyncio.Task[T]):
+    """A task that hashes to its number, so that a set of tasks, such as a task group's, has the same order in every run
+    and not that of their addresses."""
+
+    def __init__(self, coro: "_Coro[T]", number: int, loop: asyncio.AbstractEventLoop, **more: Any) -> None:
+        self._number = number  # before the task is put into the first set
+        super().__init__(coro, loop=loop, **more)
+
+    def __hash__(self) -> int:
+        return self._number
+
+
 class VirtualLoop(asyncio.SelectorEventLoop):
     """The standard event loop on virtual time, which starts at 0 and moves only when everything ready has run."""
 
@@ -49,10 +64,15 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         super().__init__(self._jump)
         # Timers due within a resolution run together; the clock's own would group virtual instants.
         self._clock_resolution = 1e-12
+        self._numbers = count()
+        self.set_task_factory(self._task)
 
     def time(self) -> float:
         """Virtual seconds."""
         return self._jump.now_s
+
+    def _task(self, loop: asyncio.AbstractEventLoop, coro: "_Coro[T]", **more: Any) -> "asyncio.Task[T]":
+        return _Numbered(coro, next(self._numbers), loop, **more)
 
     def watch(self, look: Callable[[], None] | None) -> None:
         """From now on call `look` before every step of the clock: all that was ready has run, and what it left stays.

@@ -2,12 +2,17 @@
 
 The invariants, each a word in the message of its violation:
 
-- `unanswered`, `late`: no request is open, and none is answered, past the instant at which its answer is due (its
-  deadline less the reply reserve, or its caller's cancellation) and an epsilon;
+- `unanswered`, `late`: no request is open, and none is answered, past the instant at which its answer is due and an
+  epsilon: its deadline less the least reserve for a reply, both worked out by the world, and less the reserve that the
+  server itself keeps; or its caller's cancellation;
 - `twice`: none is answered again;
-- `scores`: an answer holds one finite number per candidate, its own request's, from the tier that it names;
+- `scores`: an answer holds for each candidate what the tier that it names says of that ad in that request: the model,
+  or one edition of the prior; a trimmed one the model's for those that the prior finds most promising, and the others
+  behind them in the prior's order;
 - `limit`: what is in flight at a gate is no more than the limit was when the last permit was given, unless that
   permit was alone; a limit that falls below what is in flight is obeyed by letting nobody in;
+- `shares`: no priority is refused inside its guaranteed share while the limit has room, and none is lent more than its
+  share while a higher one waits;
 - `permits`: a gate counts the permits that were given and not ended, and their costs, exactly; each ends once and none
   is forgotten; and each belongs to a request that is open, or that was answered less than `LINGER_S` ago, for what is
   given up may still occupy the backend;

@@ -21,8 +21,8 @@ from typing import Any
 from bench.simulation.backend import Health
 from bench.simulation.frontend import Frontend
 from bench.simulation.plan import Plan
-from bench.simulation.requests import PRIORS, SIZES, query_of, wrong_with
-from bench.simulation.scene import Scene, prior_of
+from bench.simulation.requests import SIZES, prior_of, query_of, wrong_with
+from bench.simulation.scene import Scene
 from bench.simulation.virtual import VirtualLoop, run
 from bench.simulation.watch import ASKING, Ask, Watch
 from serving.admission.priority import Priority
@@ -34,6 +34,8 @@ from serving.query import RankQuery
 SETTLE_S = 30.0
 TRUSTED_S = 4.0
 TRUSTED_AFTER_SLOW_S = 8.0
+REPLY_S = 0.002
+"""What the server keeps back for its reply at least, or half of the budget where that is less."""
 PROBE_S = 0.01
 """Between two measurements of the way in, as the server's own probe takes them."""
 RECOVERY_TRIES, RECOVERY_S = 6, 0.5
@@ -130,8 +132,8 @@ class World:
 
     def _refresh(self) -> None:
         for frontend in self._scene.frontends:
-            for prior in frontend.priors.values():
-                prior.renew(Edition(prior_of(PRIORS[1]), 1))
+            for name, prior in frontend.priors.items():
+                prior.renew(Edition(prior_of(name, 1), 1))
 
     def _hang_up(self, place: int) -> None:
         for task in list(self._asking[place]):
@@ -167,10 +169,11 @@ class World:
         ASKING.set(ask)
         if arrival.hopeless:
             return "refused"
+        due_s = _due_s(arrival, query.vertical.budget_s)
         until, last = frontend.deadlines(arrival, query.vertical)
         if not frontend.door.admits(query.priority):
             return "door"
-        self._watch.due(ask, max(until.at_s, self._clock()))
+        self._watch.due(ask, max(min(until.at_s, due_s), self._clock()))
         try:
             answer = await frontend.rank(query, until, last)
         except OverloadedError:
@@ -218,3 +221,12 @@ class World:
                 return
             await asyncio.sleep(RECOVERY_S)
         self._watch.fault(f"recovery: {len(waiting)} of the frontends' verticals get nothing but the prior")
+
+
+def _due_s(arrival: Arrival, budget_s: float) -> float:
+    """When the scores must be there at the latest, worked out here: what is under test doesn't judge itself."""
+    arrived_s = arrival.taken_s - arrival.waited_s
+    at_s = arrived_s + budget_s
+    if arrival.caller_s is not None:
+        at_s = min(at_s, arrival.taken_s + arrival.caller_s)
+    return at_s - min(REPLY_S, (at_s - arrived_s) / 2)

@@ -53,6 +53,26 @@ def test_shares_are_of_the_offered_and_goodput_is_scored_and_in_time() -> None:
     assert made.overshoot_p99_ms == pytest.approx(5.0, abs=0.1)
 
 
+def test_refusals_are_no_answers() -> None:
+    rows = [(at_s / 100, 0.001, Outcome.SHED) for at_s in range(300)]
+    made = figures(record(*rows, (3.0, 0.020, Outcome.PRIOR), (3.1, 0.020, Outcome.FULL)), 4.0, BUDGET_S)
+    assert made.p99_ms < 2.0
+    assert made.answers_p99_ms == pytest.approx(20.0)
+    assert figures(record(*rows), 4.0, BUDGET_S).answers_p99_ms is None
+
+
+def test_what_gave_no_answer_at_all_is_no_refusal() -> None:
+    made = figures(record((0.0, 0.010, Outcome.FULL), (0.1, 0.030, Outcome.UNANSWERED)), 1.0, BUDGET_S)
+    assert made.answers_p99_ms == pytest.approx(30.0, rel=0.01)
+
+
+def test_where_no_deadline_tells_the_server_the_budget_runs_from_the_sending() -> None:
+    made = record((0.0, 0.027, Outcome.PRIOR), (0.1, 0.031, Outcome.PRIOR), lateness_s=0.003)
+    assert made.late(BUDGET_S).tolist() == [True, True]
+    assert made.since_sent().late(BUDGET_S).tolist() == [False, True]
+    assert figures(made.since_sent(), 1.0, BUDGET_S).overshoot_p99_ms == pytest.approx(3.0)
+
+
 def test_the_generators_own_lateness_is_stated_and_not_subtracted() -> None:
     made = figures(record((0.0, 0.030, Outcome.FULL), lateness_s=0.010), 1.0, BUDGET_S)
     assert (made.late, made.late_sent_late) == (1, 1)

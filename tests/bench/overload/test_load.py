@@ -55,14 +55,15 @@ def address() -> Iterator[str]:
     loop.close()
 
 
-def test_what_was_sent_comes_back_as_a_record(address: str, tmp_path: Path) -> None:
+def test_what_was_sent_comes_back_as_a_record(address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pools = {1: [b"answer"], 2: [b"shed"], 3: [b"hang"]}
     acted: list[str] = []
     plant = Plant(os.getpid(), address, "")
     with loading(plant, pools, tmp_path, BUDGET_S, connections=2, seed=0) as load:
         streams = [Stream(1, 40.0, 1.0), Stream(2, 20.0, 1.0), Stream(3, 10.0, 1.0)]
         run = load.run(streams, "test", [(0.5, lambda: acted.append("now"))])
-        again = load.run([Stream(1, 20.0, 0.5)], "again")
+        monkeypatch.setattr("bench.overload.load.spent_s", lambda: 0.0)
+        again = load.run([Stream(3, 20.0, 0.5)], "again", patience=1.5)
     record = run.record
     assert acted == ["now"]
     assert set(record.outcome[record.stream == 0]) == {Outcome.PRIOR}
@@ -72,7 +73,11 @@ def test_what_was_sent_comes_back_as_a_record(address: str, tmp_path: Path) -> N
     assert made.late >= int((record.stream == 2).sum()) > 0
     assert (np.abs(record.latency_s[record.stream == 2] - BUDGET_S) < 0.2).all()
     assert 0 < run.generator_cpu_share < 1
+    # Patient calls wait for longer than their budget.
     assert len(again.record) > 0
+    assert (again.record.latency_s > 1.4 * BUDGET_S).all()
+    # What others took is what is left, be it less than nothing.
+    assert again.other_cpu_s == -(again.generator_cpu_s + again.server_cpu_s) < 0
 
 
 def test_outcomes() -> None:

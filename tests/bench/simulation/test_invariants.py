@@ -3,12 +3,13 @@
 import asyncio
 import re
 from collections.abc import Coroutine, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import pytest
 
-from bench.simulation import watch
+from bench.simulation import link, watch
 from bench.simulation.link import Link
 from bench.simulation.runs import run_seeds
 from bench.simulation.watch import Watch
@@ -17,8 +18,10 @@ from serving.admission.gate import Gate
 from serving.admission.permit import Outcome, Permit
 from serving.admission.shares import Shares
 from serving.balance.tokens import HedgeTokens
-from serving.budget.deadline import Deadline
+from serving.budget.clock import Clock
+from serving.budget.deadline import Arrival, Deadline
 from serving.budget.estimates import Estimates
+from serving.budget.reserve import ReplyReserve
 from serving.budget.watchdog import Watchdog
 from serving.errors import BackendError, LateError
 from serving.inference.batcher import EdfBatcher
@@ -28,10 +31,13 @@ from serving.inference.scorer import Scores
 from serving.ladder import ladder
 from serving.ladder.call import Call
 from serving.ladder.ladder import Answer, Ladder
+from serving.ladder.prior import Prior
+from serving.ladder.trimmed import Trimmed, trim, widen
 from serving.query import RankQuery
 
 Sabotage = tuple[Any, str, Any]
 _watchdog_ended, _end, _count, _close = Watchdog._ended, Permit._end, Gate.end, Breaker._close
+_at_door, _lookup, _trim, _widen, _scores = Deadline.at_door, Prior.lookup, trim, widen, link._scores
 _over, _answer, _together, _run = World._over, Ladder.answer, Link.score_together, EdfBatcher._run
 
 
@@ -72,7 +78,7 @@ async def _loses_some(self: Ladder, query: RankQuery, until: Deadline, last: Dea
 async def _sleeps_at_last(self: Ladder, query: RankQuery, until: Deadline, last: Deadline) -> Answer:
     answer = await _answer(self, query, until, last)
     if int(query.request_id) % 10 == 3:
-        await asyncio.sleep(until.remaining_s() + 0.001)
+        await asyncio.sleep(until.remaining_s() + 1.2 * watch.EPSILON_S)
     return answer
 
 
@@ -123,13 +129,41 @@ def _forgets_an_answer(self: Watch, ask: Any, end: str) -> None:
     self.ends[end] += 1
 
 
+def _doubled(_: type[Deadline], arrival: Arrival, budget_s: float, clock: Clock) -> Deadline:
+    return _at_door(arrival, 2 * budget_s, clock)
+
+
+def _looks_up_the_wrong_ads(self: Prior, ads: Any) -> Any:
+    return _lookup(self, np.roll(ads, 1))
+
+
+def _keeps_the_first(query: RankQuery, prior: Any, keep: int) -> Trimmed:
+    return _trim(replace(query, bids=np.ones(len(query))), np.zeros_like(prior), keep)
+
+
+def _widens_upside_down(trimmed: Trimmed, scored: Any, prior: Any, bids: Any) -> Any:
+    return _widen(trimmed, scored, prior[::-1], bids)
+
+
+def _scores_in_reverse(query: RankQuery) -> Scores:
+    return Scores(_scores(query).probability[::-1])
+
+
 BROKEN = {
     "a watchdog that sleeps": Broken((Watchdog, "within", _patient), "unanswered"),
     "a request that is lost": Broken((Ladder, "answer", _loses_some), "unanswered"),
     "an answer after its time": Broken((Ladder, "answer", _sleeps_at_last), "late"),
+    "a deadline that is doubled": Broken((Deadline, "at_door", classmethod(_doubled)), "unanswered"),
+    "no reserve for the reply": Broken((ReplyReserve, "of", lambda *_: 0.0), "unanswered"),
     "an answer given twice": Broken((World, "_over", _answers_twice), "twice"),
     "answers of a batch mixed up": Broken((Link, "score_together", _mixes), "scores"),
     "a trimmed answer without its scores": Broken((ladder, "widen", lambda _, __, prior, ___: prior), "scores"),
+    "scores of other ads": Broken((link, "_scores", _scores_in_reverse), "scores"),
+    "the prior of other ads": Broken((Prior, "lookup", _looks_up_the_wrong_ads), "scores"),
+    "a trimmed answer for whoever stands first": Broken((ladder, "trim", _keeps_the_first), "scores"),
+    "a trimmed answer whose rest is out of order": Broken((ladder, "widen", _widens_upside_down), "scores"),
+    "shares that guarantee nothing": Broken((Shares, "guaranteed_ns", lambda *_: 0), "shares"),
+    "loans while a higher priority waits": Broken((Shares, "_waiting", lambda *_: False), "shares"),
     "a gate that lets everybody in": Broken((Shares, "admits", lambda *_: True), "limit"),
     "capacity never given back": Broken((Shares, "give_back", _nothing), "permits"),
     "permits that never end": Broken((Permit, "_end", _nothing), "permits"),

@@ -43,6 +43,30 @@ def test_every_step_of_the_clock_is_watched_once_when_all_that_was_ready_has_run
     assert seen == [(0.0, 1), (0.25, 2), (0.5, 3)]
 
 
+def test_a_set_of_tasks_has_the_order_of_their_beginnings_and_not_of_their_addresses() -> None:
+    ended: list[int] = []
+
+    async def one(number: int) -> None:
+        try:
+            await asyncio.sleep(9.0)
+        finally:
+            ended.append(number)
+
+    async def several() -> None:
+        async with asyncio.TaskGroup() as group:
+            for number in range(40):
+                group.create_task(one(number))
+
+    async def work() -> None:
+        task = asyncio.create_task(several())
+        await asyncio.sleep(1.0)
+        task.cancel()
+        await asyncio.wait((task,))
+
+    run(work(), VirtualLoop())
+    assert ended == list(range(40))
+
+
 def test_what_the_watch_raises_ends_the_run() -> None:
     loop = VirtualLoop()
 

@@ -9,6 +9,7 @@ from bench.simulation.__main__ import main
 from bench.simulation.plan import Plan
 from bench.simulation.runs import run_seeds
 from bench.simulation.world import simulate
+from serving.budget.estimates import Estimates
 from serving.ladder.ladder import Ladder
 
 SEEDS = 2000
@@ -50,10 +51,21 @@ def test_the_plans_draw_every_kind_of_world() -> None:
         (lite, single) for lite in (False, True) for single in (False, True)
     }
     assert {bool(plan.callers.crowd) for plan in plans} == {bool(plan.callers.bad) for plan in plans} == {False, True}
+    for hurt in (True, False):
+        assert {any(life.faults for life in plan.lives) == hurt for plan in plans} == {True, False}
     calm = [
         plan for plan in plans if all(not (w.delay_s or w.lost or w.reset or w.cuts) for w in sum(plan.weather, ()))
     ]
     assert len(calm) > 0.2 * len(plans)
+
+
+def test_some_overloads_outlast_what_estimates_keep_and_canaries_pause() -> None:
+    plans = [Plan.draw(Random(seed)) for seed in range(SEEDS)]
+    busy = [plan for plan in plans if plan.seconds > 2 * Estimates.STALE_S and plan.callers.load >= 2]
+    assert 5 <= len(busy) <= 30
+    assert {plan.callers.load for plan in busy} == {2.0, 5.0, 10.0}
+    assert {any(life.faults for life in plan.lives) for plan in busy} == {True, False}
+    assert any(plan.seconds > 1.0 for plan in busy)
 
 
 def test_the_command_plays_one_seed_again_and_shows_what_is_in_it(
