@@ -117,7 +117,7 @@ def _annotate_part(asked: argparse.Namespace, places: Places, stack: ExitStack) 
 
 def _schema(places: Places) -> Schema:
     snapshots = Snapshots(places.snapshots)
-    return snapshots.load(snapshots.current()).schema
+    return snapshots.described(snapshots.current()).schema
 
 
 def _status(_: argparse.Namespace, places: Places) -> dict[str, Any]:

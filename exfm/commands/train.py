@@ -115,8 +115,8 @@ def _add_stream(parser: argparse.ArgumentParser) -> None:
     add("--window-rows", type=_count, default=WINDOW, metavar="N", help=f"of the stream, held in memory ({WINDOW})")
     seconds = "how often OUT/training.pt is written on the way, and how long a window may fill with --follow (60)"
     add("--checkpoint-s", type=_seconds, default=60.0, metavar="S", help=seconds)
-    cursor = "name of this reader in the stream, whose retention waits for it (train)"
-    add("--consumer", type=_name, default="train", metavar="NAME", help=cursor)
+    cursor = "name of this reader in the stream, whose retention waits for it (one that is made from OUT's path)"
+    add("--consumer", type=_name, metavar="NAME", help=cursor)
 
 
 def _count(text: str) -> int:

@@ -1,5 +1,7 @@
 """A training run over an example stream: what has come since the last run, each row once, wherever it is cut off."""
 
+import hashlib
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -40,7 +42,8 @@ class StreamOrder:
         resume: go on from `training.pt` where there is one; without, one that is there is refused, not overwritten.
         window: rows in memory at a time, about.
         checkpoint_s: seconds after which `training.pt` is written anew, between windows.
-        consumer: name of the cursor that keeps retention from dropping what was not learned yet.
+        consumer: name of the cursor that keeps retention from dropping what was not learned yet, of this run alone;
+            None: `consumer_of(out)`.
         threads: of torch.
         stop: learn on as rows come, until it is set; None: end where the stream ends.
     """
@@ -51,9 +54,16 @@ class StreamOrder:
     resume: bool = False
     window: int = WINDOW
     checkpoint_s: float = 60.0
-    consumer: str = "train"
+    consumer: str | None = None
     threads: int = 1
     stop: threading.Event | None = None
+
+
+def consumer_of(out: Path) -> str:
+    """The cursor's name of the run that writes there: the same each time, and another one for another folder."""
+    place = out.resolve()
+    readable = re.sub(r"[^A-Za-z0-9_-]", "_", place.name)[:64]
+    return f"train-{readable}-{hashlib.sha256(str(place).encode()).hexdigest()[:12]}"
 
 
 def train_stream(order: StreamOrder, config: TrainConfig, progress: Show = lambda _: None) -> TrainingReport:
@@ -102,7 +112,8 @@ class _Run:
     def __init__(self, order: StreamOrder, config: TrainConfig) -> None:
         self._order, self._path = order, order.out / STATE
         self._learned_s = 0.0
-        self._reader, self._cursor = StreamReader(order.stream), Cursor(order.stream, order.consumer)
+        self._consumer = order.consumer or consumer_of(order.out)
+        self._reader, self._cursor = StreamReader(order.stream), Cursor(order.stream, self._consumer)
         if self._path.exists() and not order.resume:
             raise TrainingError(
                 f"{self._path}: is there from an earlier run; go on from it, or begin in another folder"
@@ -118,6 +129,7 @@ class _Run:
         self.learned = Continued(self._reader.form, config, self._log, state["signals"])
         self.learned.resume(state)
         refuse_other(self._reader, self.learned.place)
+        self._refuse_shared_cursor()
 
     def learn(self, progress: Show) -> Trainer | None:
         """What the last window's run was; None if nothing has come."""
@@ -146,6 +158,13 @@ class _Run:
         log_rows = len(self._log.examples) if self._log else self.learned.place.log
         state_file.save(self._path, {**self.learned.state(), "log_rows": log_rows})
         self._cursor.move(self.learned.place.row)
+
+    def _refuse_shared_cursor(self) -> None:
+        """A cursor follows its run's state: one that is ahead of it lets retention drop rows that are still to come."""
+        at, row = self._cursor.row, self.learned.place.row
+        if at > row:
+            where = f"{self._order.stream}: cursor {self._consumer!r} is at row {at}, {self._path} at {row}"
+            raise TrainingError(f"{where}: another run moves it, or the file is an old copy; --consumer names another")
 
     def _rest(self) -> int:
         place, commits = self.learned.place, self._reader.commits()

@@ -1,5 +1,6 @@
 """Backends by URL: `sqlite:PATH`, `lmdb:PATH`, `local:2`; one URL per role is all that a change of engine takes."""
 
+import re
 from collections.abc import Callable, Mapping
 from typing import TypeVar
 
@@ -24,5 +25,13 @@ def open_url(url: str, role: str, backends: Mapping[str, Callable[[str], T]]) ->
     scheme, _, rest = url.partition(":")
     if scheme not in backends or not rest:
         known = ", ".join(f"{name}:..." for name in sorted(backends))
-        raise UrlError(f"{role}: {url!r} is none of {known}")
+        raise UrlError(f"{role}: {masked(url)!r} is none of {known}")
     return backends[scheme](rest)
+
+
+def masked(url: str) -> str:
+    """A URL as it may be shown: no more than its scheme, where a password may be in what is behind it."""
+    if not re.search(r"[@?]", url):
+        return url
+    scheme = re.match(r"[A-Za-z][A-Za-z0-9+.-]*:(//)?", url)
+    return f"{scheme[0] if scheme else ''}..."

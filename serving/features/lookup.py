@@ -120,8 +120,8 @@ class HistoryLookup:
                 if store is not None:
                     value = store.get(asked.user)
                     found = "miss" if value is None else "hit"
-            except OutageError as error:
-                log.warning("histories can't be read: %s", error)
+            except Exception as error:  # whatever it is, look-ups wait, and later ones will
+                log.warning("histories can't be read: %s", error, exc_info=not isinstance(error, OutageError))
                 _close(store)
                 store, not_before_s = None, time.monotonic() + self._options.retry_s
             _tell(asked, found, value or b"")
@@ -135,7 +135,8 @@ def _tell(asked: _Asked, found: Found, value: bytes) -> None:
 
 def _close(store: HistoryStore | None) -> None:
     if store is not None:
-        store.close()
+        with suppress(Exception):  # what failed may fail once more
+            store.close()
 
 
 def _resolve(done: "asyncio.Future[tuple[Found, bytes]]", found: Found, value: bytes) -> None:

@@ -9,7 +9,8 @@ import logging
 import os
 import threading
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal
 
@@ -24,7 +25,8 @@ log = logging.getLogger(__name__)
 
 Dropped = Literal["queue_full", "no_request_id", "log_failed", "not_encoded", "closed"]
 """Why an impression was not kept: the bounded queue was full; the request had no id, so no outcome could ever name it;
-the log could not be written until the server stopped; a value did not fit; it came after the log was closed."""
+the log could not be written until the server stopped, or failed in a way that nobody foresaw; a value did not fit; it
+came after the log was closed."""
 RETRY_MS = 1000
 """What a caller is told to wait when outcomes can't be taken."""
 
@@ -67,6 +69,7 @@ class ServingLog:
         self._batch: tuple[bytes, list[Impression]] | None = None
         self._wake = threading.Condition()
         self._closing = False
+        self._given_up = False
         self._log: EventLog | None = None
         self._thread = threading.Thread(target=self._run, name="exfm-log", daemon=True)
         self.written: Counter[str] = Counter()
@@ -113,17 +116,29 @@ class ServingLog:
         await done
 
     def close(self, timeout_s: float = 5.0) -> None:
-        """Write what is waiting, then end; what is left after the timeout is counted as `log_failed`."""
+        """Write what is waiting, then end; blocks no longer than the timeout.
+
+        What is left by then is counted as `log_failed`, the batch in hand, too, whatever becomes of it, and outcomes
+        are refused.
+        """
         with self._wake:
             self._closing = True
             self._wake.notify()
         if self._thread.is_alive():
             self._thread.join(timeout_s)
+        with self._wake:
+            if not self._thread.is_alive():
+                return
+            self._given_up = True
+            self._count_left()
+            asked, self._asked = self._asked, deque()
+        _settle(asked, OverloadedError("the outcome log can't be written now", RETRY_MS))
 
     @property
     def queued(self) -> int:
         """Impressions that wait."""
-        return len(self._impressions) + (len(self._batch[1]) if self._batch else 0)
+        batch = self._batch  # the log's thread may let go of it at any time
+        return len(self._impressions) + (len(batch[1]) if batch else 0)
 
     def _run(self) -> None:
         while True:
@@ -139,12 +154,16 @@ class ServingLog:
 
     def _end(self) -> None:
         self._write_outcomes()
+        with self._wake:
+            if not self._given_up:
+                self._count_left()
+        self._let_go()
+
+    def _count_left(self) -> None:
         if self.queued:
             self.dropped["log_failed"] += self.queued
         self._impressions.clear()
         self._batch = None
-        if self._log is not None:
-            self._log.close()
 
     def _write_outcomes(self) -> None:
         with self._wake:
@@ -155,13 +174,12 @@ class ServingLog:
         error: Exception | None = None
         try:
             self._append(outcome.TOPIC, outcome.encode(rows), len(rows), os.urandom(16))
-        except (LogUnavailableError, EventError) as raised:
-            log.warning("%d outcomes could not be logged: %s", len(rows), raised)
+        except Exception as raised:  # whatever it is, these callers wait, and later ones will
+            log.warning("%d outcomes could not be logged: %s", len(rows), raised, exc_info=_unforeseen(raised))
             error = OverloadedError("the outcome log can't be written now", RETRY_MS)
         with self._wake:
             self._waiting -= len(rows)
-        for each in asked:
-            each.settle(error)
+        _settle(asked, error)
 
     def _write_impressions(self) -> bool:
         """Write what waits now, batch by batch; False if the log refused: the batch in hand is kept for the next try.
@@ -169,12 +187,12 @@ class ServingLog:
         What comes meanwhile waits for its turn, and outcomes go between two batches: their callers are waiting.
         """
         left = len(self._impressions)
-        while self._batch is not None or left:
+        while True:
             if self._batch is None:
-                size = min(self._options.batch, left)
-                left -= size
-                self._batch = os.urandom(16), [self._impressions.popleft() for _ in range(size)]
-            batch_id, rows = self._batch
+                left -= self._take(left)
+            if (batch := self._batch) is None:
+                return True
+            batch_id, rows = batch
             try:
                 self._append(impression.TOPIC, impression.encode(rows), len(rows), batch_id)
             except LogUnavailableError as error:
@@ -183,20 +201,45 @@ class ServingLog:
             except EventError as error:
                 log.error("%d impressions dropped: %s", len(rows), error)
                 self.dropped["not_encoded"] += len(rows)
+            except Exception:  # to try this batch for ever would hold up all that come
+                log.exception("%d impressions dropped", len(rows))
+                self.dropped["log_failed"] += len(rows)
             self._batch = None
             self._write_outcomes()
-        return True
+
+    def _take(self, most: int) -> int:
+        """Make a batch of those that wait, if any do; how many it took."""
+        with self._wake:
+            size = min(self._options.batch, most, len(self._impressions))
+            if size:
+                self._batch = os.urandom(16), [self._impressions.popleft() for _ in range(size)]
+            return size
 
     def _append(self, topic: str, payload: bytes, count: int, batch_id: bytes) -> None:
         if self._log is None:
             self._log = self._connect()
         try:
             self._log.append(topic, payload, count, batch_id)
-        except LogUnavailableError:
-            self._log.close()
-            self._log = None
+        except Exception:
+            self._let_go()
             raise
         self.written[topic] += count
+
+    def _let_go(self) -> None:
+        last, self._log = self._log, None
+        if last is not None:
+            with suppress(Exception):  # what failed may fail once more
+                last.close()
+
+
+def _unforeseen(error: Exception) -> bool:
+    return not isinstance(error, LogUnavailableError | EventError)
+
+
+def _settle(asked: Iterable[_Asked], error: Exception | None) -> None:
+    for each in asked:
+        with suppress(RuntimeError):  # the loop that asked has been closed
+            each.settle(error)
 
 
 def _resolve(done: "asyncio.Future[None]", error: Exception | None) -> None:

@@ -200,15 +200,18 @@ async def test_outcomes_that_cant_be_taken_are_refused_whole(plane: Plane, monke
             raise LogUnavailableError("disk full")
 
     monkeypatch.setitem(backends.BACKENDS, "fake", lambda _: Full())
-    message = plane.message(5)
+    message, now_ms = plane.message(5), wall_ms()
     async with plane.serving(log="fake:log") as (caller, worker):
-        for bad, code in ((told(message, 1, "shares", 9), "INVALID_ARGUMENT"), (told(message, 1), "INVALID_ARGUMENT")):
+        for bad, code in (
+            (told(message, 1, "shares", now_ms), "INVALID_ARGUMENT"),
+            (told(message, 1), "INVALID_ARGUMENT"),
+        ):
             with pytest.raises(grpc.aio.AioRpcError) as caught:
-                await caller.record(told(message, 1, time_ms=9), bad)
+                await caller.record(told(message, 1, time_ms=now_ms), bad)
             assert caught.value.code().name == code
             assert "outcome 1: " in str(caught.value.details())
         with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await caller.record(told(message, 1, time_ms=9))
+            await caller.record(told(message, 1, time_ms=now_ms))
         assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
         assert ("grpc-retry-pushback-ms", "1000") in tuple(caught.value.trailing_metadata())
         assert (await caller.rank(message)).tier == pb.TIER_FULL

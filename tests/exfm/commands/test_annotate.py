@@ -9,6 +9,7 @@ import pytest
 
 from bench.asynchrony.teacher import publish
 from bench.asynchrony.traffic import impressions, outcomes
+from exfm.augment.annotate.snapshots import Snapshots
 from exfm.commands.annotate import main
 from exfm.data.annotated import StreamReader
 from exfm.data.simulator import Scale, simulate
@@ -53,6 +54,14 @@ def test_join_and_annotate_may_be_two_processes(folder: Path, capsys: pytest.Cap
     report = json.loads(capsys.readouterr().out)["impressions"]
     assert (report["trained"], report["waiting"]) == (waiting, 0)
     assert not (folder / "store").exists()
+
+
+def test_the_books_need_no_teacher_in_memory(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delattr(Snapshots, "load")
+    assert main(["status", "--dir", str(folder), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["impressions"]["pending"] == ROWS
 
 
 def test_publishing_makes_a_checkpoint_current(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

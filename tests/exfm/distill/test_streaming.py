@@ -14,7 +14,7 @@ import torch
 from exfm.augment.annotate.snapshots import snapshot_of
 from exfm.data.annotated import StreamReader
 from exfm.data.continued import ContinuationError
-from exfm.data.cursor import Cursor
+from exfm.data.cursor import Cursor, lowest_cursor
 from exfm.data.errors import DataError
 from exfm.data.source import Source, annotated_source
 from exfm.data.windows import windows
@@ -22,7 +22,7 @@ from exfm.distill import report, state_file, streaming
 from exfm.distill.config import ConfigError, HistoryOptions, TrainConfig
 from exfm.distill.continual import Continued
 from exfm.distill.state_file import StateError
-from exfm.distill.streaming import STATE, StreamOrder, train_stream
+from exfm.distill.streaming import STATE, StreamOrder, consumer_of, train_stream
 from exfm.distill.trainer import TrainingError
 from exfm.distill.training import train
 from exfm.models.checkpoint import load_checkpoint
@@ -171,7 +171,7 @@ def test_a_killed_run_is_made_up_for_to_the_bit(
     train_stream(whole, settings)
     left = {"between two checkpoints": 160, "while a checkpoint is written": 400, "behind publishing": 40}
     for point, rows in left.items():
-        order = replace(whole, out=tmp_path / point, resume=True, checkpoint_s=0.0, consumer=point.replace(" ", "-"))
+        order = replace(whole, out=tmp_path / point, resume=True, checkpoint_s=0.0)
         child = apart(_killed_at, point, order, settings)
         child.start()
         child.join(60)
@@ -179,7 +179,7 @@ def test_a_killed_run_is_made_up_for_to_the_bit(
         made = train_stream(order, settings)
         assert (made.place["learned"], made.rows) == (400, rows)
         assert same(whole.out, order.out)
-        assert Cursor(stream, order.consumer).row == 400
+        assert Cursor(stream, consumer_of(order.out)).row == 400
 
 
 def test_a_table_beside_its_checkpoint_outlives_a_kill(
@@ -236,6 +236,38 @@ def test_a_log_comes_before_its_stream_and_is_read_once(
     late = replace(source, examples=source.examples.slice(0, 300))
     with pytest.raises(ContinuationError, match="begins before the log ends"):
         train_stream(replace(order, out=tmp_path / "late", log=lambda: late), settings)
+
+
+def test_runs_into_two_folders_keep_retention_from_each_other(
+    tiny: Make, settings: TrainConfig, write_stream: Write, tmp_path: Path
+) -> None:
+    stream = write_stream(tiny(120), 60, 0, 60)
+    slow = StreamOrder(stream, tmp_path / "here" / "my run", resume=True)
+    quick = replace(slow, out=tmp_path / "there" / "my run")
+    train_stream(slow, settings)
+    train_stream(quick, settings)
+    write_stream(tiny(120), 60, 60)
+    train_stream(quick, settings)
+    assert lowest_cursor(stream, 999) == 60
+    assert train_stream(slow, settings).rows == 60
+    assert sorted(path.name for path in (stream / "cursors").iterdir()) == sorted(
+        consumer_of(each.out) for each in (slow, quick)
+    )
+
+
+def test_a_cursor_that_another_run_moves_is_refused(
+    tiny: Make, settings: TrainConfig, write_stream: Write, tmp_path: Path
+) -> None:
+    stream = write_stream(tiny(120), 60, 0, 60)
+    order = StreamOrder(stream, tmp_path / "one", resume=True, consumer="shared")
+    train_stream(order, settings)
+    write_stream(tiny(120), 60, 60)
+    train_stream(replace(order, out=tmp_path / "two"), settings)
+    with pytest.raises(
+        TrainingError, match=r"cursor 'shared' is at row 120, .*one/training\.pt at 60: another run moves"
+    ):
+        train_stream(order, settings)
+    assert train_stream(replace(order, consumer="own"), settings).rows == 60
 
 
 def test_another_stream_other_settings_and_a_damaged_state_are_refused(

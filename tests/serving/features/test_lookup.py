@@ -27,6 +27,8 @@ class Scripted:
 
     def __init__(self) -> None:
         self.open, self.broken, self.opened = threading.Event(), False, 0
+        self.error: Exception = OutageError("gone")
+        self.closes = True
         self.read: list[int] = []
         self.open.set()
 
@@ -38,11 +40,12 @@ class Scripted:
         self.read.append(user)
         self.open.wait(10)
         if self.broken:
-            raise OutageError("gone")
+            raise self.error
         return b"h%d" % user if user < 10 else None
 
     def close(self) -> None:
-        pass
+        if not self.closes:
+            raise self.error
 
 
 @pytest.fixture
@@ -134,6 +137,18 @@ async def test_a_store_that_is_not_there_yet_is_an_outage(tmp_path: Path) -> Non
     assert await lookup.packed(1, 1.0) == b""
     assert lookup.found["outage"] + lookup.found["timeout"] == 1
     lookup.close()
+
+
+async def test_what_nobody_foresaw_is_an_outage_and_ends_no_other_look_up(
+    make: Callable[..., HistoryLookup], store: Scripted
+) -> None:
+    lookup = make(retry_s=0.0)
+    store.error, store.broken, store.closes = ZeroDivisionError("a fault"), True, False
+    assert await lookup.packed(1, 1.0) == b""
+    store.broken = False
+    assert await lookup.packed(1, 1.0) == b"h1"
+    assert (store.opened, lookup.found) == (2, {"outage": 1, "hit": 1})
+    store.closes = True
 
 
 @pytest.mark.parametrize("url", ["lmdb:", "memcached:x", "nothing"])

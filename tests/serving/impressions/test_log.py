@@ -40,15 +40,18 @@ class Gate:
         self.inner, self.open, self.broken = MemoryLog(), threading.Event(), False
         self.open.set()
         self.closed = 0
+        self.error: Exception = LogUnavailableError("disk full")
 
     def append(self, *record: Any) -> bool:
         self.open.wait(10)
         if self.broken:
-            raise LogUnavailableError("disk full")
+            raise self.error
         return self.inner.append(*record)
 
     def close(self) -> None:
         self.closed += 1
+        if self.broken and not isinstance(self.error, LogUnavailableError):
+            raise self.error
 
 
 @pytest.fixture
@@ -133,6 +136,63 @@ def test_what_an_outage_outlasts_is_counted(make: Make, gate: Gate) -> None:
     assert log.dropped["log_failed"] == 15
     log.offer([row(99)])
     assert log.dropped["closed"] == 1
+
+
+def test_what_a_stuck_log_outlasts_is_counted_when_the_time_to_close_is_over(make: Make, gate: Gate) -> None:
+    log = make(batch=10)
+    gate.open.clear()
+    log.offer([row(number) for number in range(15)])
+    wait_for(lambda: log._batch is not None)
+    log.close(timeout_s=0.05)
+    assert (log.dropped, log.queued) == ({"log_failed": 15}, 0)
+    gate.open.set()
+    wait_for(lambda: gate.closed == 1)
+    log.close()
+    assert log.dropped == {"log_failed": 15}
+    assert len(kept(gate)) <= 10  # the batch in hand
+
+
+async def test_closing_a_stuck_log_refuses_outcomes_that_wait(make: Make, gate: Gate) -> None:
+    log = make()
+    gate.open.clear()
+    log.offer([row()])
+    await asyncio.to_thread(wait_for, lambda: log._batch is not None)
+    asked = asyncio.create_task(log.record([told()]))
+    await asyncio.sleep(0)
+    await asyncio.to_thread(log.close, 0.05)
+    with pytest.raises(OverloadedError, match="can't be written now"):
+        await asyncio.wait_for(asked, 5)
+
+
+async def test_what_nobody_foresaw_is_refused_or_counted_and_the_log_goes_on(make: Make, gate: Gate) -> None:
+    log = make(batch=10)
+    gate.error, gate.broken = ZeroDivisionError("a fault"), True
+    with pytest.raises(OverloadedError, match="can't be written now"):
+        await asyncio.wait_for(log.record([told()]), 5)
+    log.offer([row(number) for number in range(3)])
+    await asyncio.to_thread(wait_for, lambda: log.dropped["log_failed"] == 3)
+    gate.broken = False
+    log.offer([row(7)])
+    await asyncio.wait_for(log.record([told()]), 5)
+    await asyncio.to_thread(log.close)
+    assert kept(gate) == ["r7"]
+
+
+def test_a_loop_that_is_gone_does_no_harm(make: Make, gate: Gate) -> None:
+    log = make()
+    gate.open.clear()
+
+    async def leave() -> None:
+        asked = asyncio.create_task(log.record([told()]))
+        await asyncio.sleep(0.02)
+        asked.cancel()
+
+    asyncio.run(leave())
+    gate.open.set()
+    wait_for(lambda: log.written[outcome.TOPIC] == 1)
+    log.offer([row(1)])
+    log.close()
+    assert kept(gate) == ["r1"]
 
 
 def test_a_row_that_does_not_fit_is_counted(make: Make, gate: Gate) -> None:
