@@ -46,7 +46,8 @@ class NatsPlace:
         for host in hosts:
             found = _HOST.fullmatch(host)
             if not found or not 0 < int(found[1]) < 1 << 16:
-                raise _refused(rest, f"server {host.rpartition('@')[2]!r} is not host:port")
+                shown = "one of its servers" if "@" in rest else f"server {host!r}"  # a password may hold any sign
+                raise _refused(rest, f"{shown} is not host:port")
         stream = parts.path.removeprefix("/")
         if not _STREAM.fullmatch(stream):
             raise _refused(rest, f"stream {stream!r} must be 1 to 64 letters, digits, - or _")
@@ -76,5 +77,5 @@ def _positive(value: str) -> float:
 
 
 def _refused(rest: str, why: str) -> UrlError:
-    shown = re.sub(r"[^/,@]*@", "...@", f"nats:{rest}")
-    return UrlError(f"event log: {shown!r}: {why}")
+    shown = re.sub(r"(//)?.*@", r"\1...@", rest, flags=re.DOTALL)
+    return UrlError(f"event log: {f'nats:{shown}'!r}: {why}")

@@ -8,7 +8,7 @@ from redis import Redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from exfm.events.urls import UrlError
+from exfm.events.urls import UrlError, masked
 from exfm.features.history import user_key
 
 POSITION = b"exfm:position"
@@ -39,7 +39,7 @@ class ValkeyPlace:
     def parse(cls, rest: str) -> "ValkeyPlace":
         """The place behind `redis:`; `UrlError` names the part that is wrong."""
         if not rest.startswith("//"):
-            raise UrlError(f"embedding store: {f'redis:{rest}'!r} must begin with redis://")
+            raise UrlError(f"embedding store: {masked(f'redis:{rest}')!r} must begin with redis://")
         try:
             parts = urlsplit(f"redis:{rest}")
             host, port = parts.hostname, parts.port

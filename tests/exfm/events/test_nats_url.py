@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from exfm.events.nats_url import NatsPlace
 from exfm.events.urls import UrlError
+from exfm.events.valkey import ValkeyPlace
 
 
 def test_every_part_is_read() -> None:
@@ -36,10 +37,14 @@ def test_what_is_wrong_is_named(rest: str, said: str) -> None:
     assert said in str(raised.value)
 
 
-def test_a_password_is_never_shown() -> None:
+@pytest.mark.parametrize("rest", ["//me:secret@a:1/a.b", "//me:sec/secret@a:1/ads", "me:secret@a:1/ads"])
+def test_a_password_is_never_shown(rest: str) -> None:
     with pytest.raises(UrlError) as raised:
-        NatsPlace.parse("//me:secret@a:1/a.b")
-    assert "secret" not in str(raised.value)
+        NatsPlace.parse(rest)
+    assert "sec" not in str(raised.value).removesuffix("seconds")
+    with pytest.raises(UrlError) as of_the_store:
+        ValkeyPlace.parse(rest.removeprefix("//"))
+    assert "sec" not in str(of_the_store.value)
 
 
 @given(st.text(max_size=60))
