@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import json
 import sys
 from collections.abc import Sequence
 from typing import Protocol
@@ -30,6 +31,8 @@ a checkpoint whose file is named like a command is published with `exfm-export p
 
 exit codes: 0 done and well; 1 something published is not well, or the repository could not be read or written;
 2 refused, nothing was changed, or an argument is wrong
+
+with --json a refusal or a failure is an object, too: ok (false), exit_code, error
 """
 
 
@@ -57,14 +60,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return command.run(options)
     except ExportRefusedError as error:
-        return _say(f"exfm-export: {_first_line(error)}", 2)
+        return _say(options, _first_line(error), 2)
     except OSError as error:
         advice = "; exfm-export list says what is served" if name in CHANGING else ""
-        return _say(f"exfm-export: {options.repository}: {_first_line(error)}{advice}", 1)
+        return _say(options, f"{options.repository}: {_first_line(error)}{advice}", 1)
 
 
-def _say(text: str, code: int) -> int:
-    sys.stderr.write(f"{text}\n")
+def _say(options: argparse.Namespace, text: str, code: int) -> int:
+    """For people, and with --json for machines, too."""
+    sys.stderr.write(f"exfm-export: {text}\n")
+    if options.json:
+        sys.stdout.write(json.dumps({"ok": False, "exit_code": code, "error": text}) + "\n")
     return code
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from exporter.errors import ExportRefusedError, VersionError
 from exporter.home import served_version
-from exporter.integrity import check_config, check_version
+from exporter.integrity import check_served
 from exporter.signing import TrustedKeys
 
 MAX_NE_LOSS = 0.005
@@ -59,7 +59,7 @@ def compare(
         gate: the bound.
 
     Raises:
-        ExportRefusedError: it is worse than the gate allows, or lacks a figure that the served version has.
+        ExportRefusedError: it is worse than the gate allows, or lacks a task or a figure that the served version has.
         VersionError: the served version is damaged, unsigned or edited.
     """
     number: int | None = None
@@ -68,8 +68,10 @@ def compare(
         number = served_version(home)
         if number is None:
             return Comparison(None, {})
-        served = check_version(home / str(number), trusted)
-        check_config(home, served)
+        served = check_served(home, trusted)
+        if served is None:
+            return Comparison(None, {})
+        number = served.number
         losses |= _losses(quality, tasks, served.manifest)
         worst = max(losses, key=losses.__getitem__, default="")
         if worst and losses[worst] > gate.max_ne_loss:
@@ -100,10 +102,11 @@ def figure_of(quality: Mapping[str, Any], tasks: Sequence[str], name: str) -> di
 def _losses(quality: Mapping[str, Any], tasks: Sequence[str], served: Mapping[str, Any]) -> dict[str, float]:
     old = ne_of(served.get("quality", {}), served.get("tasks", ()))
     new = ne_of(quality, tasks)
-    for task in tasks:
-        if task in old and task not in new:
-            raise ExportRefusedError(f"quality: no finite NE of {task}, which the served version has")
-    return {task: new[task] / old[task] - 1 for task in tasks if task in old and old[task] > 0}
+    if dropped := [task for task in served.get("tasks", ()) if task not in tasks]:
+        raise ExportRefusedError(f"tasks: no {dropped[0]}, which the served version answers")
+    if missing := [task for task in old if task not in new]:
+        raise ExportRefusedError(f"quality: no finite NE of {missing[0]}, which the served version has")
+    return {task: new[task] / old[task] - 1 for task in old if old[task] > 0}
 
 
 def _is_finite(value: Any) -> bool:

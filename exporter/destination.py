@@ -17,17 +17,22 @@ class Destination:
     """A repository that takes what `signer` signs."""
 
     repository: Path
-    trusted: TrustedKeys
+    trusted_keys: Path | None
     signer: Signer | None
     gate: QualityGate
 
     @classmethod
     def open(cls, repository: Path, options: ExportOptions) -> Self:
         """Find the keys; `ExportRefusedError` if the repository would not take the signature."""
-        trusted = load_trusted(repository, options.trusted_keys)
         signer = load_signer(options.signing_key, repository)
-        check_signer(trusted, signer)
-        return cls(repository, trusted, signer, options.gate)
+        made = cls(repository, options.trusted_keys, signer, options.gate)
+        check_signer(made.trusted, signer)
+        return made
+
+    @property
+    def trusted(self) -> TrustedKeys:
+        """The keys that count, as they are now: somebody may have the repository trust one meanwhile."""
+        return load_trusted(self.repository, self.trusted_keys)
 
     def compare(self, checkpoint: Checkpoint) -> Comparison:
         """See `exporter.compare.compare`."""

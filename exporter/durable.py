@@ -16,11 +16,19 @@ def write_durably(path: Path, content: bytes) -> None:
     sync(path.parent)
 
 
+def make_folder(path: Path) -> None:
+    """Make a folder that everybody may read, whatever the umask, for who serves; one that is there stays as it is."""
+    if not path.is_dir():
+        path.mkdir(parents=True, exist_ok=True)
+        path.chmod(0o755)
+
+
 def write_aside(path: Path, content: bytes) -> Path:
-    """Write and sync what shall become `path` beside it; gone again if that fails."""
+    """Write and sync what shall become `path` beside it, for everybody to read; gone again if that fails."""
     aside = path.with_name(f"{ASIDE}{path.name}")
     try:
         with aside.open("wb") as handle:
+            os.fchmod(handle.fileno(), 0o644)
             handle.write(content)
             handle.flush()
             os.fsync(handle.fileno())

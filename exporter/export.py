@@ -23,6 +23,7 @@ from exporter.lint.facts import Facts, this_host
 from exporter.metrics import add_budget_edges
 from exporter.options import DEFAULT_OPTIONS, ExportOptions
 from exporter.package import write_parts
+from exporter.progress import Watch, unwatched
 from exporter.proof import prove
 from exporter.publish import Publication, publish
 from exporter.staging import staging
@@ -72,6 +73,7 @@ def export(
     repository: Path,
     options: ExportOptions = DEFAULT_OPTIONS,
     report: Callable[[str], None] = lambda _: None,
+    watch: Watch = unwatched,
 ) -> Published:
     """Publish the student of `checkpoint_path` as the next version of its vertical in `repository`.
 
@@ -80,12 +82,13 @@ def export(
         repository: Triton's model repository; made if it is missing.
         options: engines, batching, keys and bounds.
         report: gets a line at each step.
+        watch: shows how far a long step is.
 
     Raises:
         ExportRefusedError: the checkpoint must not be served; nothing was published.
         OSError: the repository cannot be written; nothing was published.
     """
-    itinerary = Itinerary(report)
+    itinerary = Itinerary(report, watch=watch)
     itinerary.begin("load", str(checkpoint_path))
     checkpoint = _load(checkpoint_path)
     served = _build(checkpoint)
@@ -105,7 +108,7 @@ def export(
         golden = {**checkpoint.golden, PROBABILITY: answer}
         write_parts(folder, checkpoint.schema, {"prior": vars(checkpoint.prior), "golden": golden})
         itinerary.begin("publish", f"into {repository}")
-        publication = Publication(checkpoint.vertical, manifest, config, destination.signer, destination.trusted)
+        publication = Publication(checkpoint.vertical, manifest, config, destination.signer, options.trusted_keys)
         path = publish(folder, repository, publication, lambda _: destination.compare_again(checkpoint, comparison))
         itinerary.end()
     return Published(
@@ -151,7 +154,16 @@ def _choose(
             itinerary.say(text)
 
     itinerary.begin("convert", ", ".join(options.engines))
-    choice = choose_engine(checkpoint, served, folder, engines=options.engines, buckets=options.buckets, report=follow)
+    choice = choose_engine(
+        checkpoint,
+        served,
+        folder,
+        engines=options.engines,
+        buckets=options.buckets,
+        report=follow,
+        watch=itinerary.watch,
+        server_packages=options.server_packages,
+    )
     for trial in choice.trials:
         itinerary.say(f"{trial.engine}: {'accepted' if trial.accepted else trial.reason}")
     return choice

@@ -72,19 +72,30 @@ def parse_config(content: bytes) -> Any:
         raise VersionError(f"{CONFIG}: not a model configuration: {first}") from error
 
 
+def read_config(home: Path) -> bytes | None:
+    """The bytes of config.pbtxt; None without that file. Each publication replaces it, so read it once and keep it."""
+    try:
+        return (home / CONFIG).read_bytes()
+    except FileNotFoundError:
+        return None
+
+
 def served_version(home: Path) -> int | None:
-    """The one version that config.pbtxt names; None without that file.
+    """The one version that config.pbtxt names; None without that file. `VersionError` as `version_named`."""
+    content = read_config(home)
+    return None if content is None else version_named(home, content)
+
+
+def version_named(home: Path, content: bytes) -> int:
+    """The one version that these bytes of the home's config.pbtxt name.
 
     Raises:
-        VersionError: the file is no configuration, or does not name exactly one version.
+        VersionError: they are no configuration, or do not name exactly one version.
     """
-    path = home / CONFIG
-    if not path.exists():
-        return None
     try:
-        versions = parse_config(path.read_bytes()).version_policy.specific.versions
+        versions = parse_config(content).version_policy.specific.versions
     except VersionError as error:
         raise VersionError(f"{home}: {error}") from error
     if len(versions) != 1:
-        raise VersionError(f"{path}: names {len(versions)} versions under version_policy, not one")
+        raise VersionError(f"{home / CONFIG}: names {len(versions)} versions under version_policy, not one")
     return int(versions[0])

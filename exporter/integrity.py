@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from exporter.errors import VersionError
-from exporter.home import CONFIG, MANIFEST, OWN_CONFIG, SIGNATURE
+from exporter.home import CONFIG, MANIFEST, OWN_CONFIG, SIGNATURE, read_config, version_named
 from exporter.signing import SignatureState, TrustedKeys
 
 FORMAT = 1
@@ -66,7 +66,14 @@ def check_version(folder: Path, trusted: TrustedKeys) -> Version:
     Raises:
         VersionError: naming the first file that is missing, changed or unlisted.
     """
-    version = read_version(folder, trusted)
+    try:
+        return _check_files(read_version(folder, trusted))
+    except FileNotFoundError as error:
+        raise VersionError(f"{error.filename}: was removed while it was read") from error
+
+
+def _check_files(version: Version) -> Version:
+    folder = version.folder
     listed = version.manifest.get("files")
     if not isinstance(listed, dict):
         raise VersionError(f"{folder / MANIFEST}: lists no files")
@@ -82,8 +89,29 @@ def check_version(folder: Path, trusted: TrustedKeys) -> Version:
     return version
 
 
-def check_config(home: Path, version: Version) -> None:
-    """Hold config.pbtxt against the one that was published with the version it names.
+def check_served(home: Path, trusted: TrustedKeys) -> Version | None:
+    """The version that is served, every file of it read, and config.pbtxt; None without that file.
+
+    Another version may be published meanwhile and this one pruned: what is found is then held against nothing, and
+    the new one is read.
+
+    Raises:
+        VersionError: as `check_version` and `check_config`.
+    """
+    while (content := read_config(home)) is not None:
+        try:
+            version = check_version(home / str(version_named(home, content)), trusted)
+            check_config(content, version)
+        except VersionError:
+            if content == read_config(home):
+                raise
+        else:
+            return version
+    return None
+
+
+def check_config(content: bytes, version: Version) -> None:
+    """Hold the bytes of config.pbtxt against those that were published with the version that they name.
 
     Raises:
         VersionError: it was changed since, or the version brought none.
@@ -91,8 +119,9 @@ def check_config(home: Path, version: Version) -> None:
     digest = version.manifest.get("files", {}).get(OWN_CONFIG)
     if digest is None:
         raise VersionError(f"{version.folder}: holds no {OWN_CONFIG}; publish the model anew")
-    if sha256_of(home / CONFIG) != digest:
-        raise VersionError(f"{home / CONFIG}: changed since version {version.number} was published")
+    if hashlib.sha256(content).hexdigest() != digest:
+        path = version.folder.parent / CONFIG
+        raise VersionError(f"{path}: changed since version {version.number} was published")
 
 
 def hashes_of(folder: Path) -> dict[str, str]:

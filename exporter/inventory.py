@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from exporter.compare import figure_of
+from exporter.durable import ASIDE
 from exporter.errors import ExportRefusedError, VersionError
-from exporter.home import find_home, homes_in, served_version, versions_in
+from exporter.home import CONFIG, find_home, homes_in, read_config, served_version, version_named, versions_in
 from exporter.integrity import Version, check_config, check_version, read_version
 from exporter.signing import TrustedKeys
 
@@ -45,21 +46,33 @@ def verify_repository(repository: Path, trusted: TrustedKeys) -> list[Verdict]:
 
 
 def verify_home(home: Path, trusted: TrustedKeys) -> list[Verdict]:
-    """A verdict on each version of one vertical, and one more if its config.pbtxt is not sound."""
-    served, problem = _served(home)
+    """A verdict on each version of one vertical, and one more if its config.pbtxt is not sound.
+
+    A version that is pruned meanwhile gets none. If another one is published meanwhile and what was served is then not
+    well, for it may have been pruned, all is read anew.
+    """
+    while True:
+        content = read_config(home)
+        verdicts = _verdicts(home, content, trusted)
+        if not any(verdict.problem and verdict.served for verdict in verdicts) or content == read_config(home):
+            return verdicts
+
+
+def _verdicts(home: Path, content: bytes | None, trusted: TrustedKeys) -> list[Verdict]:
+    served, problem = _named(home, content)
     verdicts = []
     checked: dict[int, Version] = {}
     for number in versions_in(home):
         try:
             checked[number] = check_version(home / str(number), trusted)
-            verdict = Verdict(home.name, number, number == served, checked[number].signature, "")
+            verdicts.append(Verdict(home.name, number, number == served, checked[number].signature, ""))
         except VersionError as error:
-            verdict = Verdict(home.name, number, number == served, "", str(error))
-        verdicts.append(verdict)
-    if served is not None and served not in versions_in(home):
+            if (home / str(number)).exists():
+                verdicts.append(Verdict(home.name, number, number == served, "", str(error)))
+    if served in checked and content is not None:
+        problem = _problem_of_config(content, checked[served])
+    elif served is not None and served not in versions_in(home):
         problem = f"{home}: config.pbtxt names version {served}, which is not there"
-    elif served in checked:
-        problem = _problem_of_config(home, checked[served])
     if problem:
         verdicts.append(Verdict(home.name, None, True, "", problem))
     return verdicts
@@ -67,7 +80,12 @@ def verify_home(home: Path, trusted: TrustedKeys) -> list[Verdict]:
 
 def list_versions(repository: Path, trusted: TrustedKeys) -> list[dict[str, Any]]:
     """A row for each version: what its manifest says, its signature checked; the other files are not read."""
-    return [_row(home, number, trusted) for home in homes_in(repository) for number in versions_in(home)]
+    rows = []
+    for home in homes_in(repository):
+        served, _ = _named(home, read_config(home))
+        rows += [_row(home, number, served, trusted) for number in versions_in(home)]
+    # One that was pruned meanwhile is none that is not well.
+    return [row for row in rows if not row["problem"] or (repository / row["vertical"] / str(row["version"])).exists()]
 
 
 def find_version(repository: Path, name: str) -> Path:
@@ -87,24 +105,30 @@ def find_version(repository: Path, name: str) -> Path:
     return home / number
 
 
-def _served(home: Path) -> tuple[int | None, str]:
-    """None without a config.pbtxt: a first publication that was cut short serves nothing, and nothing is wrong."""
+def _named(home: Path, content: bytes | None) -> tuple[int | None, str]:
+    """The version that these bytes of config.pbtxt name, or None and what is wrong.
+
+    Nothing is wrong with a first publication that was cut short: its config.pbtxt still lies aside.
+    """
+    if content is None:
+        lost = not (home / f"{ASIDE}{CONFIG}").exists()
+        return None, f"{home}: has versions and no {CONFIG}, so none of them is served" if lost else ""
     try:
-        return served_version(home), ""
+        return version_named(home, content), ""
     except VersionError as error:
         return None, str(error)
 
 
-def _problem_of_config(home: Path, served: Version) -> str:
+def _problem_of_config(content: bytes, served: Version) -> str:
     try:
-        check_config(home, served)
+        check_config(content, served)
     except VersionError as error:
         return str(error)
     return ""
 
 
-def _row(home: Path, number: int, trusted: TrustedKeys) -> dict[str, Any]:
-    row: dict[str, Any] = {"vertical": home.name, "version": number, "served": number == _served(home)[0]}
+def _row(home: Path, number: int, served: int | None, trusted: TrustedKeys) -> dict[str, Any]:
+    row: dict[str, Any] = {"vertical": home.name, "version": number, "served": number == served}
     try:
         version = read_version(home / str(number), trusted)
     except VersionError as error:

@@ -5,6 +5,8 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from exporter.progress import Watch, unwatched
+
 STEPS = ("load", "convert", "profile", "verify", "configure", "package", "publish")
 
 
@@ -29,16 +31,21 @@ class Itinerary:
     """Goes through `STEPS`; a step that fails is not entered as done."""
 
     def __init__(
-        self, report: Callable[[str], None] = lambda _: None, clock: Callable[[], float] = time.monotonic
+        self,
+        report: Callable[[str], None] = lambda _: None,
+        clock: Callable[[], float] = time.monotonic,
+        watch: Watch = unwatched,
     ) -> None:
         """Begin.
 
         Args:
             report: gets a line when a step begins, and what is said during it.
             clock: seconds, monotonic.
+            watch: shows how far the step is that runs.
         """
         self._report = report
         self._clock = clock
+        self.watch = watch
         self.done: list[Step] = []
         self._running: tuple[str, float] | None = None
 

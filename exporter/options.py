@@ -5,6 +5,7 @@ from pathlib import Path
 
 from exporter.compare import QualityGate
 from exporter.configure import DEFAULT_BATCHING, Batching
+from exporter.engines.table import SERVER_PACKAGES
 
 QUICK_ENGINES = ("onnx",)
 """Without a contest: the whole graph in ONNX Runtime, which takes every model and is exact to 1e-5."""
@@ -24,6 +25,7 @@ class ExportOptions:
         trusted_keys: folder of the keys to trust instead of the repository's own.
         metric_buckets: whether config.pbtxt sets the edges of Triton's latency histogram, which not every Triton can
             read; see `exporter.metrics`.
+        server_packages: what the environment of the server that will run it offers to an engine.
     """
 
     batching: Batching = DEFAULT_BATCHING
@@ -33,6 +35,7 @@ class ExportOptions:
     signing_key: Path | None = None
     trusted_keys: Path | None = None
     metric_buckets: bool = False
+    server_packages: tuple[str, ...] = SERVER_PACKAGES
 
 
 DEFAULT_OPTIONS = ExportOptions()

@@ -61,9 +61,8 @@ def seal(staged: Path, version: int, config: bytes, manifest: Mapping[str, Any],
     (staged / MANIFEST).write_bytes(content)
     if signer is not None:
         (staged / SIGNATURE).write_bytes(signer.sign(content))
-    for path in staged.rglob("*"):
-        if path.is_file():
-            path.chmod(0o444)
+    for path in staged.rglob("*"):  # the umask may be such that whoever serves could not read it
+        path.chmod(0o444 if path.is_file() else 0o755)
     sync_tree(staged)
 
 

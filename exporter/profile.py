@@ -57,8 +57,10 @@ class Race:
         return float(np.median(np.divide(self.spent_ns[name], self.spent_ns[other])))
 
 
-def interleave(runs: Mapping[str, Callable[[], object]], rounds: int = ROUNDS) -> Race:
-    """Time each run once per round, in turn; one round goes before and does not count."""
+def interleave(
+    runs: Mapping[str, Callable[[], object]], rounds: int = ROUNDS, after: Callable[[], object] = lambda: None
+) -> Race:
+    """Time each run once per round, in turn; one round goes before and does not count. `after` is called after each."""
     spent_ns: dict[str, list[int]] = {name: [] for name in runs}
     was_collecting = gc.isenabled()
     gc.disable()
@@ -70,6 +72,7 @@ def interleave(runs: Mapping[str, Callable[[], object]], rounds: int = ROUNDS) -
                 started_ns = time.perf_counter_ns()
                 run()
                 spent_ns[name].append(time.perf_counter_ns() - started_ns)
+            after()
     finally:
         if was_collecting:
             gc.enable()

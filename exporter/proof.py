@@ -8,9 +8,10 @@ from numpy.typing import NDArray
 
 from exfm.features.signature import tensors_of
 from exfm.models.checkpoint import Checkpoint
+from exporter.engines.accuracy import GOLDEN_NE_LOSS
 from exporter.errors import ExportRefusedError
 from exporter.golden import encode_request
-from exporter.runner.scorer import Scorer
+from exporter.runner.scorer import Scorer, ne_loss
 from exporter.trace import ServedStudent
 from exporter.verify import torch_probability
 
@@ -28,7 +29,7 @@ def prove(folder: Path, checkpoint: Checkpoint, served: ServedStudent, bound: fl
         torch's answer to the golden request, float32 [N, T].
 
     Raises:
-        ExportRefusedError: a probability is farther off, or not a number.
+        ExportRefusedError: a probability is farther off, or not a number, or all together are too far.
     """
     schema = checkpoint.schema
     exact = torch_probability(served, encode_request(schema, checkpoint.golden))
@@ -40,6 +41,10 @@ def prove(folder: Path, checkpoint: Checkpoint, served: ServedStudent, bound: fl
         off = np.abs(made - exact).max()
         if not off <= bound:
             raise ExportRefusedError(f"parity: the golden request {how} is off by {off:.3g}; the bound is {bound:g}")
+        loss = ne_loss(made, exact)
+        if not loss <= GOLDEN_NE_LOSS:
+            text = f"NE loss of the golden request {how}: {loss:.3%}; the bound is {GOLDEN_NE_LOSS:.2%}"
+            raise ExportRefusedError(f"parity: {text}")
     return exact
 
 

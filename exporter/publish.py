@@ -9,11 +9,14 @@ from typing import Any
 
 from google.protobuf import text_format
 
-from exporter.durable import locked, sync, write_aside, write_durably
-from exporter.errors import ExportRefusedError
-from exporter.home import CONFIG, MARK, next_version
+from exporter.durable import locked, make_folder, sync, write_aside, write_durably
+from exporter.errors import ExportRefusedError, VersionError
+from exporter.home import CONFIG, MARK, next_version, served_version
 from exporter.package import seal
-from exporter.signing import NO_KEYS, Signer, TrustedKeys
+from exporter.signing import Signer, TrustedKeys, load_trusted
+
+REPLACES = "replaces"
+"""Entry of the manifest: the version that was served when this one was published; null, if none was."""
 
 
 @dataclass(frozen=True)
@@ -25,14 +28,14 @@ class Publication:
         manifest: all of the manifest but the number and the files' hashes.
         config: its `ModelConfig`; the version's number is entered at publication.
         signer: who vouches for it; None: nobody.
-        trusted: whose versions the repository's readers take.
+        trusted_keys: folder of the keys whose versions count, instead of the repository's own.
     """
 
     vertical: str
     manifest: Mapping[str, Any]
     config: Any
     signer: Signer | None = None
-    trusted: TrustedKeys = NO_KEYS
+    trusted_keys: Path | None = None
 
 
 def publish(
@@ -41,7 +44,8 @@ def publish(
     """Give a staged version the next number and put it in place, then point config.pbtxt at it.
 
     A crash at any moment leaves the repository with the old configuration, which names the old version, or the new one.
-    So does an error, and it takes back what was put in place.
+    So does an error, and it takes back what was put in place. Keys count as they are now, whatever they were when the
+    export began.
 
     Args:
         staged: the folder that `exporter.staging` gave, all files but configuration and manifest in it.
@@ -58,10 +62,10 @@ def publish(
     """
     home = repository / publication.vertical
     with locked(repository):
-        check_signer(publication.trusted, publication.signer)
+        check_signer(load_trusted(repository, publication.trusted_keys), publication.signer)
         guard(home)
         new = not home.exists()
-        home.mkdir(exist_ok=True)
+        make_folder(home)
         try:
             return _place(staged, home, publication)
         except BaseException:
@@ -89,10 +93,19 @@ def pinned_to(config: Any, version: int) -> bytes:
     return text_format.MessageToString(own).encode()
 
 
+def _replaced(home: Path) -> int | None:
+    """What is served now; None if nothing is, or nothing that can be told."""
+    try:
+        return served_version(home)
+    except VersionError:
+        return None
+
+
 def _place(staged: Path, home: Path, publication: Publication) -> Path:
     version = next_version(home)
     config = pinned_to(publication.config, version)
-    seal(staged, version, config, publication.manifest, publication.signer)
+    manifest = {**publication.manifest, REPLACES: _replaced(home)}
+    seal(staged, version, config, manifest, publication.signer)
     write_durably(home / MARK, f"{version}\n".encode())
     # All that needs room on the disk is written before anything can be seen.
     aside = write_aside(home / CONFIG, config)

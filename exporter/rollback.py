@@ -5,21 +5,25 @@ import shutil
 from pathlib import Path
 
 from exporter.durable import locked, sync, write_durably
-from exporter.errors import ExportRefusedError
+from exporter.errors import ExportRefusedError, VersionError
 from exporter.home import CONFIG, MARK, OWN_CONFIG, find_home, high_water, served_version, versions_in
-from exporter.integrity import check_version
-from exporter.signing import TrustedKeys
+from exporter.integrity import check_version, read_version
+from exporter.publish import REPLACES
+from exporter.signing import TrustedKeys, load_trusted
 from exporter.staging import PREFIX, clear
 
 
-def rollback(repository: Path, vertical: str, trusted: TrustedKeys, to: int | None = None) -> tuple[int | None, int]:
+def rollback(
+    repository: Path, vertical: str, to: int | None = None, trusted_keys: Path | None = None
+) -> tuple[int | None, int]:
     """Point config.pbtxt at another published version, by putting back the configuration that came with it.
 
     Args:
         repository: the model repository.
         vertical: which vertical.
-        trusted: whose versions count.
-        to: the version; None: the newest before the served one.
+        to: the version; None: the one that the served one replaced, for those between were rolled back themselves. If
+            it is pruned: the newest before it.
+        trusted_keys: folder of the keys whose versions count, instead of the repository's own.
 
     Returns:
         The version served before, None if that could not be read, and the one served now.
@@ -32,8 +36,9 @@ def rollback(repository: Path, vertical: str, trusted: TrustedKeys, to: int | No
     home = find_home(repository, vertical)
     with locked(repository):
         clear(repository)
+        trusted = load_trusted(repository, trusted_keys)
         before = _served(home)
-        number = _older(home, before) if to is None else to
+        number = _replaced(home, before, trusted) if to is None else to
         if number not in versions_in(home):
             known = ", ".join(map(str, versions_in(home)))
             raise ExportRefusedError(f"{home}: no version {number}; there are {known or 'none'}")
@@ -88,10 +93,16 @@ def _served(home: Path) -> int | None:
         return None
 
 
-def _older(home: Path, served: int | None) -> int:
+def _replaced(home: Path, served: int | None, trusted: TrustedKeys) -> int:
+    """What to go back to from the served version: its manifest knows, be its other files damaged."""
     if served is None:
         raise ExportRefusedError(f"{home / CONFIG}: does not tell what is served; name the version with --to")
-    older = [number for number in versions_in(home) if number < served]
+    try:
+        manifest = read_version(home / str(served), trusted).manifest
+    except VersionError as error:
+        raise VersionError(f"{error}; so it cannot tell what it replaced: name the version with --to") from error
+    last = manifest.get(REPLACES, served - 1)
+    older = [number for number in versions_in(home) if isinstance(last, int) and number <= last]
     if not older:
         raise ExportRefusedError(f"{home}: there is no version before the served one, {served}")
     return older[-1]

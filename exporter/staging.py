@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from exporter.durable import ASIDE, locked, try_lock
+from exporter.durable import ASIDE, locked, make_folder, try_lock
 
 PREFIX = ".staging-"
 
@@ -22,7 +22,7 @@ def staging(repository: Path) -> Iterator[Path]:
     Raises:
         OSError: the repository cannot be written.
     """
-    repository.mkdir(parents=True, exist_ok=True)
+    make_folder(repository)
     with locked(repository):
         clear(repository)
         folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=repository))

@@ -44,6 +44,8 @@ examples:
   python -m bench.export --only engines --rounds 20
   python -m bench.export --json > export.json
 
+A run with --only leaves the other parts of export.json as they are, unless they are of another log or machine.
+
 exit codes: 0 measured (whether the promises were met is in the table), 1 could not be measured, 2 bad usage or data
 """
 
@@ -55,6 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         result = run(asked)
         asked.out.mkdir(parents=True, exist_ok=True)
         path = asked.out / "export.json"
+        result = merged(path, result)
         path.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     except REFUSED as error:
         sys.stderr.write(f"bench-export: {error}\n")
@@ -74,6 +77,21 @@ def run(asked: argparse.Namespace) -> dict[str, Any]:
     if "publishing" in asked.only:
         result |= _publishing(asked)
     return result
+
+
+def merged(path: Path, result: dict[str, Any]) -> dict[str, Any]:
+    """The result, and of the file what was not measured this time.
+
+    Figures of students go together with the log and the machine that they were measured on: of others they are dropped.
+    """
+    try:
+        before = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return result
+    kept = before if isinstance(before, dict) else {}
+    if "data" in result and any(kept.get(key) != result[key] for key in ("data", "cores")):
+        kept = {key: kept[key] for key in kept if key in ("kill", "reload")}
+    return {**kept, **result}
 
 
 def _models(asked: argparse.Namespace) -> dict[str, Any]:

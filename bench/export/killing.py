@@ -49,7 +49,7 @@ class Scene:
 SCENES = (
     Scene("first", 0, lambda repository, _, source: republish(source, repository), 1),
     Scene("publish", 1, lambda repository, _, source: republish(source, repository), 2),
-    Scene("rollback", 2, lambda repository, vertical, _: rollback(repository, vertical, load_trusted(repository)), 1),
+    Scene("rollback", 2, lambda repository, vertical, _: rollback(repository, vertical), 1),
     Scene("prune", 3, lambda repository, vertical, _: prune(repository, vertical, PRUNED_TO), 3),
 )
 
@@ -78,12 +78,12 @@ def republish(source: Path, repository: Path) -> Path:
     """Publish a version's files again, as the next one, signed with the repository's own key."""
     manifest = {k: v for k, v in read_version(source, NO_KEYS).manifest.items() if k not in ("version", "files")}
     config = parse_config((source / OWN_CONFIG).read_bytes())
-    signer, trusted = load_signer(None, repository), load_trusted(repository)
+    signer = load_signer(None, repository)
     with staging(repository) as folder:
         own = shutil.ignore_patterns(OWN_CONFIG, MANIFEST, SIGNATURE)
         shutil.copytree(source, folder, ignore=own, dirs_exist_ok=True, copy_function=shutil.copyfile)
         folder.chmod(0o755)
-        return publish(folder, repository, Publication(str(manifest["vertical"]), manifest, config, signer, trusted))
+        return publish(folder, repository, Publication(str(manifest["vertical"]), manifest, config, signer))
 
 
 class Rounds:

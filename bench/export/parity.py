@@ -1,5 +1,6 @@
 """Scores out of a real Triton against torch's, for published models."""
 
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ def measure(
 
 
 def _measure(checkpoints: Mapping[str, Path], engine: str, folder: Path, report: Callable[[str], None]) -> float:
+    shutil.rmtree(folder, ignore_errors=True)  # another log's students would be held against those of the last run
     repository = folder / "model_repository"
     for path in checkpoints.values():
         export(path, repository, ExportOptions(engines=(engine,), buckets=(1, 200)), lambda _: None)

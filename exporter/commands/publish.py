@@ -1,7 +1,6 @@
 """`exfm-export CHECKPOINT`, or `exfm-export publish CHECKPOINT`."""
 
 import argparse
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -9,9 +8,10 @@ from pathlib import Path
 from exporter.commands.arguments import add_trust, count, make_parser, share, show
 from exporter.compare import MAX_NE_LOSS, QualityGate
 from exporter.configure import DEFAULT_BATCHING, FORMERS
-from exporter.engines.table import ALL
+from exporter.engines.table import ALL, SERVER_PACKAGES
 from exporter.export import Published, export
 from exporter.options import QUICK_BUCKETS, QUICK_ENGINES, ExportOptions
+from exporter.progress import on_stderr, say_on_stderr
 
 AUTO = "auto"
 DESCRIPTION = """\
@@ -45,6 +45,7 @@ def parser() -> argparse.ArgumentParser:
     engines = made.add_argument_group("what runs the model")
     engines.add_argument("--engine", choices=(AUTO, *ALL), help="only this one; auto, the default, tries all of them")
     engines.add_argument("--quick", action="store_true", help="no contest unless --engine is given, and few timings")
+    _add_server(engines)
     quality = made.add_argument_group("how good it must be")
     quality.add_argument(
         "--max-ne-loss",
@@ -65,6 +66,17 @@ def parser() -> argparse.ArgumentParser:
     _add_batching(made)
     _add_metrics(made)
     return made
+
+
+def _add_server(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--server-has",
+        action="append",
+        default=[],
+        metavar="PACKAGE",
+        help=f"what the server's environment offers to an engine besides {', '.join(SERVER_PACKAGES)}, say torch in a "
+        "vendor's container; may be repeated",
+    )
 
 
 def _add_batching(made: argparse.ArgumentParser) -> None:
@@ -100,9 +112,9 @@ def run(options: argparse.Namespace) -> int:
     started_s = time.monotonic()
 
     def report(step: str) -> None:
-        sys.stderr.write(f"[{time.monotonic() - started_s:5.1f} s] {step}\n")
+        say_on_stderr(f"[{time.monotonic() - started_s:5.1f} s] {step}")
 
-    published = export(options.checkpoint, options.repository, export_options(options), report)
+    published = export(options.checkpoint, options.repository, export_options(options), report, on_stderr)
     show(options, published.to_dict(), _describe(published))
     return 0
 
@@ -123,6 +135,7 @@ def export_options(options: argparse.Namespace) -> ExportOptions:
         signing_key=options.signing_key,
         trusted_keys=options.trusted_keys,
         metric_buckets=options.metric_buckets,
+        server_packages=(*SERVER_PACKAGES, *options.server_has),
     )
     return replace(made, buckets=QUICK_BUCKETS) if options.quick else made
 

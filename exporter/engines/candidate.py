@@ -18,7 +18,7 @@ from exfm.features.schema import Schema
 from exfm.models.checkpoint import Checkpoint
 from exporter.engines.accuracy import NE_LOSS_BOUND, measure_accuracy
 from exporter.engines.dense import splits
-from exporter.engines.recipes import RECIPES
+from exporter.engines.recipes import RECIPES, bounded
 from exporter.engines.requests import random_request, random_rows
 from exporter.engines.trial import Trial
 from exporter.engines.workshop import Workshop
@@ -41,10 +41,12 @@ class Reference:
 
     @classmethod
     def of(cls, checkpoint: Checkpoint, shop: Workshop) -> Self:
-        """The golden request, rows that training has touched, and any rows."""
+        """The golden request, rows that training has touched, any rows, and as many candidates as there may be: what
+        rounds by the largest value of a request is coarsest with most of them."""
         schema, every = checkpoint.schema, np.ones(checkpoint.schema.rows, bool)
         batches = [encode_request(schema, checkpoint.golden), random_rows(schema, every, seed=0)]
         batches += [random_rows(schema, shop.trained(), seed) for seed in range(1, 5)]
+        batches.append(random_rows(schema, shop.trained(), seed=5, sizes=(shop.most,)))
         return cls(batches, [torch_probability(shop.served, batch) for batch in batches], splits(shop.served))
 
 
@@ -87,8 +89,9 @@ class Candidate:
         """Scores requests of that many candidates, as the server will."""
         return scoring(Scorer(self.folder, self.schema, self.engine), self.schema, candidates)
 
-    def install(self, folder: Path) -> None:
-        """Move the files into a version's folder, and copy the runner's modules that run them beside."""
+    def install(self, folder: Path, bound: float) -> None:
+        """Move the files into the folder of a version that states that bound, the runner's modules beside them."""
+        bounded(self.file, bound).write(self.folder)
         for path in self.folder.iterdir():
             path.replace(folder / path.name)
         runner = folder / "exporter" / "runner"

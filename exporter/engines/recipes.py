@@ -2,10 +2,11 @@
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from exporter.engines.accuracy import GOLDEN_NE_LOSS
 from exporter.engines.workshop import Files, Workshop
 from exporter.runner.engine import EngineFile
 from exporter.verify import PARITY_BOUND
@@ -15,6 +16,10 @@ COMPILER = os.environ.get("CXX", "g++")
 """What AOTInductor calls."""
 ROWS16, BF16, INT8 = 1e-3, 5e-3, 3e-2
 """How far a probability may be off, absolute: rows rounded to float16; arithmetic in bfloat16; matrices in int8."""
+
+
+LEAST_BOUND = 5e-5
+"""No version states less, but in fp32: canaries then tolerate as much as they do there."""
 
 
 @dataclass(frozen=True)
@@ -42,12 +47,23 @@ class Recipe:
     tools: tuple[str, ...] = field(default=())
 
     def engine_file(self, name: str, shop: Workshop) -> EngineFile:
-        """What `engine.json` says of it.
+        """What `engine.json` says of it before anything was measured; see `bounded`."""
+        return bounded(EngineFile(name, self.runtime, 0.0, GOLDEN_NE_LOSS, self.options(shop)), self.bound)
 
-        Another processor may round differently, in fp32 by some last bits, otherwise as much again as this one.
+    def bound_for(self, measured: float) -> float:
+        """The bound that a version states, which canaries go by, given the largest difference that was measured.
+
+        What an engine of its kind may be off says little of this one: as much again as was seen is enough.
         """
-        slack = 10 if self.bound <= PARITY_BOUND else 2
-        return EngineFile(name, self.runtime, slack * self.bound, self.options(shop))
+        return min(self.bound, max(2 * measured, LEAST_BOUND))
+
+
+def bounded(file: EngineFile, bound: float) -> EngineFile:
+    """The file with a bound for the golden request that follows from the version's.
+
+    Another processor may round differently, in fp32 by some last bits, otherwise as much again as this one.
+    """
+    return replace(file, golden_bound=(10 if bound <= PARITY_BOUND else 2) * bound)
 
 
 def _torch(*, compiled: bool) -> Callable[[Workshop], Mapping[str, Any]]:

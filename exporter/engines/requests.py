@@ -1,5 +1,6 @@
 """Requests to measure with, raw and encoded."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -44,13 +45,14 @@ def _draw(rng: np.random.Generator, feature: Feature, rows: int) -> NDArray[Any]
     return rng.choice(np.array([key_of(value) for value in feature.vocabulary], np.int64), rows)
 
 
-def random_rows(schema: Schema, usable: NDArray[np.bool_], seed: int) -> Batch:
+def random_rows(schema: Schema, usable: NDArray[np.bool_], seed: int, sizes: Sequence[int] = ACCURACY_SIZES) -> Batch:
     """Encoded requests, jagged, each feature's rows drawn from its own; only usable ones where it has such.
 
     Args:
         schema: the vertical's own.
         usable: bool [rows of the table], say those that training has touched.
         seed: of the drawing.
+        sizes: candidates of each request.
     """
     rng = np.random.default_rng(seed)
     starts = np.cumsum([0, *(feature.rows for feature in schema.ordered)])
@@ -64,7 +66,7 @@ def random_rows(schema: Schema, usable: NDArray[np.bool_], seed: int) -> Batch:
         columns = [rng.choice(pools[feature.name], rows) for feature in features]
         return np.stack(columns, axis=1) if columns else np.empty((rows, 0), np.int64)
 
-    count = len(ACCURACY_SIZES)
-    owner = np.repeat(np.arange(count), ACCURACY_SIZES)
+    count = len(sizes)
+    owner = np.repeat(np.arange(count), sizes)
     history = random_history(schema.history, count, rng) if schema.history else None
     return Batch(draw(REQUEST_SIDES, count), draw(CANDIDATE_SIDES, len(owner)), owner, history)

@@ -14,7 +14,8 @@ from exporter.engines.recipes import RECIPES, processor_flags
 from exporter.engines.trial import EngineChoice, Trial
 from exporter.engines.workshop import Workshop
 from exporter.errors import ExportRefusedError
-from exporter.profile import Latency, Race, buckets_for, interleave
+from exporter.profile import ROUNDS, Latency, Race, buckets_for, interleave
+from exporter.progress import Watch, unwatched
 from exporter.trace import ServedStudent
 
 __all__ = [
@@ -48,6 +49,7 @@ def choose_engine(
     engines: Sequence[str] = ALL,
     buckets: Sequence[int] = (),
     report: Report = lambda _: None,
+    watch: Watch = unwatched,
     server_packages: Sequence[str] = SERVER_PACKAGES,
 ) -> EngineChoice:
     """Try every engine, then write the files of the fastest that is exact enough into `folder`.
@@ -59,6 +61,7 @@ def choose_engine(
         engines: which to try; with a single one, that one or nothing.
         buckets: numbers of candidates to measure at; empty: `buckets_for` what the vertical takes.
         report: gets a short text at each step.
+        watch: shows how far a step is.
         server_packages: what the server's environment offers; an engine that needs others is not accepted.
 
     Raises:
@@ -70,14 +73,22 @@ def choose_engine(
     work = Path(tempfile.mkdtemp(prefix=".trials-", dir=folder))
     try:
         trials, candidates = try_engines(
-            checkpoint, served, work, engines=engines, sizes=sizes, report=report, server_packages=server_packages
+            checkpoint,
+            served,
+            work,
+            engines=engines,
+            sizes=sizes,
+            report=report,
+            watch=watch,
+            server_packages=server_packages,
         )
         winner = fastest(trials)
-        candidates[winner.engine].install(folder)
+        assert winner.max_difference is not None
+        bound = RECIPES[winner.engine].bound_for(winner.max_difference)
+        candidates[winner.engine].install(folder, bound)
     finally:
         shutil.rmtree(work, ignore_errors=True)
-    assert winner.max_difference is not None
-    return EngineChoice(winner.engine, tuple(trials), winner.max_difference, RECIPES[winner.engine].bound, GAIN)
+    return EngineChoice(winner.engine, tuple(trials), winner.max_difference, bound, GAIN)
 
 
 def try_engines(
@@ -88,6 +99,7 @@ def try_engines(
     engines: Sequence[str],
     sizes: Sequence[int],
     report: Report = lambda _: None,
+    watch: Watch = unwatched,
     server_packages: Sequence[str] = SERVER_PACKAGES,
 ) -> tuple[list[Trial], dict[str, Candidate]]:
     """Build and measure the engines; returns a trial for each and, of those that run here, what was built."""
@@ -95,14 +107,20 @@ def try_engines(
     reference = Reference.of(checkpoint, shop)
     built: dict[str, Candidate] = {}
     found: dict[str, Trial] = {}
-    for name in engines:
-        trial = Trial(name, {}, None, None, accepted=False, reason=_obstacle(name, reference.splits, server_packages))
-        if not trial.reason:
-            report(f"building {name}")
-            trial = _try(name, shop, work / f"engine-{name}", reference, built)
-        found[name] = trial
+    with watch("engines", len(engines)) as done:
+        for name in engines:
+            obstacle = _obstacle(name, reference.splits, server_packages)
+            trial = Trial(name, {}, None, None, accepted=False, reason=obstacle)
+            if not trial.reason:
+                report(f"building {name}")
+                trial = _try(name, shop, work / f"engine-{name}", reference, built)
+            found[name] = trial
+            done()
     report(f"timing {', '.join(built)}")
-    races = {size: interleave({name: each.run_of(size) for name, each in built.items()}) for size in sizes}
+    with watch("rounds", len(sizes) * ROUNDS) as done:
+        races = {
+            size: interleave({name: each.run_of(size) for name, each in built.items()}, after=done) for size in sizes
+        }
     return timed([found[name] for name in engines], races), built
 
 
@@ -146,7 +164,7 @@ def _obstacle(name: str, splits: bool, server_packages: Sequence[str]) -> str:
     recipe = RECIPES[name]
     for package in recipe.packages:
         if package not in server_packages:
-            return f"{package} is not installed in the server's environment"
+            return f"{package} is not installed in the server's environment (if it is: --server-has {package})"
         if importlib.util.find_spec(package) is None:
             return f"{package} is not installed here"
     if missing := [tool for tool in recipe.tools if shutil.which(tool) is None]:

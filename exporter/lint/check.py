@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from exporter.errors import VersionError
-from exporter.home import CONFIG, homes_in, parse_config
+from exporter.home import CONFIG, homes_in, parse_config, read_config
 from exporter.integrity import Version, check_config, check_version
 from exporter.lint import backend_rules, model_rules, queue_rules, service_rules
 from exporter.lint.facts import Facts, Host
@@ -28,11 +28,20 @@ def lint_bytes(content: bytes, facts: Facts) -> list[Finding]:
 
 
 def lint_home(home: Path, trusted: TrustedKeys, host: Host) -> list[Finding]:
-    """What is wrong with a vertical: its config.pbtxt and the version that it names. `OSError` if it can't be read."""
-    path = home / CONFIG
-    if not path.exists():
-        return [_unreadable(f"{home.name} has no {CONFIG}")]
-    content = path.read_bytes()
+    """What is wrong with a vertical: its config.pbtxt and the version that it names. `OSError` if it can't be read.
+
+    If another version is published meanwhile and this one is not well, for it may have been pruned, all is read anew.
+    """
+    while True:
+        content = read_config(home)
+        if content is None:
+            return [_unreadable(f"{home.name} has no {CONFIG}")]
+        found = _lint(home, content, trusted, host)
+        if not any(finding.severity == "error" for finding in found) or content == read_config(home):
+            return found
+
+
+def _lint(home: Path, content: bytes, trusted: TrustedKeys, host: Host) -> list[Finding]:
     try:
         config = parse_config(content)
     except VersionError as error:
@@ -45,7 +54,7 @@ def lint_home(home: Path, trusted: TrustedKeys, host: Host) -> list[Finding]:
     except VersionError as error:
         return [_damaged(error), *lint_config(config, Facts(home.name, host, {}))]
     facts = Facts(home.name, host, version.manifest, frozenset(version.manifest["files"]))
-    return [*_edited(home, version), *lint_config(config, facts)]
+    return [*_edited(content, version), *lint_config(config, facts)]
 
 
 def lint_repository(repository: Path, trusted: TrustedKeys, host: Host) -> dict[str, list[Finding]]:
@@ -53,9 +62,9 @@ def lint_repository(repository: Path, trusted: TrustedKeys, host: Host) -> dict[
     return {home.name: lint_home(home, trusted, host) for home in homes_in(repository)}
 
 
-def _edited(home: Path, version: Version) -> list[Finding]:
+def _edited(content: bytes, version: Version) -> list[Finding]:
     try:
-        check_config(home, version)
+        check_config(content, version)
     except VersionError as error:
         return [
             Finding(
@@ -63,8 +72,8 @@ def _edited(home: Path, version: Version) -> list[Finding]:
                 "error",
                 str(error),
                 "what serves is not what was verified and signed; the next publication overwrites it",
-                f"exfm-export rollback {home.name} --to {version.number} puts the published one back; to change it for "
-                "good, publish with --max-batch, --max-queue, --instances",
+                f"exfm-export rollback {version.folder.parent.name} --to {version.number} puts the published one back; "
+                "to change it for good, publish with --max-batch, --max-queue, --instances",
             )
         ]
     return []

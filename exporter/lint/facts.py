@@ -45,9 +45,11 @@ class Facts:
     files: frozenset[str] = field(default=frozenset())
 
     @property
-    def former(self) -> Former:
-        """Who forms batches for the version; Triton, where the manifest doesn't say."""
-        batching = (self.manifest or {}).get("batching")
+    def former(self) -> Former | None:
+        """Who forms batches for the version; Triton, where the manifest doesn't say, and None without a manifest."""
+        if not self.manifest:
+            return None
+        batching = self.manifest.get("batching")
         return FRONTEND if isinstance(batching, dict) and batching.get("by") == FRONTEND else TRITON
 
     @property

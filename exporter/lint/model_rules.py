@@ -77,7 +77,7 @@ def schema_hash(config: Any, facts: Facts) -> Iterator[Finding]:
 def inputs(config: Any, facts: Facts) -> Iterator[Finding]:
     """The tensors that the schema implies."""
     tensors = (facts.manifest or {}).get("tensors")
-    if not isinstance(tensors, list) or config.backend != "python":
+    if not isinstance(tensors, list) or config.backend != "python" or facts.former is None:
         return
     expected = {}
     for tensor in tensors:
@@ -94,7 +94,7 @@ def inputs(config: Any, facts: Facts) -> Iterator[Finding]:
 def outputs(config: Any, facts: Facts) -> Iterator[Finding]:
     """A probability per candidate and task, and the count of unknown values."""
     tasks = (facts.manifest or {}).get("tasks")
-    if not isinstance(tasks, list):
+    if not isinstance(tasks, list) or facts.former is None:
         return
     expected = {key: (kind, dims, False) for key, kind, dims in output_shapes(len(tasks), facts.former)}
     found = {entry.name: (entry.data_type, list(entry.dims), False) for entry in config.output}

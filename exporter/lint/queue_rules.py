@@ -5,7 +5,8 @@ from typing import Any
 
 from tritonclient.grpc import model_config_pb2
 
-from exporter.configure import FRONTEND
+from exfm.features.signature import OWNER
+from exporter.configure import FRONTEND, TRITON
 from exporter.lint.facts import Facts
 from exporter.lint.finding import Finding
 
@@ -146,10 +147,11 @@ def batch_shape(config: Any, facts: Facts) -> Iterator[Finding]:
 
 
 def _batch_dimension(config: Any, facts: Facts) -> Iterator[Finding]:
-    """It is Triton's, who then forms the batches; those that come formed have none."""
+    """It is Triton's, who then forms the batches; those that come formed have none, and say whose each row is."""
     if config.backend != "python":
         return
-    if facts.former == FRONTEND and config.max_batch_size != 0:
+    formed = OWNER in (entry.name for entry in config.input) if facts.former is None else facts.former == FRONTEND
+    if formed and config.max_batch_size != 0:
         yield Finding(
             "batched-twice",
             "error",
@@ -157,7 +159,7 @@ def _batch_dimension(config: Any, facts: Facts) -> Iterator[Finding]:
             "Triton takes a whole batch for one request, and refuses its tensors",
             "max_batch_size: 0, or publish with --batching triton",
         )
-    elif facts.former != FRONTEND and config.max_batch_size < 1:
+    elif facts.former == TRITON and config.max_batch_size < 1:
         yield Finding(
             "no-batches",
             "error",

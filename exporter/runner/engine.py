@@ -45,12 +45,14 @@ class EngineFile:
         engine: the name by which it was chosen.
         runtime: module of this package that runs it.
         golden_bound: how far a probability of the golden request may be off at load, absolute.
+        golden_ne_loss: how much its normalized entropy may be above torch's then, a share.
         options: arguments for the module's `load`.
     """
 
     engine: str
     runtime: str
     golden_bound: float
+    golden_ne_loss: float
     options: Mapping[str, Any]
 
     def write(self, folder: Path) -> None:

@@ -18,6 +18,7 @@ from exfm.features.signature import DTYPES, HISTORY, OWNER, PROBABILITY, Tensor,
 from exporter.runner.engine import Engine, load_engine, read_engine_file
 
 Inputs = dict[str, NDArray[Any]]
+_CLIP = 1e-7
 
 
 class NotServableError(RuntimeError):
@@ -50,7 +51,7 @@ class Scorer:
     def __init__(self, folder: Path, schema: Schema, engine: Engine | None = None) -> None:
         """Load the engine of the version in `folder`, unless another is given."""
         file = read_engine_file(folder)
-        self._engine, self._golden_bound = engine or load_engine(folder, file), file.golden_bound
+        self._engine, self._file = engine or load_engine(folder, file), file
         self._tensors = tensors_of(schema)
         self._sides: dict[Side, _SideEncoder] = {side: _SideEncoder(schema, side) for side in SIDES}
 
@@ -127,9 +128,14 @@ class Scorer:
             NotServableError: the scores are not what the export computed.
         """
         request = {tensor.name: golden[tensor.name] for tensor in self._tensors}
-        off = np.abs(self.score([request])[0].probability - golden[PROBABILITY]).max()
-        if not off <= self._golden_bound:
-            raise NotServableError(f"golden.npz: probabilities are off by {off:.3g}, the bound is {self._golden_bound}")
+        made, exact = self.score([request])[0].probability, golden[PROBABILITY]
+        off, bound = np.abs(made - exact).max(), self._file.golden_bound
+        if not off <= bound:
+            raise NotServableError(f"golden.npz: probabilities are off by {off:.3g}, the bound is {bound}")
+        # Where all of them are small, so is every difference.
+        loss, most = ne_loss(made, exact), self._file.golden_ne_loss
+        if not loss <= most:
+            raise NotServableError(f"golden.npz: its NE is {loss:.2%} above torch's, the bound is {most:.2%}")
         for size in sizes:
             shaped = {n: np.resize(v, (size, v.shape[1])) if n.startswith("c") else v for n, v in request.items()}
             self.score([shaped])
@@ -184,6 +190,18 @@ class _SideEncoder:
         strange = (rows[:, : ids.shape[1]] == self._absent_rows) & (ids != MISSING) & self._is_category
         counts: NDArray[np.int64] = strange.sum(axis=1)
         return counts
+
+
+def ne_loss(made: NDArray[np.float32], exact: NDArray[np.float32]) -> float:
+    """Relative increase of normalized entropy, of the worst task; both [M, T]. NaN where one is not a number.
+
+    Were the exact probabilities p the truth, log loss would be H(p) with them and H(p) + KL(p, q) with q instead, and
+    the base rate's entropy the same for both: so the relative increase of NE is mean KL / mean H, no labels needed.
+    """
+    p, q = (np.clip(values.astype(np.float64), _CLIP, 1 - _CLIP) for values in (exact, made))
+    entropy = -(p * np.log(p) + (1 - p) * np.log1p(-p))
+    divergence = p * np.log(p / q) + (1 - p) * np.log((1 - p) / (1 - q))
+    return float((divergence.mean(axis=0) / entropy.mean(axis=0)).max())
 
 
 def _join(parts: list[NDArray[Any]]) -> NDArray[Any]:

@@ -74,7 +74,7 @@ def put(own: Schema) -> Callable[..., Path]:
     from exporter.configure import DEFAULT_BATCHING, model_config
     from exporter.profile import Latency
     from exporter.publish import Publication, publish
-    from exporter.signing import load_signer, load_trusted
+    from exporter.signing import load_signer
     from exporter.staging import staging
 
     tensors = [
@@ -100,13 +100,13 @@ def put(own: Schema) -> Callable[..., Path]:
             "created_utc": "2026-01-01T00:00:00+00:00",
         }
         config = model_config(own, 1, DEFAULT_BATCHING, engine="onnx", profile=profile)
-        signer, trusted = load_signer(None, repository), load_trusted(repository)
+        signer = load_signer(None, repository)
         with staging(repository) as folder:
             (folder / "schema.json").write_text(json.dumps(own.to_dict()), encoding="utf-8")
             (folder / "model.py").write_bytes(extra)
             (folder / "deep").mkdir()
             (folder / "deep" / "file").write_bytes(b"deep")
-            return publish(folder, repository, Publication(VERTICAL, manifest, config, signer, trusted))
+            return publish(folder, repository, Publication(VERTICAL, manifest, config, signer))
 
     return make
 

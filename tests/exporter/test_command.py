@@ -38,6 +38,8 @@ def test_json_says_what_was_published(student: Path, tmp_path: Path, capsys: pyt
         *("load", "convert", "profile", "verify", "configure", "package", "publish")
     ]
     assert "2/7 convert: onnx" in printed.err
+    assert "engines: 100%|" in printed.err
+    assert "rounds: " in printed.err
     assert "UNSIGNED" in printed.err
     assert "Warning" not in printed.err
     home = tmp_path / "repository" / "feed_long_view"
@@ -71,11 +73,27 @@ def test_a_refusal_is_one_line_and_2(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert main([str(tmp_path / "none.pt"), "--repository", str(tmp_path)]) == 2
 
 
+def test_a_refusal_is_json_for_machines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, said = run_json(capsys, tmp_path / "none.pt", "--repository", tmp_path)
+    assert (code, said["ok"], said["exit_code"]) == (2, False, 2)
+    assert "none.pt" in said["error"]
+    code, said = run_json(capsys, "list", "--repository", tmp_path / "missing")
+    assert (code, said["ok"], said["exit_code"]) == (1, False, 1)
+
+
 def test_an_unwritable_repository_is_1(student: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "file").touch()
     assert main([str(student), "--repository", str(tmp_path / "file"), "--quick"]) == 1
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("exfm-export")]
     assert str(tmp_path / "file") in line
+
+
+def test_an_engine_needs_what_the_server_has(student: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = (student, "--repository", tmp_path / "repository", "--engine", "torch", "--quick")
+    code, said = run_json(capsys, *words)
+    assert (code, "if it is: --server-has torch" in said["error"]) == (2, True)
+    code, published = run_json(capsys, *words, "--server-has", "torch")
+    assert (code, published["engine"]) == (0, "torch")
 
 
 @pytest.mark.parametrize(
@@ -117,6 +135,7 @@ def test_a_repository_is_looked_after(put: Put, tmp_path: Path, capsys: pytest.C
     assert run_json(capsys, "prune", "--keep", "1", *place) == (0, {"removed": {"feed_click": [1]}, "dry_run": False})
     code, linted = run_json(capsys, "lint", *place)
     assert (code, linted["ok"]) == (0, True)
+    assert main(["lint", "--file", str(tmp_path / "feed_click" / "config.pbtxt")]) == 0
     for words in (["list"], ["verify"], ["diff", "feed_click/2", "feed_click/3"], ["lint"], ["prune", "--keep", "9"]):
         assert main([*words, *place]) == 0
         assert "feed_click" in capsys.readouterr().out

@@ -68,3 +68,9 @@ def test_a_damaged_served_version_is_no_measure(put: Callable[..., Path], tmp_pa
 def test_figures_by_task() -> None:
     assert ne_of(quality(0.9, None), TASKS) == {"click": 0.9}
     assert ne_of({}, ()) == {}
+
+
+def test_a_task_that_was_dropped_is_refused(home: Path) -> None:
+    with pytest.raises(ExportRefusedError, match="tasks: no like, which the served version answers"):
+        compare({"ne": 0.5}, TASKS[:1], home, NO_KEYS, GATE)
+    assert "no like" in compare({"ne": 0.5}, TASKS[:1], home, NO_KEYS, QualityGate(0.005, allow_worse=True)).excuse

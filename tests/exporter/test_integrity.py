@@ -21,7 +21,7 @@ def test_a_published_version_is_whole(put: Put, tmp_path: Path, signed: Path) ->
     assert check_version(put(tmp_path), NO_KEYS).signature == "unsigned"
     version = check_version(put(signed), load_trusted(signed))
     assert (version.number, version.signature) == (1, "signed")
-    check_config(version.folder.parent, version)
+    check_config((version.folder.parent / CONFIG).read_bytes(), version)
 
 
 @pytest.mark.parametrize("name", ["model.py", "deep/file", "schema.json", "published.pbtxt"])
@@ -91,7 +91,7 @@ def test_a_configuration_edited_by_hand_is_found(put: Put, tmp_path: Path) -> No
     with (version.folder.parent / CONFIG).open("a") as config:
         config.write("# tuned\n")
     with pytest.raises(VersionError, match=r"config\.pbtxt: changed since version 1"):
-        check_config(version.folder.parent, version)
+        check_config((version.folder.parent / CONFIG).read_bytes(), version)
 
 
 def test_hashes_leave_the_manifest_out_but_not_its_namesakes(tmp_path: Path) -> None:

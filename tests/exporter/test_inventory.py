@@ -3,13 +3,20 @@ from pathlib import Path
 
 import pytest
 
+from exporter import integrity
+from exporter.compare import QualityGate, compare
 from exporter.errors import ExportRefusedError
-from exporter.inventory import find_version, list_versions, verify_repository
-from exporter.rollback import rollback
+from exporter.integrity import Version
+from exporter.inventory import find_version, list_versions, verify_home, verify_repository
+from exporter.lint.check import lint_home
+from exporter.lint.facts import Host
+from exporter.rollback import prune, rollback
 from exporter.signing import NO_KEYS, load_trusted
 
 Put = Callable[..., Path]
 VERTICAL = "feed_click"
+TASKS = ("click", "like")
+GATE = QualityGate()
 
 
 def test_a_sound_repository(put: Put, signed: Path) -> None:
@@ -41,7 +48,7 @@ def test_each_kind_of_damage_has_its_verdict(put: Put, tmp_path: Path) -> None:
 def test_a_list_shows_what_matters(put: Put, tmp_path: Path) -> None:
     put(tmp_path)
     put(tmp_path, ne=None)
-    rollback(tmp_path, VERTICAL, NO_KEYS)
+    rollback(tmp_path, VERTICAL)
     first, second = list_versions(tmp_path, NO_KEYS)
     assert first == {
         "vertical": VERTICAL,
@@ -74,3 +81,59 @@ def test_versions_are_found_by_name(put: Put, tmp_path: Path) -> None:
     for name in (f"{VERTICAL}/7", f"{VERTICAL}/x", "other/1", ""):
         with pytest.raises(ExportRefusedError):
             find_version(tmp_path, name)
+
+
+@pytest.fixture
+def meanwhile(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], object]], None]:
+    """`meanwhile(act)`: it happens once, after config.pbtxt was read and before the first version's files are."""
+
+    def at(act: Callable[[], object]) -> None:
+        def first(version: Version) -> Version:
+            monkeypatch.undo()
+            act()
+            return check_files(version)
+
+        check_files = integrity._check_files
+        monkeypatch.setattr(integrity, "_check_files", first)
+
+    return at
+
+
+READERS = {
+    "verify": lambda home: [verdict.problem for verdict in verify_home(home, NO_KEYS) if verdict.problem],
+    "lint": lambda home: [found.what for found in lint_home(home, NO_KEYS, Host(4, 0)) if found.severity == "error"],
+    "compare": lambda home: [compare({"ne": 0.9, "tasks": {"like": {"ne": 0.8}}}, TASKS, home, NO_KEYS, GATE).excuse],
+}
+
+
+@pytest.mark.parametrize("pruned", [False, True])
+@pytest.mark.parametrize("name", READERS)
+def test_what_others_do_meanwhile_is_no_damage(
+    put: Put, tmp_path: Path, meanwhile: Callable[[Callable[[], object]], None], *, name: str, pruned: bool
+) -> None:
+    home = put(tmp_path).parent
+
+    def publish_and_prune() -> None:
+        put(tmp_path)
+        if pruned:
+            prune(tmp_path, VERTICAL, 1)
+
+    meanwhile(publish_and_prune)
+    assert not any(READERS[name](home))
+
+
+def test_a_version_that_is_pruned_meanwhile_has_no_verdict(
+    put: Put, tmp_path: Path, meanwhile: Callable[[Callable[[], object]], None]
+) -> None:
+    for _ in range(2):
+        put(tmp_path)
+    meanwhile(lambda: prune(tmp_path, VERTICAL, 1))
+    assert [(verdict.version, verdict.problem) for verdict in verify_repository(tmp_path, NO_KEYS)] == [(2, "")]
+
+
+def test_a_lost_configuration_is_a_problem_unless_it_still_lies_aside(put: Put, tmp_path: Path) -> None:
+    config = put(tmp_path).parent / "config.pbtxt"
+    config.rename(config.with_name(".aside-config.pbtxt"))  # a first publication that was killed right before its end
+    assert [verdict.problem for verdict in verify_repository(tmp_path, NO_KEYS)] == [""]
+    config.with_name(".aside-config.pbtxt").unlink()
+    assert "no config.pbtxt, so none of them is served" in verify_repository(tmp_path, NO_KEYS)[-1].problem

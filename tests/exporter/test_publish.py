@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tritonclient.grpc import model_config_pb2
 
-from exporter import publish as module
 from exporter.errors import ExportRefusedError
-from exporter.home import CONFIG, OWN_CONFIG, served_version, versions_in
+from exporter.home import CONFIG, MARK, OWN_CONFIG, served_version, versions_in
 from exporter.inventory import verify_repository
+from exporter.publish import Publication, publish
 from exporter.signing import load_trusted, make_key, trust
+from exporter.staging import staging
 
 Put = Callable[..., Path]
 VERTICAL = "feed_click"
@@ -73,7 +75,7 @@ def test_a_first_publication_that_fails_leaves_nothing(
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
     with monkeypatch.context() as patch:
-        patch.setattr(module, "write_aside", fail)
+        patch.setattr("exporter.publish.write_aside", fail)
         with pytest.raises(OSError, match="Read-only"):
             put(tmp_path)
     assert list(tmp_path.iterdir()) == []
@@ -96,3 +98,27 @@ def test_two_publishers_get_two_numbers(put: Put, tmp_path: Path) -> None:
         made = list(pool.map(lambda _: put(tmp_path).name, range(8)))
     assert sorted(map(int, made)) == list(range(1, 9))
     assert all(not verdict.problem for verdict in verify_repository(tmp_path, load_trusted(tmp_path)))
+
+
+def test_a_key_that_is_trusted_while_an_export_goes_on_counts(put: Put, tmp_path: Path) -> None:
+    """The version was staged and the keys were looked at before; publishing unsigned now would end in no reader."""
+    put(tmp_path)
+    with staging(tmp_path) as folder:
+        waiting = Publication(VERTICAL, {}, model_config_pb2.ModelConfig())
+        trust(tmp_path, make_key(tmp_path / "elsewhere.pem").key.public_key())
+        with pytest.raises(ExportRefusedError, match="no signing key was given"):
+            publish(folder, tmp_path, waiting)
+    assert versions_in(tmp_path / VERTICAL) == [1]
+
+
+def test_whoever_serves_can_read_what_a_cautious_umask_has_made(put: Put, tmp_path: Path) -> None:
+    before = os.umask(0o077)
+    try:
+        repository = tmp_path / "repository"
+        put(repository)
+    finally:
+        os.umask(before)
+    seen = [repository, repository / VERTICAL, *(path for path in repository.rglob("*") if path.name != MARK)]
+    assert len(seen) > 8
+    assert [path for path in seen if path.stat().st_mode & 0o044 != 0o044] == []
+    assert [path for path in seen if path.is_dir() and path.stat().st_mode & 0o011 != 0o011] == []

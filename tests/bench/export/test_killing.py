@@ -14,7 +14,7 @@ from exporter.durable import write_durably
 from exporter.home import OWN_CONFIG, parse_config, versions_in
 from exporter.integrity import read_version
 from exporter.publish import Publication, publish
-from exporter.signing import NO_KEYS, load_trusted
+from exporter.signing import NO_KEYS
 from exporter.staging import staging
 
 MEMORY = Path("/dev/shm")
@@ -39,7 +39,7 @@ def source(published_repository: Path, tmp_path_factory: pytest.TempPathFactory)
         (folder / "exporter").mkdir()
         for name in (*KEPT, NESTED):
             shutil.copyfile(full / name, folder / name)
-        return publish(folder, repository, Publication("feed_click", manifest, config, None, load_trusted(repository)))
+        return publish(folder, repository, Publication("feed_click", manifest, config))
 
 
 @pytest.mark.parametrize("code", [0, errno.ENOSPC], ids=["kill -9", "disk full"])

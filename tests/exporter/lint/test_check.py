@@ -1,12 +1,15 @@
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from exfm.features.schema import Schema
+from exporter.configure import FORMERS, Batching, Former, model_config
 from exporter.home import CONFIG
-from exporter.lint.check import lint_bytes, lint_home, lint_repository
+from exporter.lint.check import lint_bytes, lint_config, lint_home, lint_repository
 from exporter.lint.facts import Facts, Host
 from exporter.lint.finding import Finding
 from exporter.signing import NO_KEYS
@@ -102,3 +105,15 @@ def test_the_skeleton_from_the_reference_is_accepted() -> None:
         allow_timeout_override: true max_queue_size: 16 } }
     }"""
     assert lint_bytes(text.encode(), Facts("m", HOST, {})) == []
+
+
+@pytest.mark.parametrize("by", FORMERS)
+def test_a_damaged_or_lone_configuration_of_our_own_is_not_said_to_be_batched_wrongly(own: Schema, by: Former) -> None:
+    config = model_config(own, 1, Batching(by=by))
+    manifests: list[dict[str, Any] | None] = [{}, None]
+    for manifest in manifests:
+        rules = {finding.rule for finding in lint_config(config, Facts("feed_click", HOST, manifest))}
+        assert not rules & {"no-batches", "batched-twice", "tensors"}
+    if by == "frontend":
+        config.max_batch_size = 8
+        assert "batched-twice" in {finding.rule for finding in lint_config(config, Facts("feed_click", HOST, {}))}

@@ -39,6 +39,8 @@ signal.raise_signal(signal.SIGINT)
 """
 EXACT = 1e-6
 """What the whole graph may add to a score when it is batched; the others run request by request."""
+ROUNDED_TOGETHER = ("onnx_int8",)
+"""A request's candidates share the scale by which activations are rounded."""
 
 
 @pytest.fixture(params=ALL)
@@ -147,3 +149,22 @@ def test_a_version_runs_alone_and_imports_only_what_its_engine_needs(
         [sys.executable, "-P", "-c", script, str(folder)], capture_output=True, text=True, cwd=tmp_path, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_scores_at_the_most_candidates_depend_on_the_others_as_far_as_is_said(
+    *, engine: str, scorer: Scorer, own: Schema, served: ServedStudent, make_request: Any
+) -> None:
+    """In any order they are the same; of a part of them, too, but where values are rounded by a request's largest."""
+    together = engine in ROUNDED_TOGETHER
+    most = own.verticals[0].max_candidates
+    request = make_request(own, most, seed=5)
+    (full,) = scorer.score([request])
+    rng = np.random.default_rng(0)
+    for size in (most, most // 3, 1):
+        part = rng.permutation(most)[:size]
+        trimmed = {name: value[part] if name.startswith("candidate") else value for name, value in request.items()}
+        (scores,) = scorer.score([trimmed])
+        exact = torch_probability(served, encode_request(own, trimmed))
+        np.testing.assert_allclose(scores.probability, exact, atol=RECIPES[engine].bound, rtol=0)
+        moved = np.abs(scores.probability - full.probability[part]).max()
+        assert (moved > EXACT) == (together and size < most)

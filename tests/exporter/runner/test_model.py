@@ -7,6 +7,7 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -294,3 +295,21 @@ def test_where_folders_cannot_be_locked_they_load_all_the_same(
     monkeypatch.setattr("fcntl.flock", none)
     with runner.in_turn(tmp_path):
         pass
+
+
+@pytest.mark.parametrize("spoil", [np.zeros_like, lambda p: p[:, ::-1], lambda p: p[::-1]])
+def test_rare_events_do_not_hide_wrong_scores(
+    scorer: Any, runner: ModuleType, published_repository: Path, monkeypatch: pytest.MonkeyPatch, spoil: Any
+) -> None:
+    """Zeros, another task's scores, another candidate's: all are off by less than int8 may be."""
+    golden = dict(np.load(published_repository / VERTICAL / "1" / "golden.npz"))
+    rare = (golden["probability"] * np.array([0.02, 0.03])).astype(np.float32)
+    request = {name: value for name, value in golden.items() if name != "probability"}
+    monkeypatch.setattr(scorer, "_file", replace(scorer._file, golden_bound=6e-2))
+    for made, sound in ((rare * np.float32(1.01), True), (np.ascontiguousarray(spoil(rare)), False)):
+        monkeypatch.setattr(scorer, "score", lambda _, made=made: [runner.Scores(made, 0)])
+        if sound:
+            scorer.warm_up({**request, "probability": rare}, [])
+            continue
+        with pytest.raises(runner.NotServableError, match=r"NE is .*% above torch's, the bound is 0\.20%"):
+            scorer.warm_up({**request, "probability": rare}, [])
