@@ -13,10 +13,11 @@ DESCRIPTION = """\
 Publish trained students as versions of a Triton model repository, and look after them.
 
   exfm-export CHECKPOINT --repository DIR      publish; the same as `exfm-export publish CHECKPOINT ...`
+  exfm-export --model FILE.py:FACTORY ...      publish a model of your own; see `exfm-export publish --help`
   exfm-export COMMAND ...                      one of the commands below, each with its own --help
 """
 COMMANDS = {
-    "publish": "make a student the next version of its vertical",
+    "publish": "make a student, or a model of your own, the next version of its vertical",
     "list": "what is published: versions, quality, latency, signatures",
     "verify": "whether published versions are whole, unchanged and signed",
     "diff": "how two versions differ",
@@ -82,7 +83,7 @@ def _overview() -> argparse.ArgumentParser:
     commands = "\n".join(f"  {name:<9} {text}" for name, text in COMMANDS.items())
     parser = argparse.ArgumentParser(
         prog="exfm-export",
-        usage="exfm-export CHECKPOINT [--repository DIR] ... | exfm-export COMMAND ...",
+        usage="exfm-export CHECKPOINT | --model FILE.py:FACTORY ... [--repository DIR] ... | exfm-export COMMAND ...",
         description=f"{DESCRIPTION}\ncommands:\n{commands}",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,

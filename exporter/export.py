@@ -1,4 +1,4 @@
-"""Export one student: load, convert, profile, verify, configure, package, publish."""
+"""Export one student, or a user's own model: load, convert, profile, verify, configure, package, publish."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +22,8 @@ from exporter.lint.check import lint_config
 from exporter.lint.facts import Facts, this_host
 from exporter.metrics import add_budget_edges
 from exporter.options import DEFAULT_OPTIONS, ExportOptions
+from exporter.own_loading import load_own
+from exporter.own_model import OwnFiles
 from exporter.package import write_parts
 from exporter.progress import Watch, unwatched
 from exporter.proof import prove
@@ -69,29 +71,28 @@ class Published:
 
 
 def export(
-    checkpoint_path: Path,
+    source: Path | OwnFiles,
     repository: Path,
     options: ExportOptions = DEFAULT_OPTIONS,
     report: Callable[[str], None] = lambda _: None,
     watch: Watch = unwatched,
 ) -> Published:
-    """Publish the student of `checkpoint_path` as the next version of its vertical in `repository`.
+    """Publish the student of `source` as the next version of its vertical in `repository`.
 
     Args:
-        checkpoint_path: what training wrote.
+        source: what training wrote, or the files of a user's own model.
         repository: Triton's model repository; made if it is missing.
         options: engines, batching, keys and bounds.
         report: gets a line at each step.
         watch: shows how far a long step is.
 
     Raises:
-        ExportRefusedError: the checkpoint must not be served; nothing was published.
+        ExportRefusedError: the model must not be served; nothing was published.
         OSError: the repository cannot be written; nothing was published.
     """
     itinerary = Itinerary(report, watch=watch)
-    itinerary.begin("load", str(checkpoint_path))
-    checkpoint = _load(checkpoint_path)
-    served = _build(checkpoint)
+    itinerary.begin("load", str(source))
+    checkpoint, served = load_own(source) if isinstance(source, OwnFiles) else _load(source)
     destination = Destination.open(repository, options)
     comparison = destination.compare(checkpoint)
     warnings = destination.warnings(comparison)
@@ -126,22 +127,15 @@ def export(
     )
 
 
-def _load(path: Path) -> Checkpoint:
+def _load(path: Path) -> tuple[Checkpoint, ServedStudent]:
     try:
         checkpoint = load_checkpoint(path)
         check_checkpoint(checkpoint)
+        return checkpoint, ServedStudent(checkpoint.build_student()).eval()
     except CheckpointError as error:
         raise ExportRefusedError(str(error)) from error
     except ExportRefusedError as error:
         raise ExportRefusedError(f"{path}: {error}") from error
-    return checkpoint
-
-
-def _build(checkpoint: Checkpoint) -> ServedStudent:
-    try:
-        return ServedStudent(checkpoint.build_student()).eval()
-    except CheckpointError as error:
-        raise ExportRefusedError(str(error)) from error
 
 
 def _choose(

@@ -20,16 +20,23 @@ ONE_FILE_BYTES = 1 << 30
 
 
 class ServedStudent(nn.Module):
-    """The student as it is served: probabilities float32 [M, T] instead of logits."""
+    """The student as it is served: probabilities float32 [M, T] instead of logits.
 
-    def __init__(self, student: Student) -> None:
+    Args:
+        student: ours, or a module of the user's that is called like it (`exporter.own_model.OwnModel`).
+        own: whether it is the user's. What a converter folds or leaves out of such a graph can't be judged by
+            name: parity alone proves its weights.
+    """
+
+    def __init__(self, student: Student, *, own: bool = False) -> None:
         super().__init__()
-        self.student = student
+        self.student, self.own = student, own
 
     def forward(
         self, request_rows: Tensor, candidate_rows: Tensor, owner: Tensor, history: Tensor | None = None
     ) -> Tensor:
-        return torch.sigmoid(self.student(request_rows, candidate_rows, owner, history))
+        past = () if history is None else (history,)
+        return torch.sigmoid(self.student(request_rows, candidate_rows, owner, *past))
 
 
 def write_graph(served: ServedStudent, schema: Schema, path: Path) -> onnx.ModelProto:

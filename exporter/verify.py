@@ -104,6 +104,17 @@ def check_weights(graph: onnx.ModelProto, served: ServedStudent) -> int:
     return sum(weight.size for weight in found.values())
 
 
+def check_open(graph: onnx.ModelProto) -> None:
+    """Refuse a user's graph that takes only as many requests or candidates as it was converted with."""
+    for entry in graph.graph.input:
+        first = entry.type.tensor_type.shape.dim[0]
+        if not first.dim_param:
+            raise ExportRefusedError(
+                f"graph: {entry.name} became fixed at {first.dim_value} rows: forward loops over them in Python, or "
+                "decides by their number"
+            )
+
+
 def check_dense_weights(graph: onnx.ModelProto, served: ServedStudent) -> None:
     """As `check_weights`, for a graph without the table; the converter may have reshaped a weight under a new name."""
     expected = {name: weight.ravel() for name, weight in _student_weights(served).items() if name != TABLE}

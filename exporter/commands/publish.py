@@ -1,7 +1,9 @@
-"""`exfm-export CHECKPOINT`, or `exfm-export publish CHECKPOINT`."""
+"""`exfm-export CHECKPOINT`, or `exfm-export publish CHECKPOINT`; with `--model` a user's own model."""
 
 import argparse
+import sys
 import time
+from contextlib import redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,22 +11,28 @@ from exporter.commands.arguments import add_trust, count, make_parser, share, sh
 from exporter.compare import MAX_NE_LOSS, QualityGate
 from exporter.configure import DEFAULT_BATCHING, FORMERS
 from exporter.engines.table import ALL, SERVER_PACKAGES
+from exporter.errors import ExportRefusedError
 from exporter.export import Published, export
 from exporter.options import QUICK_BUCKETS, QUICK_ENGINES, ExportOptions
+from exporter.own_model import OwnFiles
 from exporter.progress import on_stderr, say_on_stderr
 
 AUTO = "auto"
+NEEDED, FURTHER = ("model", "weights", "schema", "golden"), ("vertical", "quality", "prior")
+"""Arguments that say what a user's own model is."""
 DESCRIPTION = """\
-Publish a trained student as the next version of its vertical in a Triton model repository.
+Publish a trained student as the next version of its vertical in a Triton model repository, or a model of your own:
+with --model, --weights, --schema and --golden in place of CHECKPOINT (docs/export.md, "A model of your own").
 
 Several engines are built from the student and timed side by side; the fastest whose probabilities are close enough to
-torch's serves. Nothing is published unless the engine's weights are the serving student's and no others. A version is
+torch's serves. Nothing of a student's is published unless the weights are the serving ones and no others. A version is
 written aside, synced and renamed into place, read-only, with a manifest (schema hash, sha256 per file, parity, quality,
 latency, lineage) and a signature; then config.pbtxt names it. Whoever reads the repository meanwhile, or after a crash
 at any moment, finds the old version or the new one, whole.
 
 Refused, with nothing published: a teacher's checkpoint, a missing schema, weights that are not finite, a quality worse
-than the served version's beyond --max-ne-loss, a served version that was tampered with, a key that is not trusted.
+than the served version's beyond --max-ne-loss, a served version that was tampered with, a key that is not trusted; and
+an own model whose probabilities are not the golden batch's.
 """
 EPILOG = """\
 examples:
@@ -32,16 +40,23 @@ examples:
   exfm-export runs/feed_click.pt --repository model_repository --json | jq .version
   exfm-export runs/feed_click.pt --quick                  ONNX Runtime without a contest
   exfm-export runs/feed_click.pt --signing-key keys/release.pem --max-ne-loss 0.1%
+  exfm-export --model deepfm.py:build --weights deepfm.pt --schema feed.toml --golden golden.npz
 
-exit codes: 0 published; 2 the checkpoint was refused or an argument is wrong; 1 the repository could not be written
+exit codes: 0 published; 2 the model was refused or an argument is wrong; 1 the repository could not be written
 """
 
 
 def parser() -> argparse.ArgumentParser:
     """See `exporter.command.Command`."""
     made = make_parser("publish", DESCRIPTION, EPILOG)
-    made.usage = "exfm-export [publish] CHECKPOINT [--repository DIR] [options]"
-    made.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="a student's checkpoint, from exfm-train")
+    made.usage = (
+        "exfm-export [publish] CHECKPOINT [--repository DIR] [options]\n"
+        "       exfm-export [publish] --model FILE.py:FACTORY --weights FILE --schema FILE --golden FILE [options]"
+    )
+    made.add_argument(
+        "checkpoint", type=Path, nargs="?", metavar="CHECKPOINT", help="a student's checkpoint, from exfm-train"
+    )
+    _add_own(made)
     engines = made.add_argument_group("what runs the model")
     engines.add_argument("--engine", choices=(AUTO, *ALL), help="only this one; auto, the default, tries all of them")
     engines.add_argument("--quick", action="store_true", help="no contest unless --engine is given, and few timings")
@@ -76,6 +91,35 @@ def _add_server(group: argparse._ArgumentGroup) -> None:
         metavar="PACKAGE",
         help=f"what the server's environment offers to an engine besides {', '.join(SERVER_PACKAGES)}, say torch in a "
         "vendor's container; may be repeated",
+    )
+
+
+def _add_own(made: argparse.ArgumentParser) -> None:
+    group = made.add_argument_group("a model of your own, in place of CHECKPOINT")
+    group.add_argument(
+        "--model",
+        metavar="FILE.py:FACTORY",
+        help="or PACKAGE.MODULE:FACTORY; called with the vertical's schema, returns the torch.nn.Module: int64 "
+        "request_rows [B, .], candidate_rows [M, .] and owner [M] to float32 logits [M, tasks]. Your code is run here, "
+        "never in the server",
+    )
+    group.add_argument("--weights", type=Path, metavar="FILE", help="the module's state dict, by torch.save")
+    group.add_argument("--schema", type=Path, metavar="FILE", help="features, tasks and verticals, TOML or JSON")
+    group.add_argument(
+        "--golden",
+        type=Path,
+        metavar="FILE.npz",
+        help="requests as raw tensors, the `probability` expected for each candidate, outcomes as `label` if known",
+    )
+    group.add_argument("--vertical", default="", metavar="NAME", help="which of the schema's, if it has several")
+    group.add_argument(
+        "--quality", type=Path, metavar="FILE.json", help="`ne` and `auc` over days held out (from `label`)"
+    )
+    group.add_argument(
+        "--prior",
+        type=Path,
+        metavar="FILE.npz",
+        help="estimates per ad for when no model can be asked (the golden batch's mean for every ad)",
     )
 
 
@@ -114,9 +158,25 @@ def run(options: argparse.Namespace) -> int:
     def report(step: str) -> None:
         say_on_stderr(f"[{time.monotonic() - started_s:5.1f} s] {step}")
 
-    published = export(options.checkpoint, options.repository, export_options(options), report, on_stderr)
+    with redirect_stdout(sys.stderr):  # an own model's code may print, and stdout is for the result
+        published = export(source_of(options), options.repository, export_options(options), report, on_stderr)
     show(options, published.to_dict(), _describe(published))
     return 0
+
+
+def source_of(options: argparse.Namespace) -> Path | OwnFiles:
+    """The checkpoint, or the user's own model; `ExportRefusedError` if it is neither or both."""
+    given = [name for name in (*NEEDED, *FURTHER) if getattr(options, name)]
+    missing = [name for name in NEEDED if name not in given]
+    if options.checkpoint is not None:
+        if given:
+            raise ExportRefusedError(f"--{given[0]}: is of a model of your own, and takes no CHECKPOINT beside it")
+        return Path(options.checkpoint)
+    if missing == list(NEEDED):
+        raise ExportRefusedError("neither CHECKPOINT nor --model was given; see --help")
+    if missing:
+        raise ExportRefusedError(f"--{missing[0]}: is missing; a model of your own needs --{', --'.join(NEEDED)}")
+    return OwnFiles(**{name: getattr(options, name) for name in (*NEEDED, *FURTHER)})
 
 
 def export_options(options: argparse.Namespace) -> ExportOptions:

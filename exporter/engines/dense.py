@@ -29,7 +29,8 @@ class ServedDense(nn.Module):
         self.student = student
 
     def forward(self, request: Tensor, candidate: Tensor, history: Tensor | None = None) -> Tensor:
-        return torch.sigmoid(self.student.score_one_request(request.float(), candidate.float(), history))
+        past = () if history is None else (history,)
+        return torch.sigmoid(self.student.score_one_request(request.float(), candidate.float(), *past))
 
 
 def splits(served: nn.Module) -> bool:

@@ -14,6 +14,7 @@ from exporter.engines.recipes import RECIPES, processor_flags
 from exporter.engines.trial import EngineChoice, Trial
 from exporter.engines.workshop import Workshop
 from exporter.errors import ExportRefusedError
+from exporter.factory import first_line
 from exporter.profile import ROUNDS, Latency, Race, buckets_for, interleave
 from exporter.progress import Watch, unwatched
 from exporter.trace import ServedStudent
@@ -154,8 +155,7 @@ def _try(name: str, shop: Workshop, folder: Path, reference: Reference, built: d
     except ExportRefusedError:
         raise  # a weight is not the student's: no engine would mend that
     except Exception as error:  # whatever a foreign converter or engine says to this model
-        first = (str(error).strip().splitlines() or [""])[0]
-        return Trial(name, {}, None, None, accepted=False, reason=f"{type(error).__name__}: {first}")
+        return Trial(name, {}, None, None, accepted=False, reason=first_line(error.__cause__ or error))
     built[name] = candidate
     return trial
 
