@@ -31,7 +31,8 @@ serving feels of it.
   kill       kill -9 of frontend, joiner and annotator in turn at random instants under load, by a caller over gRPC that
              ranks and records outcomes; the books afterwards
   annotate   the annotator with one worker process over the bare forward pass on the same batches, in turns; the lag
-             from the join to the commit at half of the measured rate
+             of a row from the join's output to stream and store at half of the measured rate; the join's own time,
+             the attribution window and the lateness, comes before that
   histories  a student with stored histories, without, and with the ads themselves in their place, paired seeds; on
              EXFM_DATA_DIR's log; without one on the simulator's, and then the result says so
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from bench.asynchrony import held
 from bench.asynchrony.processes import JOIN, Engine, Processes, environment, where_of
 from bench.asynchrony.teacher import publish
 from exfm.augment.accounts import accounts
@@ -25,12 +26,11 @@ from exfm.data.annotated import StreamReader
 from exfm.data.commits import read_commits
 from exfm.data.simulator import SCHEMA_FILE
 from exfm.events import outcome
-from exfm.events.log import BEGIN, EventLog
+from exfm.events.log import EventLog
 from exfm.features.history import unpack
 from exfm.features.schema import Schema
 from serving.features.store import opener
 
-_EVERYTHING = 1 << 40
 _BEGUN_S = 30.0
 
 
@@ -42,8 +42,9 @@ class KillReport:
         rounds: how often something was killed.
         lost_outcomes: acknowledged, but neither in the log nor in a label nor routed as late.
         duplicates: rows of the stream whose impression another row has.
-        unaccounted: impressions and outcomes of the log whose fates don't add up.
-        logged: impressions in the log.
+        unaccounted: impressions and outcomes that are in the log, by key and by number, but in no fate; or whose fates
+            don't add up.
+        logged: impressions that the log itself holds.
         trained: rows in the stream.
         acknowledged: outcomes.
         killed: how often each process was.
@@ -133,6 +134,7 @@ def _books(places: Places, schema: Schema, acks: Path, killed: dict[str, int]) -
         rows = sum(each.rows for each in reader.commits())
         lines = [line.split() for line in acks.read_text().splitlines(keepends=True) if line.endswith("\n")]
         told = {(bytes.fromhex(key), task, int(at)) for key, task, at in lines}
+        logged, unaccounted = held.unaccounted(log, output, places.stream, books, labels)
         lost = told - _told(log, outcome.TOPIC)
         late = {(key, task) for key, task, _ in _told(output, example.LATE_TOPIC)}
         unlabelled = {
@@ -144,8 +146,8 @@ def _books(places: Places, schema: Schema, acks: Path, killed: dict[str, int]) -
             rounds=sum(killed.values()),
             lost_outcomes=len(lost) + len(unlabelled),
             duplicates=rows - len(labels),
-            unaccounted=abs(books["impressions"]["unaccounted"]) + abs(books["outcomes"]["unaccounted"]),
-            logged=books["impressions"]["logged"],
+            unaccounted=unaccounted,
+            logged=logged,
             trained=rows,
             acknowledged=len(told),
             killed=killed,
@@ -168,7 +170,7 @@ def _labels(reader: StreamReader) -> dict[bytes, Any]:
 
 
 def _told(log: EventLog, topic: str) -> set[tuple[bytes, str, int]]:
-    records = log.read(topic, BEGIN, _EVERYTHING)
+    records = held.records(log, topic)
     return {(row.key, row.task, row.time_ms) for record in records for row in outcome.decode(record.payload)}
 
 

@@ -4,6 +4,7 @@ import os
 import tempfile
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -99,6 +100,7 @@ def measure(folder: Path, *, rows: int, rounds: int, seconds: float) -> dict[str
         "examples_per_s": rate,
         "forward_examples_per_s": count / median(forward.wall_s for _, forward in pairs),
         "lag_p99_s": float(np.quantile(lags_s, 0.99)),
+        "lag_of": "a row, from the join's output to stream and store",
         "lag_at_examples_per_s": rate / 2,
         "rows": count,
         "model": MODEL,
@@ -193,14 +195,15 @@ def _lags_s(
     rate: float,
     seconds: float,
 ) -> list[float]:
-    """From an example's arrival to the commit that holds it and its history, the oldest row of each commit."""
-    done = threading.Event()
+    """By row, from its arrival at the join's output until stream and store have it."""
+    done, sent_s = threading.Event(), deque[tuple[float, int]]()
 
     def feed(path: Path) -> None:
         log, began_s, sent = SqliteLog(path), time.monotonic(), 0
         while (spent_s := time.monotonic() - began_s) < seconds:
             if sent < rate * spent_s:
                 count, payload = payloads[sent // 1024 % len(payloads)]
+                sent_s.append((time.monotonic(), count))
                 log.append(example.TOPIC, payload, count, os.urandom(16))
                 sent += count
             else:
@@ -215,9 +218,18 @@ def _lags_s(
         feeder = threading.Thread(target=feed, args=(path,))
         feeder.start()
         while not done.is_set() or output.lag(ANNOTATOR, example.TOPIC).events:
-            if annotator.step():
-                lags.append(annotator.last.counts["lag_ms"] / 1e3)
+            if settled := annotator.step():
+                lags += settled_s(sent_s, settled, time.monotonic())
             else:
                 time.sleep(0.005)
         feeder.join()
+    return lags
+
+
+def settled_s(sent_s: "deque[tuple[float, int]]", rows: int, now_s: float) -> list[float]:
+    """How long each of the first rows took that were sent; whole records, which are taken away."""
+    lags: list[float] = []
+    while len(lags) < rows:
+        at_s, count = sent_s.popleft()
+        lags += [now_s - at_s] * count
     return lags

@@ -21,7 +21,8 @@ def accounts(log: EventLog, output: EventLog, joined: Mapping[str, int], commits
 
     Returns:
         Per kind what was logged and what became of it; `unaccounted` is what the fates don't add up to, 0 if all is
-        well. Meaningful while neither the joiner nor the annotator is in the middle of a step.
+        well. `logged` is what the joiner says that it has read, and what it has before it: whether it skipped something
+        shows only against the log. Meaningful while neither the joiner nor the annotator is in the middle of a step.
     """
     listed = list(commits)
     unread = log.lag(CONSUMER, impression.TOPIC).events
@@ -35,8 +36,8 @@ def accounts(log: EventLog, output: EventLog, joined: Mapping[str, int], commits
         "stale": joined.get("impressions_stale", 0),
     }
     logged = joined.get("impressions_read", 0) + unread
-    outcomes = {name: joined.get(f"outcomes_{name}", 0) for name in ("used", "late", "orphan", "duplicate", "dead")}
-    outcomes |= {name: joined.get(f"outcomes_{name}", 0) for name in ("foreign", "unknown_task")}
+    outcomes = {name: joined.get(f"outcomes_{name}", 0) for name in ("used", "late", "before", "orphan")}
+    outcomes |= {name: joined.get(f"outcomes_{name}", 0) for name in ("duplicate", "dead", "foreign", "unknown_task")}
     unread_outcomes = log.lag(CONSUMER, outcome.TOPIC).events
     outcomes["pending"] = joined["outcomes_pending"] + unread_outcomes
     outcomes_logged = joined.get("outcomes_read", 0) + unread_outcomes

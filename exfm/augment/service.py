@@ -16,6 +16,7 @@ from exfm.augment.annotate.workers import WorkerDiedError, WorkersUnavailableErr
 from exfm.augment.join.joiner import Joiner
 from exfm.augment.store.store import StoreUnavailableError
 from exfm.augment.stream.writer import StreamError
+from exfm.data.errors import DataError
 from exfm.events import impression, outcome
 from exfm.events.log import EventLog, LogUnavailableError
 
@@ -24,13 +25,14 @@ log = logging.getLogger(__name__)
 PASSING = (
     LogUnavailableError,
     StreamError,
+    DataError,
     StoreUnavailableError,
     SnapshotError,
     ForwardError,
     WorkerDiedError,
     WorkersUnavailableError,
 )
-"""What may be over at the next try."""
+"""What may be over at the next try, or is one part's trouble: it must not end the others."""
 
 
 class Part(Protocol):

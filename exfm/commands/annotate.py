@@ -109,7 +109,7 @@ def _annotate_part(asked: argparse.Namespace, places: Places, stack: ExitStack) 
         last = annotator.last
         bar.set_description(annotator.snapshot.name, refresh=False)
         waiting = output.lag(ANNOTATOR, example.TOPIC).events
-        bar.set_postfix({"lag": f"{last.counts['lag_ms'] / 1e3:.1f} s", "waiting": waiting, "dead": last.dead}, False)
+        bar.set_postfix({"lag": f"{annotator.lag_ms / 1e3:.1f} s", "waiting": waiting, "dead": last.dead}, False)
         bar.update(rows)
 
     return AnnotatePart(annotator, settled)

@@ -57,6 +57,9 @@ class EventLog(Protocol):
     def read(self, topic: str, after: int, limit: int) -> list[Record]:
         """Up to `limit` records with offsets above `after`, in order; empty where there are none yet."""
 
+    def end(self, topic: str) -> int:
+        """The offset of the topic's last record; `BEGIN` where it has none."""
+
     def commit(self, consumer: str, topic: str, offset: int) -> None:
         """Everything up to `offset` is done with, as far as this consumer goes; never goes back."""
 

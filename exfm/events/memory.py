@@ -26,6 +26,9 @@ class MemoryLog:
     def read(self, topic: str, after: int, limit: int) -> list[Record]:
         return [record for record in self._records[topic] if record.offset > after][:limit]
 
+    def end(self, topic: str) -> int:
+        return max((record.offset for record in self._records[topic]), default=BEGIN)
+
     def commit(self, consumer: str, topic: str, offset: int) -> None:
         self._commits[topic][consumer] = max(offset, self.committed(consumer, topic))
 

@@ -72,6 +72,9 @@ class NatsLog:
     def read(self, topic: str, after: int, limit: int) -> list[Record]:
         return self._call(lambda: self._stream.read(topic, after, limit), _SLOWER)
 
+    def end(self, topic: str) -> int:
+        return self._call(lambda: self._stream.end(topic))
+
     def commit(self, consumer: str, topic: str, offset: int) -> None:
         self._call(lambda: self._commits.put(consumer, topic, offset))
 

@@ -12,7 +12,7 @@ from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy, Header, Storag
 from nats.js.client import JetStreamContext
 from nats.js.errors import NotFoundError
 
-from exfm.events.log import LogRefusedError, LogUnavailableError, Record
+from exfm.events.log import BEGIN, LogRefusedError, LogUnavailableError, Record
 from exfm.events.nats_refused import unfit
 from exfm.events.nats_url import NatsPlace
 
@@ -83,16 +83,18 @@ class Stream:
 
     async def _nothing_above(self, topic: str, offset: int) -> bool:
         """Whether the topic ends there. A follower may lag behind, so with replicas the leader is asked."""
-        if self._replicas == 1:
-            return True
-        try:
-            found = await self._context.get_last_msg(self._place.stream, self._subject(topic))
-        except NotFoundError:
-            return True
-        if (found.seq or 0) <= offset:
+        if self._replicas == 1 or await self.end(topic) <= offset:
             return True
         await asyncio.sleep(_STALE_PAUSE_S)
         return False
+
+    async def end(self, topic: str) -> int:
+        """The last offset of a topic, as the leader knows it."""
+        try:
+            found = await self._context.get_last_msg(self._place.stream, self._subject(topic))
+        except NotFoundError:
+            return BEGIN
+        return found.seq or BEGIN
 
     async def _batch(self, topic: str, after: int, limit: int) -> AsyncIterator[Record]:
         """One answer to a batched direct get (NATS ADR-31), checked for holes."""

@@ -26,6 +26,10 @@ class SqliteLog:
         with self._translated():
             return tables.read(self._connection, topic, after, limit)
 
+    def end(self, topic: str) -> int:
+        with self._translated():
+            return tables.end(self._connection, topic)
+
     def commit(self, consumer: str, topic: str, offset: int) -> None:
         with self._translated():
             tables.commit(self._connection, consumer, topic, offset)

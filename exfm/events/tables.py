@@ -57,6 +57,12 @@ def read(connection: sqlite3.Connection, topic: str, after: int, limit: int) -> 
     return [Record(*row) for row in connection.execute(sql, (topic, after, limit))]
 
 
+def end(connection: sqlite3.Connection, topic: str) -> int:
+    """The last offset of a topic."""
+    sql = "SELECT coalesce(max(position), ?) FROM records WHERE topic = ?"
+    return int(connection.execute(sql, (BEGIN, topic)).fetchone()[0])
+
+
 def commit(connection: sqlite3.Connection, consumer: str, topic: str, offset: int) -> None:
     """Note how far a consumer is."""
     sql = (

@@ -20,7 +20,7 @@ from exfm.augment.annotate.change import Change, Recipe, Successor, fed, feed
 from exfm.augment.annotate.flight import Flight
 from exfm.augment.annotate.follower import StoreFollower
 from exfm.augment.annotate.forward import Annotations, nothing
-from exfm.augment.annotate.intake import Intake
+from exfm.augment.annotate.intake import POSITION_MS, Intake, refuse_other
 from exfm.augment.annotate.options import AnnotateOptions
 from exfm.augment.annotate.snapshots import Snapshot, SnapshotError, Snapshots
 from exfm.augment.annotate.table import Spoken, by_user, events_of, table_of
@@ -31,8 +31,9 @@ from exfm.augment.store.store import EmbeddingStore
 from exfm.augment.stream.writer import StreamWriter
 from exfm.data.annotated import StreamForm, StreamReader
 from exfm.data.commits import Commit
+from exfm.data.errors import DataError
 from exfm.data.examples import Examples
-from exfm.events.log import EventLog
+from exfm.events.log import BEGIN, EventLog, LogUnavailableError
 
 log = logging.getLogger(__name__)
 _AT_ONCE = 4
@@ -52,9 +53,13 @@ class Annotator:
         past: examples before the stream's, for the teacher's counters.
         clock: monotonic seconds.
 
+    Attributes:
+        snapshot: the teacher that annotates.
+        lag_ms: of the last batch, from when its oldest row was joined until stream and store had it.
+
     Raises:
         SnapshotError: there is no current snapshot, or it can't be used here.
-        StreamError: the stream belongs to another process or another schema.
+        StreamError: the stream belongs to another process, another schema or another join's output.
     """
 
     def __init__(
@@ -77,15 +82,21 @@ class Annotator:
         self._form = StreamForm(self.snapshot.schema, self.snapshot.dimension, self._options.codec)
         self._recipe = Recipe.of(self.snapshot, self._options)  # refused before anything is opened
         self._stream = StreamWriter(folder, self._form)
+        try:
+            refuse_other(source, self.last, folder)
+        except BaseException:
+            self._stream.close()
+            raise
         self._reader = StreamReader(folder)
         self._store, self._follower = store, StoreFollower(store, self._reader)
-        self._past = past
+        self._past, self.lag_ms = past, 0
         self._flights: deque[Flight] = deque()
         self._change: Change | None = None
         counters, _ = fed(self._recipe, self.snapshot.schema, past, self._reader, threading.Event())
         self._preparer = Preparer(self.snapshot.schema, self.snapshot.table_schema, counters)
         self._intake = Intake(source, self.last.position, self._options.batch, self._options.linger_s)
-        self._source.commit(ANNOTATOR, example.TOPIC, self.last.position)
+        self._told = BEGIN
+        self._tell()
         self._follower.catch_up(self.last)
 
     @property
@@ -112,6 +123,7 @@ class Annotator:
                 break
             self._flights.append(self._flight(self._preparer.prepare(records)))
         if not self._flights:
+            self._tell()
             return 0
         flight = self._flights[0]
         try:
@@ -121,7 +133,6 @@ class Annotator:
                 self._start_over()
             raise
         commit = self._commit(flight.snapshot, *landed)
-        self._flights.popleft()
         return commit.rows + commit.dead
 
     def drop_before(self, time_ms: int) -> int:
@@ -152,12 +163,23 @@ class Annotator:
             snapshot=snapshot.id,
             dead=b"".join(each.line() for each in done.dead),
             dead_rows=sum(each.rows for each in done.dead),
-            counts={"unsaid": int((~said).sum()), "lag_ms": done.lag_ms},
+            counts={"unsaid": int((~said).sum()), "lag_ms": done.lag_ms, POSITION_MS: done.position_ms},
         )
-        self._source.commit(ANNOTATOR, example.TOPIC, done.position)
+        self._flights.popleft()  # they are in the stream for good, whatever fails from here on
         events = events_of(done.batch, done.examples, spoken, self._options.codec)
         self._follower.keep(commit, by_user(done.examples.user, events))
+        self.lag_ms = done.lag_ms
+        try:
+            self._tell()
+        except LogUnavailableError as error:
+            log.warning("the join hears later of commit %d: %s", commit.number, error)
         return commit
+
+    def _tell(self) -> None:
+        """Let the join's output know how far the stream is, if it doesn't."""
+        if self._told != self.last.position:
+            self._source.commit(ANNOTATOR, example.TOPIC, self.last.position)
+            self._told = self.last.position
 
     def _look_for_snapshot(self) -> None:
         try:
@@ -171,7 +193,7 @@ class Annotator:
             name = self._snapshots.current()
             if name != self.snapshot.name:
                 self._change = Change(partial(self._successor, name, self._recipe))
-        except SnapshotError as error:
+        except (SnapshotError, DataError) as error:
             log.warning("still annotating with %s: %s", self.snapshot.name, error)
 
     def _successor(self, name: str, recipe: Recipe, stop: threading.Event) -> Successor:

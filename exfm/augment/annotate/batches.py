@@ -44,7 +44,8 @@ class Prepared:
         rows: int64 [N, F], encoded.
         counters: float32 [N, C].
         dead: those that were put aside.
-        position: the offset after them.
+        position: the offset after them, and
+        position_ms: when the record there was appended.
         waiting_since_ms: when the oldest of them had been joined.
     """
 
@@ -54,6 +55,7 @@ class Prepared:
     counters: NDArray[np.float32]
     dead: tuple[Dead, ...]
     position: int
+    position_ms: int
     waiting_since_ms: int
 
     def __len__(self) -> int:
@@ -118,7 +120,8 @@ class Preparer:
         rows = self._table_rows(examples, rows)
         since_ms = min(record.appended_ms for record in records)
         batch = whole.take(pa.array(kept)) if bad else whole
-        return Prepared(batch, examples, rows, counters, tuple(dead), records[-1].offset, since_ms)
+        last = records[-1]
+        return Prepared(batch, examples, rows, counters, tuple(dead), last.offset, last.appended_ms, since_ms)
 
     def reading(self, table_schema: Schema) -> "Preparer":
         """The same, with the same counters, for a teacher that reads other rows."""

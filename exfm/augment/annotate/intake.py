@@ -2,10 +2,16 @@
 
 import time
 from collections import deque
+from pathlib import Path
 
 from exfm.augment.join import example
+from exfm.augment.join.joiner import ANNOTATOR
+from exfm.augment.stream.writer import StreamError
+from exfm.data.commits import Commit
 from exfm.events.log import EventLog, Record
 
+POSITION_MS = "position_ms"
+"""Among a commit's counts: when the record at its position was appended."""
 _AT_ONCE = 8
 
 
@@ -44,3 +50,19 @@ class Intake:
 
     def _lingered(self) -> bool:
         return time.time_ns() // 1_000_000 - self._waiting[0].appended_ms >= self._linger_s * 1e3
+
+
+def refuse_other(source: EventLog, last: Commit, folder: Path) -> None:
+    """`StreamError` where a stream that ends with `last` did not come out of this output of the join.
+
+    Another one's offsets begin anew: what lies below the stream's position would never be read.
+    """
+    if not last.position:
+        return
+    there = [each for each in source.read(example.TOPIC, last.position - 1, 1) if each.offset == last.position]
+    if there:
+        same = last.counts.get(POSITION_MS, there[0].appended_ms) == there[0].appended_ms
+    else:  # retention took it, after it was committed
+        same = source.committed(ANNOTATOR, example.TOPIC) >= last.position
+    if not same:
+        raise StreamError(f"{folder}: the stream goes on from another join's output; give this one a stream of its own")

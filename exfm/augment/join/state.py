@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+from exfm.augment.join.reading import Place, Reading
 from exfm.events import tables
 from exfm.events.log import LogUnavailableError
 from exfm.events.outcome import Outcome
@@ -27,6 +28,11 @@ CREATE TABLE IF NOT EXISTS outcomes (
     PRIMARY KEY (key, task, value, time_ms)
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS outcomes_by_until ON outcomes (until_ms);
+CREATE TABLE IF NOT EXISTS told (
+    key BLOB NOT NULL, task TEXT NOT NULL, value REAL NOT NULL, time_ms INTEGER NOT NULL, until_ms INTEGER NOT NULL,
+    PRIMARY KEY (key, task, value, time_ms)
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS told_by_until ON told (until_ms);
 """
 
 
@@ -72,6 +78,16 @@ class JoinState:
         """Note up to where an input was read."""
         self.connection.execute("INSERT OR REPLACE INTO inputs VALUES (?, ?)", (topic, position))
 
+    def place(self, topic: str) -> Place:
+        """Up to where an input was read."""
+        return Place(self.position(topic), self.position(_appended(topic)))
+
+    def reach(self, topic: str, reading: Reading) -> None:
+        """Note that all of a reading was read."""
+        if reading.records or reading.rewound:
+            self.move(topic, reading.end)
+            self.move(_appended(topic), reading.records[-1].appended_ms if reading.records else 0)
+
     def count(self, counts: "Counter[str]") -> None:
         """Add to the running counts."""
         sql = "INSERT INTO counts VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = value + excluded.value"
@@ -84,6 +100,10 @@ class JoinState:
     def size(self, table: str) -> int:
         """How many rows `pending` or `outcomes` has."""
         return int(self.connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0])
+
+    def fresh_batch(self) -> int:
+        """A number that no batch has whose rows wait; offsets won't do, for a log may give them out again."""
+        return int(self.connection.execute("SELECT coalesce(max(batch), 0) + 1 FROM batches").fetchone()[0])
 
     def wait(self, rows: Sequence[Waiting], payload: bytes) -> int:
         """Let impressions of one batch wait; those that wait or were joined already are left out.
@@ -111,6 +131,11 @@ class JoinState:
         values = [(*row, until) for row, until in zip(rows, until_ms, strict=True)]
         return max(self.connection.executemany(sql, values).rowcount, 0) if values else 0
 
+    def tell(self, row: Outcome) -> bool:
+        """Remember an outcome of a joined impression as long as that; False if it is known already."""
+        sql = "INSERT OR IGNORE INTO told SELECT ?1, ?2, ?3, ?4, until_ms FROM joined WHERE key = ?1"
+        return self.connection.execute(sql, row).rowcount > 0
+
     def ripe(self, watermark_ms: int, limit: int) -> list[Waiting]:
         """Impressions whose window is over, the earliest first."""
         sql = (
@@ -131,8 +156,11 @@ class JoinState:
         return bytes(row[0])
 
     def settle(self, rows: Sequence[Waiting], horizon_ms: int) -> None:
-        """These impressions are joined: forget what waited for them, remember their keys."""
+        """These impressions are joined: nothing waits for them any more; remember their keys and outcomes."""
         keys = [(row.key,) for row in rows]
+        told = [(row.time_ms + horizon_ms, row.key) for row in rows]
+        sql = "INSERT OR IGNORE INTO told SELECT key, task, value, time_ms, ? FROM outcomes WHERE key = ?"
+        self.connection.executemany(sql, told)
         self.connection.executemany("DELETE FROM pending WHERE key = ?", keys)
         self.connection.executemany("DELETE FROM outcomes WHERE key = ?", keys)
         remembered = [(row.key, row.time_ms + horizon_ms) for row in rows]
@@ -144,7 +172,8 @@ class JoinState:
 
     def forget(self, watermark_ms: int) -> int:
         """Drop keys that nothing can come for any more, and outcomes that no impression came for; how many of these."""
-        self.connection.execute("DELETE FROM joined WHERE until_ms < ?", (watermark_ms,))
+        for table in ("joined", "told"):
+            self.connection.execute(f"DELETE FROM {table} WHERE until_ms < ?", (watermark_ms,))
         sql = (
             "DELETE FROM outcomes WHERE until_ms < ? "
             "AND NOT EXISTS (SELECT 1 FROM pending WHERE pending.key = outcomes.key)"
@@ -154,6 +183,11 @@ class JoinState:
     def close(self) -> None:
         """Let go of the file."""
         self.connection.close()
+
+
+def _appended(topic: str) -> str:
+    """The row of `inputs` with the time of the last record that was read."""
+    return f"{topic} appended_ms"
 
 
 @contextmanager

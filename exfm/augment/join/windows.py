@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from exfm.features.schema import Schema
+from exfm.features.schema import Schema, SchemaError
 
 MINUTE_S = 60.0
 DAY_S = 86_400.0
@@ -34,6 +34,11 @@ class JoinOptions:
     def window_ms(self, task: str) -> int:
         """A task's window in milliseconds."""
         return round(self.windows_s.get(task, self.window_s) * 1e3)
+
+    def check(self, schema: Schema) -> None:
+        """`SchemaError` if a window is given for a task that the schema lacks."""
+        if unknown := sorted(set(self.windows_s) - set(schema.tasks)):
+            raise SchemaError(f"window: there is no task {unknown[0]!r}; there are {', '.join(schema.tasks)}")
 
     def windows_ms(self, schema: Schema) -> dict[str, int]:
         """By vertical, how long its impressions wait: the longest window of its tasks, so that no label is guessed."""

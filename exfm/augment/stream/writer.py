@@ -16,6 +16,7 @@ from exfm.data.annotated import STREAM, StreamForm, StreamReader
 from exfm.data.chunks import day_of
 from exfm.data.commits import COMMITS, Commit, StreamFile, read_commits
 from exfm.data.cursor import lowest_cursor
+from exfm.data.errors import DataError
 
 DEAD = "dead"
 
@@ -101,9 +102,15 @@ class StreamWriter:
 
         Returns:
             How many rows went; their numbers stay taken.
+
+        Raises:
+            StreamError: nothing went; a cursor or the stream can't be read, or the disk refuses.
         """
-        commits, _ = read_commits(self._folder)
-        old = _leading(commits, time_ms, lowest_cursor(self._folder, self.last.end_row))
+        try:
+            commits, _ = read_commits(self._folder)
+            old = _leading(commits, time_ms, lowest_cursor(self._folder, self.last.end_row))
+        except (DataError, OSError) as error:
+            raise StreamError(f"{self._folder}: {error}") from error
         gone = [each for each in commits[:old] if each.files or each.dead_file]
         if not gone:
             return 0

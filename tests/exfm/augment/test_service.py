@@ -2,11 +2,13 @@
 
 import threading
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from exfm.augment.join.joiner import Joiner, Step
 from exfm.augment.service import JoinPart, ServiceOptions, serve
+from exfm.data.errors import DataError
 from exfm.events import impression, outcome
 from exfm.events.log import LogUnavailableError
 from exfm.events.memory import MemoryLog
@@ -129,3 +131,19 @@ def test_a_topic_that_cannot_be_trimmed_leaves_the_others_no_fuller() -> None:
     with pytest.raises(LogUnavailableError, match="is stuck"):
         JoinPart(Idle(), Half()).tidy(0)
     assert sorted(trimmed) == sorted([impression.TOPIC, outcome.TOPIC, "joined"])
+
+
+def test_a_damaged_stream_does_not_stop_the_join() -> None:
+    join, stop = Scripted(work=20), threading.Event()
+
+    class Damaged(Scripted):
+        def step(self) -> int:
+            if not join.left:
+                stop.set()
+            raise DataError("not a commit", Path("stream"))
+
+        def tidy(self, keep_ms: int) -> None:  # noqa: ARG002  # the protocol's
+            raise DataError("no row number", Path("stream"))
+
+    serve([Damaged(), join], stop, OPTIONS)
+    assert join.left == 0

@@ -76,6 +76,7 @@ def test_publishing_makes_a_checkpoint_current(folder: Path, capsys: pytest.Capt
     [
         (["run", "--log", "kafka:x"], "event log: 'kafka:x' is none of nats:..., sqlite:..."),
         (["run", "--workers", "spark:2"], "workers: 'spark:2' is none of local:..., ranks:..., ray:..."),
+        (["run", "--window", "purchase=60"], "window: there is no task 'purchase'; there are click, buy"),
         (["run", "--store", "memcached:x"], "embedding store: 'memcached:x' is none of lmdb:..."),
         (["publish", "nothing.pt", "--name", "a"], "nothing.pt: there is no such checkpoint"),
         (["publish", "{junk}", "--name", "a"], "not a readable checkpoint"),

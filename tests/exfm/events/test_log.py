@@ -169,3 +169,10 @@ def test_a_url_needs_a_scheme_and_a_rest(tmp_path: Path) -> None:
     log = opened(f"sqlite:{tmp_path / 'new' / 'log'}")
     log.close()
     assert (tmp_path / "new" / "log").exists()
+
+
+def test_the_end_is_the_last_record_of_the_topic(log: EventLog) -> None:
+    assert log.end("a") == BEGIN
+    fill(log, "a", 3)
+    fill(log, "b", 1)
+    assert log.end("a") == log.read("a", BEGIN, 10)[-1].offset < log.end("b")

@@ -23,10 +23,13 @@ from exfm.augment.join.joiner import ANNOTATOR
 from exfm.augment.store.store import StoreUnavailableError
 from exfm.augment.stream.writer import StreamError
 from exfm.data.annotated import StreamReader
+from exfm.data.errors import DataError
 from exfm.data.source import open_source
 from exfm.distill.config import load_config
 from exfm.distill.counters import counters
 from exfm.distill.stream import encode
+from exfm.events.log import LogUnavailableError
+from exfm.events.sqlite import SqliteLog
 from exfm.features.encoding import MISSING
 from exfm.features.history import inputs_at, inputs_of, latest
 
@@ -444,3 +447,89 @@ def test_retention_drops_old_rows_and_users(plant: Any) -> None:
     reopened = plant.open()
     assert plant.drain(reopened) == 0
     reopened.close()
+
+
+def test_an_output_that_refuses_commits_repeats_no_row(plant: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where its file is full or locked; the same annotator goes on."""
+    plant.join()
+    annotator = plant.open()
+    refused: list[int] = []
+    commit = type(plant.output).commit
+
+    def refuse(*arguments: Any) -> None:
+        if len(refused) < 2:
+            refused.append(1)
+            raise LogUnavailableError("database or disk is full")
+        commit(*arguments)
+
+    monkeypatch.setattr(type(plant.output), "commit", refuse)
+    settled = [annotator.step() for _ in range(3)]
+    assert (len(refused), all(settled)) == (2, True)
+    plant.drain(annotator)
+    annotator.close()
+    assert sorted(keys_of(plant.folder)) == sorted(each.key for each in plant.world.impressions)
+    assert stored(plant) == expected_histories(plant)
+    assert plant.output.lag(ANNOTATOR, example.TOPIC).events == 0
+
+
+def test_the_last_commit_is_told_even_if_no_other_follows(plant: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    plant.join(0, 20)
+    annotator = plant.open()
+
+    def refuse(*_: Any) -> None:
+        raise LogUnavailableError("locked")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(plant.output), "commit", refuse)
+        assert annotator.step() == 20
+        with pytest.raises(LogUnavailableError):
+            annotator.step()
+    assert plant.output.lag(ANNOTATOR, example.TOPIC).events == 20
+    assert annotator.step() == 0
+    annotator.close()
+    assert plant.output.lag(ANNOTATOR, example.TOPIC).events == 0
+
+
+@pytest.mark.parametrize("rows", [0, 20, 300])
+def test_a_stream_does_not_go_on_from_another_joins_output(plant: Any, rows: int) -> None:
+    plant.join(0, 100)
+    annotator = plant.open()
+    plant.drain(annotator)
+    annotator.close()
+    plant.output.close()
+    for path in plant.folder.glob("join.sqlite*"):
+        path.unlink()
+    plant.output = SqliteLog(plant.folder / "join.sqlite")
+    if rows:
+        plant.join(0, rows)
+    for _ in range(2):  # it lets go of the stream
+        with pytest.raises(StreamError, match="another join's output"):
+            plant.open()
+
+
+def test_retention_of_the_output_is_no_other_output(plant: Any) -> None:
+    plant.join()
+    annotator = plant.open()
+    plant.drain(annotator)
+    annotator.close()
+    assert plant.output.trim(example.TOPIC, 1 << 60) == len(plant.world.impressions)
+    plant.open().close()
+
+
+def test_a_stream_that_cannot_be_read_leaves_the_last_snapshot_at_work(
+    plant: Any, publish: Callable[..., Snapshots], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plant.join()
+    annotator = plant.open()
+    publish(plant.world.source, "second", seed=5)
+
+    def refuse(*_: Any) -> None:
+        raise DataError("damaged", plant.folder)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Annotator, "_take_over", refuse)
+        plant.drain(annotator)
+    assert annotator.snapshot.name == "first"
+    plant.until_taken_over(annotator, "second")
+    annotator.close()
+    assert len(keys_of(plant.folder)) == len(plant.world.impressions)

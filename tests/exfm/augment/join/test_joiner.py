@@ -11,7 +11,7 @@ import pytest
 
 from exfm.augment.accounts import accounts
 from exfm.augment.join import example
-from exfm.augment.join.joiner import ANNOTATOR, Joiner
+from exfm.augment.join.joiner import ANNOTATOR, CONSUMER, Joiner
 from exfm.augment.join.windows import JoinOptions
 from exfm.events import impression, outcome
 from exfm.events.ids import impression_key
@@ -20,10 +20,11 @@ from exfm.events.log import BEGIN, LogUnavailableError
 from exfm.events.memory import MemoryLog
 from exfm.events.outcome import Outcome
 from exfm.events.sqlite import SqliteLog
+from exfm.features.schema import SchemaError
 
 HOUR_MS = 3_600_000
 OPTIONS = JoinOptions(windows_s={"click": 60.0, "buy": 3600.0}, lateness_s=5.0, idle_s=float("inf"), batch=64)
-FATES = ("used", "late", "orphan", "duplicate", "dead", "foreign", "unknown_task", "pending")
+FATES = ("used", "late", "before", "orphan", "duplicate", "dead", "foreign", "unknown_task", "pending")
 
 
 class Bench:
@@ -316,3 +317,161 @@ def test_what_is_late_or_dead_is_trimmed_and_stays_counted(bench: Bench) -> None
     assert accounts(bench.log, output, bench.joiner.accounts(), []) == books
     assert books["impressions"]["unaccounted"] == books["outcomes"]["unaccounted"] == 0
     output.close()
+
+
+def replace_log(bench: Bench, offset: int) -> None:
+    """Another log in place of the one that was read; its first record has that offset."""
+    bench.joiner.close()
+    bench.log = MemoryLog()
+    bench.log._next = offset
+    time.sleep(0.002)  # no record is as old as one of the log before
+    bench.joiner = bench.open()
+
+
+@pytest.mark.parametrize("size", [1, 7, 300], ids=["longer", "middling", "shorter"])
+def test_a_log_that_begins_again_is_read_whole(bench: Bench, size: int, caplog: pytest.LogCaptureFixture) -> None:
+    rows, told = bench.world.impressions, bench.world.outcomes
+    half = [each for each in told if each.key in {row.key for row in rows[:150]}]
+    bench.tell(half, 20)
+    bench.send(rows[:150], 20)
+    bench.drain()
+    assert bench.joiner.accounts()["impressions_pending"]
+    replace_log(bench, BEGIN + 1)
+    bench.joiner.step()  # while there is nothing in it
+    assert bench.log.committed(CONSUMER, impression.TOPIC) == BEGIN
+    bench.tell(told, size)
+    bench.send(rows[140:], size)
+    bench.flush()
+    assert "is read again" in caplog.text
+    made = bench.examples()
+    assert sorted(row["key"] for row in made) == sorted(each.key for each in rows)
+    positive = sum(sum(each for each in labels_of(row) if each == 1) for row in made)
+    assert positive == len(told)
+    counts = bench.joiner.accounts()
+    assert counts["impressions_duplicate"] == 10
+    assert bench.log.lag(CONSUMER, impression.TOPIC).events == 0
+
+
+@pytest.mark.parametrize("lost", [1, 3])
+def test_records_that_took_the_place_of_lost_ones_are_read(bench: Bench, lost: int) -> None:
+    """A node lost its last records, and those that came since have their offsets."""
+    rows = bench.world.impressions[:100]
+    bench.send(rows[:80])
+    bench.drain()
+    kept = bench.log._records[impression.TOPIC][:-lost]
+    bench.log._records[impression.TOPIC] = kept
+    bench.log._next = kept[-1].offset + 1
+    time.sleep(0.002)
+    bench.send(rows[80:])
+    bench.flush()
+    assert sorted(row["key"] for row in bench.examples()) == sorted(each.key for each in rows)
+
+
+def test_what_retention_took_of_the_log_is_no_loss(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    bench.tell(bench.world.outcomes[:20])
+    bench.send(bench.world.impressions[:100])
+    bench.drain()
+    for topic in (impression.TOPIC, outcome.TOPIC):
+        assert bench.log.trim(topic, 1 << 60)
+    bench.drain()
+    bench.send(bench.world.impressions[100:])
+    bench.flush()
+    assert not caplog.text
+    assert "impressions_duplicate" not in bench.joiner.accounts()
+
+
+def test_it_emits_while_outcomes_come_faster_than_a_step_reads_them(world: Callable[..., Any], tmp_path: Path) -> None:
+    few = JoinOptions(windows_s=OPTIONS.windows_s, lateness_s=5.0, idle_s=float("inf"), records=2)
+    bench = Bench(world(), tmp_path, few)
+    told = {each.key: each for each in bench.world.outcomes}
+    bench.tell(bench.world.outcomes, 10)
+    bench.send(bench.world.impressions, 200)
+    last = bench.world.impressions[-1]
+    bench.send([last._replace(key=os.urandom(16), time_ms=last.time_ms + HOUR_MS + 10_000)])
+    for _ in range(12):
+        bench.tell([Outcome(os.urandom(16), "click", 1.0, last.time_ms) for _ in range(16)], 1)
+        bench.joiner.step()
+    assert bench.log.lag(CONSUMER, outcome.TOPIC).events > 0
+    made = bench.examples()
+    assert len(made) == len(bench.world.impressions)
+    assert {row["key"] for row in made if 1 in labels_of(row)} == set(told)
+    bench.joiner.close()
+
+
+def test_an_outcome_long_before_its_impression_is_no_positive(bench: Bench) -> None:
+    """Its time is in seconds, or of a clock that is wrong."""
+    first, second = [each for each in bench.world.impressions if each.vertical == "clicks"][:2]
+    bench.send(bench.world.impressions)
+    bench.drain()
+    bench.joiner.close()
+    bench.path.unlink()
+    bench.joiner = bench.open()
+    bench.tell([Outcome(first.key, "click", 1.0, first.time_ms // 1000)])
+    bench.tell([Outcome(second.key, "click", 1.0, second.time_ms - 4000)])
+    bench.flush()
+    made = {row["key"]: labels_of(row)[0] for row in bench.examples()}
+    assert (made[first.key], made[second.key]) == (0, 1)
+    output = SqliteLog(bench.path)
+    books = accounts(bench.log, output, bench.joiner.accounts(), [])
+    (record,) = output.read(example.DEAD_TOPIC, BEGIN, 10)
+    output.close()
+    assert (books["outcomes"]["before"], books["outcomes"]["unaccounted"]) == (1, 0)
+    assert outcome.decode(record.payload)[0].key == first.key
+
+
+def test_an_outcome_that_comes_again_after_the_join_is_a_duplicate(bench: Bench) -> None:
+    rows = bench.world.impressions[-3:]
+    first_task = {each.name: each.tasks[0] for each in bench.world.source.schema.verticals}
+    again = [Outcome(row.key, first_task[row.vertical], 1.0, row.time_ms) for row in rows]
+    bench.tell(again)
+    bench.send(rows)
+    bench.flush()
+    assert len(bench.examples()) == 3
+    fresh = [each._replace(time_ms=each.time_ms + 1) for each in again]
+    for told in (again, fresh, fresh):
+        bench.tell(told)
+        bench.drain()
+    counts = bench.joiner.accounts()
+    assert (counts["outcomes_late"], counts["outcomes_duplicate"]) == (3, 6)
+
+
+def test_windows_of_tasks_that_nobody_has_are_refused(world: Callable[..., Any], tmp_path: Path) -> None:
+    with pytest.raises(SchemaError, match="no task 'purchase'; there are click, buy"):
+        Bench(world(), tmp_path, JoinOptions(windows_s={"purchase": 60.0, "buy": 60.0}))
+
+
+def test_the_output_is_free_while_the_log_is_read(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who annotates commits there, and must not wait for a slow log."""
+    output, free = SqliteLog(bench.path), 0
+    output._connection.execute("PRAGMA busy_timeout = 0")
+    read = bench.log.read
+
+    def slow(topic: str, after: int, limit: int) -> list[Any]:
+        nonlocal free
+        output.commit(ANNOTATOR, example.TOPIC, 0)
+        free += 1
+        return read(topic, after, limit)
+
+    monkeypatch.setattr(bench.log, "read", slow)
+    bench.send(bench.world.impressions[:20])
+    bench.joiner.step()
+    output.close()
+    assert free >= 2
+
+
+def test_two_joiners_of_one_file_do_not_read_a_record_twice(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    other, read = bench.open(), bench.log.read
+    bench.send(bench.world.impressions[:20])
+
+    def overtaken(topic: str, after: int, limit: int) -> list[Any]:
+        records = read(topic, after, limit)
+        monkeypatch.setattr(bench.log, "read", read)
+        other.step()
+        return records
+
+    monkeypatch.setattr(bench.log, "read", overtaken)
+    with pytest.raises(LogUnavailableError, match="another process"):
+        bench.joiner.step()
+    bench.drain()
+    other.close()
+    assert bench.joiner.accounts()["impressions_read"] == 20

@@ -238,3 +238,19 @@ def test_retention_leaves_one_commit_with_the_sums_and_no_file_of_what_is_gone(f
     writer.close()
     assert not list(folder.glob("dead/*"))
     assert rows(folder) == [2 * DAY_MS, 2 * DAY_MS]
+
+
+def test_a_cursor_that_is_none_stops_retention_and_names_it(folder: Path, form: StreamForm) -> None:
+    writer = StreamWriter(folder, form)
+    writer.append(table(form, [1]), 1, snapshot="s")
+    stray = folder / "cursors" / "stray"
+    stray.mkdir(parents=True)
+    with pytest.raises(StreamError, match="stray"):
+        writer.drop_before(DAY_MS)
+    stray.rmdir()
+    stray.write_text("junk")
+    with pytest.raises(StreamError, match="stray: 'junk' is no row number"):
+        writer.drop_before(DAY_MS)
+    stray.unlink()
+    assert writer.drop_before(DAY_MS) == 1
+    writer.close()
