@@ -14,7 +14,7 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from exporter.durable import locked, sync, write_durably
+from exporter.durable import ASIDE, locked, sync, write_durably
 from exporter.errors import ExportRefusedError, VersionError
 from exporter.home import TRUSTED_KEYS
 
@@ -100,13 +100,27 @@ def load_trusted(repository: Path, folder: Path | None = None) -> TrustedKeys:
     """The public keys (`*.pem`) of `folder`, or of the repository's own `trusted_keys/`.
 
     Raises:
-        ExportRefusedError: a file is no ed25519 public key, or `folder` was named and holds none.
+        ExportRefusedError: a file is no ed25519 public key, the folder is there but can't be listed, or `folder` was
+            named, and is missing or holds none.
     """
     place = folder or repository / TRUSTED_KEYS
-    keys = [load_public(path) for path in sorted(place.glob("*.pem"))]
+    keys = [load_public(path) for path in _key_files(place)]
     if folder is not None and not keys:
         raise ExportRefusedError(f"trusted keys {folder}: no *.pem there")
     return TrustedKeys({key_id(key): key for key in keys})
+
+
+def _key_files(place: Path) -> list[Path]:
+    """Those in a folder; none where there is no such folder."""
+    try:
+        # Not `glob`: to it, a folder that may not be listed is an empty one, and whoever trusts nobody takes anything.
+        names = sorted(entry.name for entry in os.scandir(place) if entry.name.endswith(".pem"))
+    except OSError as error:
+        if isinstance(error, FileNotFoundError) and not place.is_symlink():
+            return []
+        raise ExportRefusedError(f"trusted keys {place}: {error.strerror}") from error
+    # One whose name begins with ASIDE is being written.
+    return [place / name for name in names if not name.startswith(ASIDE)]
 
 
 def make_key(path: Path) -> Signer:

@@ -58,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         level=options.log_level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
     try:
-        catalog = load_catalog(options.model_repository)
+        catalog = load_catalog(options.model_repository, options.trusted_keys)
         # What is alive by now stays; the collector needn't look at it during a request.
         gc.collect()
         gc.freeze()
@@ -103,6 +103,7 @@ def _serve_options(options: argparse.Namespace, catalog: Catalog) -> ServeOption
         tritons=tuple(dict.fromkeys(address for addresses in options.triton for address in addresses)),
         triton_log=options.triton_log,
         ready_s=options.ready_within_s,
+        trusted_keys=options.trusted_keys,
     )
 
 
@@ -115,6 +116,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--model-repository", type=Path, required=True, metavar="DIR", help="what exfm-export writes")
+    keys = "public keys (*.pem) whose versions are taken, instead of the repository's own trusted_keys/"
+    add("--trusted-keys", type=Path, metavar="DIR", help=keys)
     add(
         "--triton",
         action="append",

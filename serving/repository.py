@@ -1,47 +1,64 @@
 """Reads the model repository: everything is checked before anything is served."""
 
-import hashlib
-import json
 import logging
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from google.protobuf import json_format, text_format
+from google.protobuf import json_format
 from numpy.typing import NDArray
-from tritonclient.grpc import model_config_pb2
 
 from exfm.features.schema import Schema, SchemaError
 from exfm.features.signature import PROBABILITY, tensors_of
 from serving.catalog import Batching, Catalog, Golden, Vertical
 from serving.errors import RepositoryError
 from serving.ladder.prior import Prior
-from serving.signature import MANIFEST, SIGNATURE, check_signature
+from serving.published import CONFIG, Version, check_config, open_version, own_config, parse_config
+from serving.signature import MANIFEST, trusted_keys
 
 log = logging.getLogger(__name__)
 
-CONFIG = "config.pbtxt"
 FP32_BOUND = 1e-5
 """Parity up to here is that of fp32; what is above it is an engine's own, wider bound."""
 _BY_FRONTEND, _BY_TRITON = "frontend", "triton"
-_READ_HERE = ("schema.json", "prior.npz", "golden.npz")
+_NEEDED = ("schema.json", "prior.npz", "golden.npz")
+_BACKEND, _SCHEMA_HASH = "python", "schema_hash"
+"""Of a configuration that `exfm-export` has made for the frontend."""
+_MARK = ".last_version"
+"""Lies where `exfm-export` has published."""
+_PASSED_OVER = re.compile(r"\.|lost\+found$")
 
 
-def load_catalog(repository: Path) -> Catalog:
+def load_catalog(repository: Path, trusted: Path | None = None, versions: Mapping[str, int] | None = None) -> Catalog:
     """Read of every vertical in a model repository the version that its `config.pbtxt` names, as Triton does.
 
-    A newer folder may lie beside it: an export that was cut short, or one whose turn has not come.
+    A newer folder may lie beside it: an export that was cut short, or one whose turn has not come. Models that
+    `exfm-export` has not published for the frontend are left out.
+
+    Args:
+        repository: the folder.
+        trusted: folder of the keys whose versions count; None: the repository's own.
+        versions: by model the one to read, whatever `config.pbtxt` says by now; other models are left out.
 
     Raises:
-        RepositoryError: nothing is published there, or the named version is incomplete or not what its manifest says.
+        RepositoryError: nothing is published there; a version is incomplete, not what its manifest says or not signed
+            as it must be; its configuration was changed; or something can't be read.
     """
     if not repository.is_dir():
         raise RepositoryError(f"{repository}: no such folder")
-    folders = sorted(path.parent for path in repository.glob(f"*/{CONFIG}"))
-    models = [_load_version(folder / str(_pinned(folder, _config(folder)))) for folder in folders]
+    with _readable():
+        keys = trusted_keys(repository, trusted)
+        if versions is None:
+            models = [model for home in _homes(repository) if (model := _load_served(home, keys))]
+        else:
+            opened = [open_version(repository / name / str(number), keys, _NEEDED) for name, number in versions.items()]
+            models = [_model(version) for version in opened]
     verticals = {model.vertical.name: model.vertical for model in models if not model.serves}
     for model in models:
         if model.serves:
@@ -73,28 +90,47 @@ def _pair(verticals: dict[str, Vertical], model: _Model) -> None:
 def triton_configs(repository: Path, catalog: Catalog) -> dict[str, str]:
     """Triton's configuration of each version in the catalog, by its model's name, as JSON.
 
-    A Triton that gets it with the order to load serves just these versions, whatever is published meanwhile.
+    It is the version's own, which its manifest covers. A Triton that gets it with the order to load serves just these
+    versions, whatever is published meanwhile.
 
     Raises:
-        RepositoryError: something was published since the catalog was read; read it again.
+        RepositoryError: a configuration isn't the one that was published with its version, or can't be read.
     """
-    configs = {}
-    for vertical in catalog.models.values():
-        folder = repository / vertical.name
-        config = _config(folder)
-        pinned = _pinned(folder, config)
-        if pinned != vertical.version:
-            raise RepositoryError(f"{folder}: version {pinned} was published just now; start again")
-        configs[vertical.name] = json_format.MessageToJson(config, preserving_proto_field_name=True, indent=None)
-    return configs
+    with _readable():
+        configs = {name: own_config(repository / name / str(one.version)) for name, one in catalog.models.items()}
+    as_json = partial(json_format.MessageToJson, preserving_proto_field_name=True, indent=None)
+    return {name: as_json(config) for name, config in configs.items()}
 
 
-def _config(folder: Path) -> Any:
-    path = folder / CONFIG
+@contextmanager
+def _readable() -> Iterator[None]:
     try:
-        return text_format.Parse(path.read_text(encoding="utf-8"), model_config_pb2.ModelConfig())
-    except (OSError, ValueError, text_format.ParseError) as error:
-        raise RepositoryError(f"{path}: not a model configuration: {error}") from error
+        yield
+    except OSError as error:
+        raise RepositoryError(f"{error.filename}: {error.strerror}" if error.filename else str(error)) from error
+
+
+def _homes(repository: Path) -> list[Path]:
+    """Folders with a `config.pbtxt`. One that may not be entered is an error: it may hold a vertical."""
+    folders = sorted(path for path in repository.iterdir() if path.is_dir())
+    return [path for path in folders if not _PASSED_OVER.match(path.name) and (path / CONFIG).exists()]
+
+
+def _load_served(home: Path, keys: tuple[Path, ...]) -> _Model | None:
+    """The version that `config.pbtxt` names; None where it isn't for the frontend."""
+    # Read once: what is published meanwhile changes nothing of what is compared here.
+    content = (home / CONFIG).read_bytes()
+    config = parse_config(home / CONFIG, content)
+    runners = config.backend == _BACKEND and _SCHEMA_HASH in config.parameters
+    if not runners and not (home / _MARK).exists():
+        log.warning("%s is left out: exfm-export has not published it", home.name)
+        return None
+    version = open_version(home / str(_pinned(home, config)), keys, _NEEDED if runners else ())
+    check_config(home, content, version)
+    if not runners:
+        log.warning("%s is left out: it is not for the frontend", home.name)
+        return None
+    return _model(version)
 
 
 def _pinned(folder: Path, config: Any) -> int:
@@ -104,23 +140,8 @@ def _pinned(folder: Path, config: Any) -> int:
     return int(versions[0])
 
 
-def _manifest(version: Path) -> dict[str, Any]:
-    path = version / MANIFEST
-    if not path.is_file():
-        raise RepositoryError(f"{version}: incomplete, no {MANIFEST}; {CONFIG} names this version")
-    try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-        if manifest["format"] != 1:
-            raise RepositoryError(f"{path}: format {manifest['format']!r} is unknown; this server reads format 1")
-        return {"files": {}, **manifest}
-    except (ValueError, TypeError, KeyError) as error:
-        raise RepositoryError(f"{path}: not a manifest: {error!r}") from error
-
-
-def _load_version(folder: Path) -> _Model:
-    check_signature(folder.parent.parent, folder)
-    manifest = _manifest(folder)
-    _verify(folder, manifest["files"])
+def _model(version: Version) -> _Model:
+    folder, manifest = version.folder, version.manifest
     try:
         schema, lineage = Schema.load(folder / "schema.json"), manifest["lineage"]
         vertical = Vertical(
@@ -140,24 +161,6 @@ def _load_version(folder: Path) -> _Model:
         raise RepositoryError(f"{folder}: {error}") from error
     _agree(folder, vertical, manifest)
     return _Model(vertical, str(lineage["serves"]) if lineage.get("tier") == "lite" else "")
-
-
-def _verify(folder: Path, hashes: Mapping[str, str]) -> None:
-    for name in {*hashes, *_READ_HERE}:
-        path = folder / name
-        if name not in hashes:
-            raise RepositoryError(f"{folder / MANIFEST}: lists no {name}")
-        if not path.is_file():
-            raise RepositoryError(f"{folder}: incomplete, no {name}; {CONFIG} names this version")
-        with path.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
-        if found != hashes[name]:
-            raise RepositoryError(f"{path}: sha256 is {found[:12]}…, the manifest says {hashes[name][:12]}…")
-    # A file that the manifest doesn't know may still be imported by the runner.
-    listed = {*hashes, MANIFEST, SIGNATURE}
-    for path in folder.rglob("*"):
-        if path.is_file() and str(path.relative_to(folder)) not in listed:
-            raise RepositoryError(f"{path}: {MANIFEST} doesn't list it")
 
 
 def _golden(folder: Path, schema: Schema, manifest: Mapping[str, Any]) -> Golden:

@@ -34,6 +34,7 @@ class ServeOptions:
         tritons: host:port of each running Triton; empty: start one.
         triton_log: file for the output of our own Triton; None: a temporary one.
         ready_s: the longest it may take to become ready, seconds.
+        trusted_keys: folder of the keys whose versions count, for workers that read the repository; None: its own.
     """
 
     repository: Path
@@ -41,6 +42,7 @@ class ServeOptions:
     tritons: tuple[str, ...] = ()
     triton_log: Path | None = None
     ready_s: float = 60.0
+    trusted_keys: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,7 @@ async def serve(
 
     Raises:
         StartError: the server did not become ready.
-        RepositoryError: another version was published after the catalog was read.
+        RepositoryError: the repository was changed after the catalog was read.
         TritonStartError, EnvironmentUnusableError: our own Triton did not start.
     """
     stop = stop_signals()

@@ -9,7 +9,7 @@ from google.protobuf import text_format
 from exporter.configure import FORMERS, FRONTEND, TRITON, Batching, Former, model_config
 from serving.catalog import Batching as Formed
 from serving.catalog import Vertical
-from serving.repository import CONFIG
+from serving.published import CONFIG
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,60 @@
 """Work that must not be felt by whoever serves on the same machine, such as the version that this one will replace."""
 
+import fcntl
 import os
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 
 LEAST = 19
 """The niceness that yields to all others."""
+_LOCKED = "schema.json"
+"""Of each version: whoever serves it holds a shared lock on this file."""
+
+
+def load(folder: str, work: Callable[[], object]) -> None:
+    """Do what loads a version: aside where another version of the model serves meanwhile, otherwise at full speed.
+
+    On a machine whose cores are all taken, work that yields to all others takes minutes, and Triton's start with it.
+
+    Args:
+        folder: the version's.
+        work: what is to be done.
+    """
+    if another_serves(folder):
+        aside(work)
+    else:
+        work()
+
+
+def serves(folder: str) -> int:
+    """Let others see, by a lock, that a version serves; returns the open file, whose end is that of the lock."""
+    handle = os.open(os.path.join(folder, _LOCKED), os.O_RDONLY)
+    with suppress(OSError):  # a file system without locks: its versions always load at full speed
+        fcntl.flock(handle, fcntl.LOCK_SH)
+    return handle
+
+
+def another_serves(folder: str) -> bool:
+    """Whether a process serves another version of the model whose version lies in this folder."""
+    home, own = os.path.split(os.path.abspath(folder))
+    with suppress(OSError):
+        return any(_locked(os.path.join(home, name)) for name in os.listdir(home) if name.isdigit() and name != own)
+    return False
+
+
+def _locked(folder: str) -> bool:
+    try:
+        handle = os.open(os.path.join(folder, _LOCKED), os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        return isinstance(error, BlockingIOError)
+    finally:
+        os.close(handle)
+    return False
 
 
 def aside(work: Callable[[], object]) -> None:

@@ -1,10 +1,13 @@
-"""Imported first, it imports aside what everything after it needs: that is most of what a new instance has to do."""
+"""Imported first, it imports what everything after it needs: that is most of what a new instance has to do."""
 
 import importlib
+import os
 
-from exporter.runner.aside import aside
+from exporter.runner.aside import load
 
 NEEDED = ("asyncio", "numpy", "exporter.runner.scorer")
 """`asyncio` is Triton's: its stub imports it at the first request."""
+VERSION = os.path.abspath(os.path.join(os.path.dirname(__file__), *2 * [os.pardir]))
+"""The version's folder, where this file lies in one."""
 
-aside(lambda: [importlib.import_module(name) for name in NEEDED])
+load(VERSION, lambda: [importlib.import_module(name) for name in NEEDED])

@@ -26,7 +26,7 @@ import triton_python_backend_utils as pb_utils
 import exfm.features
 from exfm.features.schema import Schema
 from exfm.features.signature import OWNER, PROBABILITY, UNKNOWN, tensors_of
-from exporter.runner.aside import aside, yield_to_all
+from exporter.runner.aside import load, serves, yield_to_all
 from exporter.runner.scorer import BadRequestError, Inputs, NotServableError, Scorer, Scores
 
 ASK_FROM_CANDIDATES = 256
@@ -69,16 +69,21 @@ def in_turn(folder: Path) -> Iterator[None]:
 class TritonPythonModel:
     """The entry points that Triton's Python backend calls."""
 
+    _serving: int | None = None
+
     def initialize(self, args: Mapping[str, str]) -> None:
         """Load and prove the version; raises `NotServableError` where it must not serve."""
         check_numpy(np.__version__)
         folder = Path(args["model_repository"]) / args["model_version"]
         check_origin(folder)
         with in_turn(folder):
-            aside(lambda: self._load(folder, args))
+            load(str(folder), lambda: self._load(folder, args))
+        self._serving = serves(str(folder))
 
     def finalize(self) -> None:
         """Nothing is left to serve: let others go first while the process ends, which takes the kernel a while."""
+        if self._serving is not None:
+            os.close(self._serving)
         yield_to_all()
 
     def _load(self, folder: Path, args: Mapping[str, str]) -> None:

@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     asked = _parser().parse_args(arguments)
     logging.basicConfig(level="INFO", stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
-        asyncio.run(_run(load_catalog(asked.model_repository), asked))
+        asyncio.run(_run(load_catalog(asked.model_repository, asked.trusted_keys), asked))
     except RepositoryError as error:
         say(f"serving.embedded: {error}")
         return 2
@@ -65,6 +65,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--model-repository", type=Path, required=True, metavar="DIR", help="what exfm-export writes")
+    keys = "public keys (*.pem) whose versions are taken, instead of the repository's own trusted_keys/"
+    add("--trusted-keys", type=Path, metavar="DIR", help=keys)
     add("--listen", type=_listen, default="127.0.0.1:8001", metavar="IP:PORT", help="for gRPC (127.0.0.1:8001)")
     add("--log", type=Path, metavar="FILE", help="where Triton's output goes (a temporary file)")
     add("--json", action="store_true", help="say readiness as one line of JSON on stdout")

@@ -80,9 +80,10 @@ class TritonEnvironment:
     def verify(self) -> None:
         """Raise `EnvironmentUnusableError` unless the environment was built completely, by these pins."""
         stamp = self.path / STAMP
-        if not stamp.is_file():
+        found = stamp.read_text(encoding="utf-8") if stamp.is_file() else ""
+        if not found:
             raise EnvironmentUnusableError(f"no finished Triton environment at {self.path}; {_remedy(self.path)}")
-        if stamp.read_text(encoding="utf-8") != _stamp_text():
+        if found != _stamp_text():
             raise EnvironmentUnusableError(
                 f"the Triton environment at {self.path} has other pins; {_remedy(self.path)}"
             )
@@ -102,10 +103,14 @@ def ensure(path: Path | None = None, report: Callable[[str], None] = lambda _: N
     Several processes may call this at once; one builds, the others wait.
 
     Raises:
-        EnvironmentUnusableError: it could not be built; the message ends with the installer's last lines.
+        EnvironmentUnusableError: it could not be built; the message ends with the installer's last lines. Or the folder
+            holds something else, which is left as it is.
     """
     environment = TritonEnvironment((path or default_path()).absolute())
-    environment.path.mkdir(parents=True, exist_ok=True)
+    try:
+        environment.path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise EnvironmentUnusableError(f"no folder for the Triton environment: {error}") from error
     with _locked(environment.path):
         try:
             environment.verify()
@@ -121,9 +126,9 @@ def _build(environment: TritonEnvironment, report: Callable[[str], None]) -> Non
     if environment.path.is_symlink():
         raise EnvironmentUnusableError(f"{environment.path} is a link; remove it, or name the folder that it points to")
     # What stands is given up only now, when nothing is known that speaks against a new one.
-    (environment.path / STAMP).unlink(missing_ok=True)
+    _clear(environment.path)
     report(f"creating {environment.path}")
-    venv.EnvBuilder(clear=True, with_pip=True, symlinks=True).create(environment.path)
+    venv.EnvBuilder(with_pip=True, symlinks=True).create(environment.path)
     report(f"installing {', '.join(REQUIREMENTS)}")
     with resources.as_file(resources.files("serving.embedded") / "constraints.txt") as constraints:
         options = ("--quiet", "--disable-pip-version-check", "--no-input", "--only-binary", ":all:")
@@ -133,6 +138,23 @@ def _build(environment: TritonEnvironment, report: Callable[[str], None]) -> Non
     _run(str(environment.python), "-c", "import numpy, onnxruntime; assert numpy.__version__ < '2'")
     _check_stub(environment)
     (environment.path / STAMP).write_text(_stamp_text(), encoding="utf-8")
+
+
+def _clear(folder: Path) -> None:
+    """Empty a folder of ours but for its stamp, which says from here to the end of the build: ours, and unfinished."""
+    stamp = folder / STAMP
+    entries = list(folder.iterdir())
+    if entries and (stamp.is_symlink() or not stamp.is_file()):
+        raise EnvironmentUnusableError(
+            f"{folder} is not empty, and no Triton environment that was built here: it has no {STAMP}; nothing in it "
+            f"was touched; remove it yourself, or name another folder with --path or {VARIABLE}"
+        )
+    stamp.write_text("", encoding="utf-8")
+    for entry in entries:
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry)
+        elif entry != stamp:
+            entry.unlink()
 
 
 def _copy_backends(environment: TritonEnvironment) -> None:

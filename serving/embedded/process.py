@@ -2,7 +2,6 @@
 
 import logging
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -21,6 +20,8 @@ from tritonclient.utils import InferenceServerException
 from serving.embedded import guardian
 from serving.embedded.environment import TritonEnvironment
 from serving.embedded.errors import TritonStartError
+from serving.errors import StartError
+from serving.processes.port import SharedPort
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +41,7 @@ class TritonOptions:
         start_s: the longest that start may take until all models are ready, seconds.
         stop_s: how long after SIGTERM the server gets SIGKILL, seconds; it takes four to seven to end by itself, even
             with nothing to do. 0: SIGKILL at once, for who has drained before; its models hold nothing to be lost.
-        port: gRPC port; 0 takes a free one and keeps it over restarts.
+        port: gRPC port; 0 takes a free one. Until `stop` nobody else gets it, however often the server dies.
         host: IPv4 address to listen on; Triton asks nobody who he is, so keep it inside.
         arguments: further arguments for `tritonserver`.
         dispensable: models that the start goes on without if they don't load.
@@ -84,6 +85,7 @@ class EmbeddedTriton:
         self._log = log
         self._options = options
         self._port = options.port
+        self._held: SharedPort | None = None
         self._guardian: subprocess.Popen[bytes] | None = None
         self._pid = 0
         self._version = ""
@@ -120,13 +122,29 @@ class EmbeddedTriton:
 
         Raises:
             EnvironmentUnusableError: the environment is missing or stale.
-            TritonStartError: the server died, or was not ready in time; nothing is left running.
+            TritonStartError: the server died, or was not ready in time, or somebody has its port; nothing is left
+                running.
         """
         if self.running:
             return
-        self.stop()
+        self._end()
         self._environment.verify()
-        self._port = self._port or _free_port()
+        first = self._held is None
+        try:
+            self._hold_port()
+            self._begin()
+        except BaseException:
+            self._end()
+            if first:
+                self._release_port()
+            raise
+
+    def stop(self) -> None:
+        """Stop the server as `options.stop_s` says, and give its port away. Does nothing if none runs."""
+        self._end()
+        self._release_port()
+
+    def _begin(self) -> None:
         self._log.parent.mkdir(parents=True, exist_ok=True)
         prefix = f"exfm_{uuid.uuid4().hex[:12]}_"
         script = (sys.executable, "-I", "-S", str(Path(guardian.__file__)), str(self._options.stop_s), prefix)
@@ -143,16 +161,11 @@ class EmbeddedTriton:
                 process_group=0,
             )
         self._guardian = process
-        try:
-            assert process.stdout is not None
-            self._pid = int(process.stdout.readline() or 0)
-            self._wait_ready(time.monotonic() + self._options.start_s)
-        except BaseException:
-            self.stop()
-            raise
+        assert process.stdout is not None
+        self._pid = int(process.stdout.readline() or 0)
+        self._wait_ready(time.monotonic() + self._options.start_s)
 
-    def stop(self) -> None:
-        """Stop the server as `options.stop_s` says. Does nothing if none runs."""
+    def _end(self) -> None:
         process, self._guardian = self._guardian, None
         if process is None:
             return
@@ -170,6 +183,23 @@ class EmbeddedTriton:
             process.wait()
         process.stdout.close()
 
+    def _hold_port(self) -> None:
+        """Bind the port beside the server: callers know it, so a server that dies must find it free again."""
+        for port in dict.fromkeys((self._port, self._options.port)):
+            if self._held is None:
+                try:
+                    self._held = SharedPort(f"{self._options.host}:{port}")
+                except StartError as error:
+                    reason = error
+        if self._held is None:
+            raise TritonStartError(str(reason)) from reason
+        self._port = int(self._held.address.rpartition(":")[2])
+
+    def _release_port(self) -> None:
+        held, self._held = self._held, None
+        if held:
+            held.close()
+
     def _command(self, prefix: str) -> list[str]:
         return [
             str(self._environment.server),
@@ -179,6 +209,7 @@ class EmbeddedTriton:
             "--model-control-mode=explicit",
             f"--grpc-address={self._options.host}",
             f"--grpc-port={self._port}",
+            "--reuse-grpc-port=true",
             "--allow-http=false",
             "--allow-metrics=false",
             "--disable-auto-complete-config",
@@ -227,9 +258,3 @@ class EmbeddedTriton:
     def _last_words(self) -> str:
         lines = self._log.read_text(encoding="utf-8", errors="replace").splitlines()[-_LOG_LINES:]
         return "; the end of " + str(self._log) + ":\n" + "\n".join(lines)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((LOOPBACK, 0))
-        return int(probe.getsockname()[1])

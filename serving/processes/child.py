@@ -30,7 +30,7 @@ def main() -> int:
     )
     threading.Thread(target=_end_with_parent, args=(settings.serve.worker.drain_s,), daemon=True).start()
     try:
-        catalog = load_catalog(settings.serve.repository)
+        catalog = load_catalog(settings.serve.repository, settings.serve.trusted_keys, settings.versions)
         gc.collect()
         gc.freeze()
         asyncio.run(_serve(settings, reports, catalog))

@@ -1,7 +1,7 @@
 """All worker processes of one server."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -67,9 +67,16 @@ class Fleet:
 
 
 def settings_for(
-    options: ServeOptions, workers: int, address: str, tritons: tuple[str, ...], *, metrics: Path | None, log_level: str
+    options: ServeOptions,
+    workers: int,
+    address: str,
+    tritons: tuple[str, ...],
+    *,
+    versions: Mapping[str, int],
+    metrics: Path | None,
+    log_level: str,
 ) -> list[WorkerSettings]:
-    """The orders of each worker: all listen on `address`, and have the same share."""
+    """The orders of each worker: all listen on `address`, serve `versions`, and have the same share."""
     worker = replace(options.worker, listen=address, reuse_port=True, share=options.worker.share / workers)
     serve = replace(options, worker=worker, tritons=tritons)
-    return [WorkerSettings(number, serve, metrics, log_level) for number in range(workers)]
+    return [WorkerSettings(number, serve, metrics, log_level, versions) for number in range(workers)]

@@ -45,18 +45,20 @@ async def serve_with_workers(
     stop = stop_signals()
     with SharedPort(options.worker.listen) as port, tempfile.TemporaryDirectory(prefix="exfm-") as folder:
         metrics = Path(folder)
+        models = {name: model.version for name, model in catalog.models.items()}
         async with triton_for(catalog, options) as backend:
             settings = settings_for(
                 options,
                 parent.workers,
                 port.address,
                 backend.addresses,
+                versions=models,
                 metrics=metrics if parent.ops else None,
                 log_level=parent.log_level,
             )
             fleet = Fleet(settings)
             versions = {name: catalog[name].version for name in catalog}
-            plane = Plane(fleet, backend, {name: model.version for name, model in catalog.models.items()}, metrics)
+            plane = Plane(fleet, backend, models, metrics)
             async with _ops(parent.ops, plane) as ops:
                 fleet.start()
                 try:

@@ -23,6 +23,10 @@ class SharedPort:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Leave the port to whoever listens on it, or to anybody."""
         self._socket.close()
 
     @staticmethod

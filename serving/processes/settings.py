@@ -4,6 +4,7 @@ Standard input carries the pickled settings; its end means that the parent has g
 worker's reports, one JSON object a line. Standard error is the parent's own.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,9 +23,12 @@ class WorkerSettings:
         serve: what to serve with; the address is complete, and Triton's is given.
         metrics: folder for the counters' files; None: nothing is counted for Prometheus.
         log_level: of standard error.
+        versions: by model the one that the parent has read and Triton serves; a worker that is started again goes on
+            with it, whatever was published meanwhile.
     """
 
     number: int
     serve: ServeOptions
     metrics: Path | None
     log_level: str
+    versions: Mapping[str, int]

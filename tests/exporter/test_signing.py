@@ -1,5 +1,6 @@
 import json
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -83,3 +84,25 @@ def test_trusted_keys_come_from_the_repository_or_a_folder_of_ones_own(tmp_path:
     other = make_key(tmp_path / "two.pem")
     (tmp_path / "two.pub.pem").rename(tmp_path / "own" / "two.pem")
     assert list(load_trusted(repository, tmp_path / "own").keys) == [other.key_id]
+
+
+def test_trusted_keys_that_may_not_be_listed_do_not_mean_nobody(
+    tmp_path: Path, as_nobody: Callable[[Callable[[], object], type[Exception]], str]
+) -> None:
+    place = trust(tmp_path / "repository", make_key(tmp_path / "one.pem").key.public_key()).parent
+    place.chmod(0)
+    said = as_nobody(lambda: load_trusted(tmp_path / "repository"), ExportRefusedError)
+    place.chmod(0o700)
+    assert said == f"trusted keys {place}: Permission denied"
+
+
+def test_trusted_keys_that_lead_nowhere_do_not_mean_nobody(tmp_path: Path) -> None:
+    (tmp_path / "trusted_keys").symlink_to(tmp_path / "gone")
+    with pytest.raises(ExportRefusedError, match=r"trusted keys .*/trusted_keys: No such file"):
+        load_trusted(tmp_path)
+
+
+def test_a_key_that_is_being_written_is_passed_over(tmp_path: Path) -> None:
+    signer = make_key(tmp_path / "one.pem")
+    trust(tmp_path, signer.key.public_key()).with_name(".aside-0123.pem").touch()
+    assert list(load_trusted(tmp_path).keys) == [signer.key_id]

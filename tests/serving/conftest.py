@@ -1,9 +1,13 @@
 """A catalog without files, requests for it, scorers that behave as told, and a worker around them on a real socket."""
 
 import asyncio
+import hashlib
+import json
+import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -163,3 +167,21 @@ def eventually() -> Callable[..., Awaitable[None]]:
                 await asyncio.sleep(0.005)
 
     return wait
+
+
+@pytest.fixture
+def republish() -> Callable[[Path, int], None]:
+    """`republish(home, number)`: what version 1 of a vertical is, published once more under that number."""
+
+    def publish(home: Path, number: int) -> None:
+        folder = shutil.copytree(home / "1", home / str(number), copy_function=shutil.copyfile)
+        text = (folder / "published.pbtxt").read_text()
+        assert "versions: 1\n" in text
+        config = text.replace("versions: 1\n", f"versions: {number}\n").encode()
+        (folder / "published.pbtxt").write_bytes(config)
+        manifest = json.loads((folder / "manifest.json").read_bytes())
+        manifest["files"]["published.pbtxt"] = hashlib.sha256(config).hexdigest()
+        (folder / "manifest.json").write_text(json.dumps({**manifest, "version": number}))
+        (home / "config.pbtxt").write_bytes(config)
+
+    return publish

@@ -78,14 +78,17 @@ def test_it_starts_a_triton_restarts_it_and_takes_it_down_again(
 
 
 def test_a_restarted_triton_serves_what_the_frontend_is_pinned_to(
-    triton_environment: "TritonEnvironment", published_repository: Path, tmp_path: Path
+    triton_environment: "TritonEnvironment",
+    published_repository: Path,
+    tmp_path: Path,
+    republish: Callable[[Path, int], None],
 ) -> None:
     env = {"EXFM_TRITON_ENV": str(triton_environment.path)}
     shutil.copytree(published_repository / "feed_click", tmp_path / "feed_click", copy_function=shutil.copyfile)
     with _serving("--model-repository", str(tmp_path), "--json", env=env) as (process, line):
         (guardian,) = _children(process.pid)
         (triton,) = _children(guardian)
-        _publish_version_2(tmp_path / "feed_click")
+        republish(tmp_path / "feed_click", 2)
         with BlockingRankingClient(json.loads(line)["address"]) as client:
             _poll(lambda: client.rank(CALL, timeout_s=5), Tier.FULL, 5)
             os.kill(triton, signal.SIGKILL)
@@ -96,28 +99,23 @@ def test_a_restarted_triton_serves_what_the_frontend_is_pinned_to(
         assert process.wait(20) == 0
 
 
-def _publish_version_2(folder: Path) -> None:
-    shutil.copytree(folder / "1", folder / "2", copy_function=shutil.copyfile)
-    text = (folder / "config.pbtxt").read_text()
-    assert "versions: 1" in text
-    (folder / "config.pbtxt").write_text(text.replace("versions: 1", "versions: 2"))
+@pytest.fixture
+def ahead(published_repository: Path, tmp_path: Path, republish: Callable[[Path, int], None]) -> Path:
+    """A copy in which version 2 of `feed_long_view` is published, which the running Triton lacks."""
+    repository = shutil.copytree(published_repository, tmp_path / "repository", copy_function=shutil.copyfile)
+    republish(repository / "feed_long_view", 2)
+    return repository
 
 
 def test_only_the_vertical_that_is_missing_is_blamed(
     embedded_triton: "EmbeddedTriton",
-    published_repository: Path,
-    tmp_path: Path,
+    ahead: Path,
     capsys: pytest.CaptureFixture[str],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    shutil.copytree(published_repository, tmp_path / "repository", copy_function=shutil.copyfile)
-    folder = tmp_path / "repository/feed_long_view"
-    _publish_version_2(folder)
-    manifest = json.loads((folder / "2/manifest.json").read_text())
-    (folder / "2/manifest.json").write_text(json.dumps({**manifest, "version": 2}))
     caplog.set_level("INFO")
     given = ["--triton", embedded_triton.address, "--ready-within-s", "0.6", "--listen", "127.0.0.1:0"]
-    assert main(["--model-repository", str(tmp_path / "repository"), *given]) == 1
+    assert main(["--model-repository", str(ahead), *given]) == 1
     said = capsys.readouterr().err.splitlines()[-1]
     assert f"not ready within 0.6 s: feed_long_view: Triton at {embedded_triton.address}" in said
     assert "feed_click" not in said
@@ -214,6 +212,14 @@ def test_an_address_that_is_taken_is_said(
     assert f"can't listen on {taken}" in capsys.readouterr().err
 
 
+def test_keys_that_are_missing_are_told(
+    published_repository: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = ["--model-repository", str(published_repository), "--trusted-keys", str(tmp_path)]
+    assert main(given) == 2
+    assert capsys.readouterr().err == f"exfm-serve: trusted keys {tmp_path}: no *.pem there\n"
+
+
 @pytest.mark.parametrize("value", ["0", "-1", "nan", "soon"])
 def test_bad_usage_is_told(value: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
@@ -227,7 +233,7 @@ def test_a_share_is_divided_among_the_workers(value: str, share: float, catalog:
     asked = command._parser().parse_args(["--model-repository", "x", "--share", value])
     options = command._serve_options(asked, catalog)
     assert options.worker.share == share
-    orders = settings_for(options, 2, "127.0.0.1:1", ("127.0.0.1:2",), metrics=None, log_level="info")
+    orders = settings_for(options, 2, "127.0.0.1:1", ("127.0.0.1:2",), versions={}, metrics=None, log_level="info")
     assert [each.serve.worker.share for each in orders] == [share / 2] * 2
 
 

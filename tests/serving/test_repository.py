@@ -1,8 +1,8 @@
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +10,14 @@ import numpy as np
 import pytest
 
 from exfm.features.schema import Schema
+from exporter.signing import make_key
 from serving.catalog import Batching
 from serving.errors import RepositoryError, UnknownVerticalError
 from serving.repository import load_catalog, triton_configs
 
 Edit = Callable[[dict[str, Any]], Any]
+Republish = Callable[[Path, int], None]
+AsNobody = Callable[[Callable[[], object], type[Exception]], str]
 
 
 @pytest.fixture
@@ -24,8 +27,8 @@ def repository(published_repository: Path, tmp_path: Path) -> Path:
     return tmp_path
 
 
-def _edit(repository: Path, edit: Edit, version: int = 1) -> None:
-    path = repository / "feed_click" / str(version) / "manifest.json"
+def _edit(repository: Path, edit: Edit) -> None:
+    path = repository / "feed_click/1/manifest.json"
     manifest = json.loads(path.read_text())
     edit(manifest)
     path.write_text(json.dumps(manifest))
@@ -64,32 +67,40 @@ def test_the_manifest_says_who_forms_batches(repository: Path) -> None:
     assert load_catalog(repository)["feed_click"].batching is None
 
 
-def _renumber(manifest: dict[str, Any], version: int) -> None:
-    manifest["version"] = version
-
-
 def _pin(repository: Path, versions: str) -> None:
     path = repository / "feed_click/config.pbtxt"
     path.write_text(path.read_text().replace("versions: 1", versions))
 
 
-def test_the_version_that_the_configuration_names_counts(repository: Path) -> None:
-    folder = repository / "feed_click"
-    for version in (2, 10):
-        shutil.copytree(folder / "1", folder / str(version), copy_function=shutil.copyfile)
-        _edit(repository, partial(_renumber, version=version), version)
-    (folder / "notes").mkdir()
+def test_the_version_that_the_configuration_names_counts(repository: Path, republish: Republish) -> None:
+    home = repository / "feed_click"
+    (home / "notes").mkdir()
     assert load_catalog(repository)["feed_click"].version == 1
-    _pin(repository, "versions: 10")
+    for version in (2, 10):
+        republish(home, version)
     assert load_catalog(repository)["feed_click"].version == 10
+    shutil.copyfile(home / "2/published.pbtxt", home / "config.pbtxt")
+    assert load_catalog(repository)["feed_click"].version == 2
+
+
+def test_versions_that_are_named_count_whatever_was_published_meanwhile(repository: Path, republish: Republish) -> None:
+    first = load_catalog(repository)
+    republish(repository / "feed_click", 2)
+    assert load_catalog(repository, versions={"feed_click": 1})["feed_click"].version == 1
+    config = json.loads(triton_configs(repository, first)["feed_click"])
+    assert config["version_policy"] == {"specific": {"versions": ["1"]}}
+    shutil.rmtree(repository / "feed_click/1")
+    with pytest.raises(RepositoryError, match=r"feed_click/1: incomplete, no manifest\.json"):
+        load_catalog(repository, versions={"feed_click": 1})
 
 
 @pytest.mark.parametrize("name", ["manifest.json", "model.onnx", "prior.npz"])
-def test_a_named_version_that_is_incomplete_is_refused(repository: Path, name: str) -> None:
-    shutil.copytree(repository / "feed_click/1", repository / "feed_click/2", copy_function=shutil.copyfile)
-    _edit(repository, partial(_renumber, version=2), 2)
-    (repository / "feed_click/1" / name).unlink()
-    with pytest.raises(RepositoryError, match=f"feed_click/1: incomplete, no {name}; config.pbtxt names this version"):
+def test_a_named_version_that_is_incomplete_is_refused(repository: Path, name: str, republish: Republish) -> None:
+    home = repository / "feed_click"
+    republish(home, 2)
+    shutil.copyfile(home / "1/published.pbtxt", home / "config.pbtxt")
+    (home / "1" / name).unlink()
+    with pytest.raises(RepositoryError, match=f"feed_click/1: incomplete, no {name}, and it is to be served"):
         load_catalog(repository)
 
 
@@ -114,9 +125,119 @@ def test_what_triton_is_told_names_the_catalogs_version(repository: Path) -> Non
     config = json.loads(triton_configs(repository, catalog)["feed_click"])
     assert config["version_policy"] == {"specific": {"versions": ["1"]}}
     assert config["parameters"]["schema_hash"]["string_value"] == catalog["feed_click"].schema.digest
-    _pin(repository, "versions: 2")
-    with pytest.raises(RepositoryError, match="version 2 was published just now"):
+    with (repository / "feed_click/1/published.pbtxt").open("ab") as file:
+        file.write(b" ")
+    with pytest.raises(RepositoryError, match=r"published\.pbtxt: sha256 is"):
         triton_configs(repository, catalog)
+
+
+EDITS = {
+    "environment": 'parameters { key: "EXECUTION_ENV_PATH" value { string_value: "/evil.tar.gz" } }\n',
+    "instances": "instance_group { count: 64 kind: KIND_CPU }\n",
+    "platform": 'platform: "onnxruntime_onnx"\n',
+}
+
+
+@pytest.mark.parametrize("edit", EDITS.values(), ids=EDITS)
+def test_a_configuration_that_was_edited_is_refused(repository: Path, edit: str) -> None:
+    """It is not among the version's files, but Triton would do what it says."""
+    with (repository / "feed_click/config.pbtxt").open("a") as file:
+        file.write(edit)
+    says = r"changed since version 1 was published; exfm-export rollback feed_click --to 1 puts it back"
+    with pytest.raises(RepositoryError, match=says):
+        load_catalog(repository)
+
+
+def test_an_edit_does_not_hide_a_vertical(repository: Path) -> None:
+    path = repository / "feed_click/config.pbtxt"
+    path.write_text(path.read_text().replace('backend: "python"', 'backend: "onnxruntime"'))
+    with pytest.raises(RepositoryError, match="changed since version 1 was published"):
+        load_catalog(repository)
+
+
+def test_a_version_without_a_configuration_of_its_own_is_refused(repository: Path) -> None:
+    _edit(repository, lambda manifest: manifest["files"].pop("published.pbtxt"))
+    with pytest.raises(RepositoryError, match=r"lists no published\.pbtxt; publish the model anew"):
+        load_catalog(repository)
+
+
+FOREIGN = {
+    "tensorrt": 'name: "other"\nplatform: "tensorrt_plan"\n',
+    "pinned": 'backend: "onnxruntime"\nversion_policy { specific { versions: 1 } }\n',
+    "python": 'name: "other"\nbackend: "python"\n',
+}
+
+
+@pytest.mark.parametrize("text", FOREIGN.values(), ids=FOREIGN)
+def test_models_of_others_are_left_out(repository: Path, text: str, caplog: pytest.LogCaptureFixture) -> None:
+    (repository / "other/1").mkdir(parents=True)
+    (repository / "other/config.pbtxt").write_text(text)
+    catalog = load_catalog(repository)
+    assert sorted(catalog.models) == ["feed_click"]
+    assert "other is left out: exfm-export has not published it" in caplog.text
+    assert sorted(triton_configs(repository, catalog)) == ["feed_click"]
+
+
+def test_what_was_published_for_a_backend_of_tritons_own_is_left_out(
+    repository: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    home = shutil.copytree(repository / "feed_click", repository / "graph", copy_function=shutil.copyfile)
+    (home / ".last_version").touch()
+    config = b'backend: "onnxruntime"\nversion_policy { specific { versions: 1 } }\n'
+    for path in (home / "config.pbtxt", home / "1/published.pbtxt"):
+        path.write_bytes(config)
+    manifest = json.loads((home / "1/manifest.json").read_bytes())
+    manifest["files"]["published.pbtxt"] = hashlib.sha256(config).hexdigest()
+    (home / "1/manifest.json").write_text(json.dumps(manifest))
+    assert sorted(load_catalog(repository).models) == ["feed_click"]
+    assert "graph is left out: it is not for the frontend" in caplog.text
+    (home / "config.pbtxt").write_bytes(config + b"max_batch_size: 4\n")
+    with pytest.raises(RepositoryError, match=r"graph/config\.pbtxt: changed since version 1"):
+        load_catalog(repository)
+
+
+def _link_folder(version: Path, tmp_path: Path) -> str:
+    """The version's folder is the first that the runner imports from."""
+    (tmp_path / "evil").mkdir()
+    (tmp_path / "evil/__init__.py").touch()
+    (version / "numpy").symlink_to(tmp_path / "evil")
+    return r"1/numpy: manifest\.json doesn't list it"
+
+
+def _link_file(version: Path, tmp_path: Path) -> str:
+    (version / "model.py").rename(tmp_path / "model.py")
+    (version / "model.py").symlink_to(tmp_path / "model.py")
+    return r"1/model\.py: not a plain file"
+
+
+def _add_pipe(version: Path, _: Path) -> str:
+    os.mkfifo(version / "pipe")
+    return r"1/pipe: manifest\.json doesn't list it"
+
+
+def _add_file(version: Path, _: Path) -> str:
+    (version / "exfm/sitecustomize.py").touch()
+    return r"1/exfm/sitecustomize\.py: manifest\.json doesn't list it"
+
+
+@pytest.mark.parametrize("add", [_link_folder, _link_file, _add_pipe, _add_file])
+def test_what_the_manifest_does_not_vouch_for_is_refused(
+    repository: Path, tmp_path_factory: pytest.TempPathFactory, add: Callable[[Path, Path], str]
+) -> None:
+    says = add(repository / "feed_click/1", tmp_path_factory.mktemp("elsewhere"))
+    with pytest.raises(RepositoryError, match=says):
+        load_catalog(repository)
+
+
+@pytest.mark.parametrize("name", ["1/model.onnx", "1/manifest.json", "config.pbtxt", "1", "", "../trusted_keys"])
+def test_what_may_not_be_read_is_an_error_that_names_it(repository: Path, name: str, as_nobody: AsNobody) -> None:
+    (repository / "trusted_keys").mkdir()
+    path = (repository / "feed_click" / name).resolve()
+    path.chmod(0)
+    said = as_nobody(lambda: load_catalog(repository), RepositoryError)
+    path.chmod(0o700)
+    assert "Permission denied" in said
+    assert str(path) in said
 
 
 def test_a_folder_without_models_is_refused(tmp_path: Path) -> None:
@@ -180,3 +301,49 @@ def test_a_prior_of_another_number_of_tasks_is_refused(repository: Path, tmp_pat
     _rewrite(repository, "prior.npz", path.read_bytes())
     with pytest.raises(RepositoryError, match=r"prior.npz: probability is \(1, 1\)"):
         load_catalog(repository)
+
+
+@pytest.fixture
+def signed(repository: Path) -> tuple[Path, dict[str, Path]]:
+    """The version signed by K1, and folders that trust K1 and K2."""
+    signers = {name: make_key(repository.parent / name / "key.pem") for name in ("K1", "K2")}
+    version = repository / "feed_click/1"
+    (version / "manifest.sig").write_bytes(signers["K1"].sign((version / "manifest.json").read_bytes()))
+    for name in signers:
+        (repository.parent / name / "key.pem").unlink()
+    return repository, {name: repository.parent / name for name in signers}
+
+
+def test_keys_of_ones_own_count_instead_of_the_repositorys(signed: tuple[Path, dict[str, Path]]) -> None:
+    repository, keys = signed
+    assert load_catalog(repository, keys["K1"])["feed_click"].version == 1
+    with pytest.raises(RepositoryError, match=r"signed by the key .*, which .*/K2 lacks"):
+        load_catalog(repository, keys["K2"])
+    shutil.copytree(keys["K2"], repository / "trusted_keys")
+    with pytest.raises(RepositoryError, match="trusted_keys lacks"):
+        load_catalog(repository)
+    assert load_catalog(repository, keys["K1"])["feed_click"].version == 1
+    (repository / "feed_click/1/manifest.sig").unlink()
+    with pytest.raises(RepositoryError, match="unsigned"):
+        load_catalog(repository, keys["K1"])
+
+
+def test_keys_of_ones_own_that_are_none_are_refused(repository: Path) -> None:
+    with pytest.raises(RepositoryError, match=r"trusted keys .*/none: No such file"):
+        load_catalog(repository, repository / "none")
+    (repository / "none").mkdir()
+    with pytest.raises(RepositoryError, match=r"trusted keys .*/none: no \*\.pem there"):
+        load_catalog(repository, repository / "none")
+
+
+def test_trusted_keys_that_lead_nowhere_do_not_mean_nobody(repository: Path) -> None:
+    (repository / "trusted_keys").symlink_to(repository / "gone")
+    with pytest.raises(RepositoryError, match=r"trusted keys .*/trusted_keys: No such file"):
+        load_catalog(repository)
+
+
+def test_a_key_that_is_being_written_is_passed_over(signed: tuple[Path, dict[str, Path]]) -> None:
+    repository, keys = signed
+    shutil.copytree(keys["K1"], repository / "trusted_keys")
+    (repository / "trusted_keys/.aside-0123.pem").touch()
+    assert load_catalog(repository)["feed_click"].version == 1

@@ -267,14 +267,37 @@ def test_a_version_loads_where_it_is_not_felt(
     runner: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     seen: list[int] = []
-    model = runner.TritonPythonModel()
     monkeypatch.setattr(runner, "check_numpy", lambda _: None)
     monkeypatch.setattr(runner, "check_origin", lambda _: None)
-    monkeypatch.setattr(model, "_load", lambda *_: seen.append(os.sched_getscheduler(0)))
-    (tmp_path / "1").mkdir()
-    model.initialize({"model_repository": str(tmp_path), "model_version": "1"})
-    assert seen == [os.SCHED_IDLE]
+    monkeypatch.setattr(runner, "yield_to_all", lambda: None)
+
+    def start(version: str) -> Any:
+        model = runner.TritonPythonModel()
+        monkeypatch.setattr(model, "_load", lambda *_: seen.append(os.sched_getscheduler(0)))
+        (tmp_path / version).mkdir(exist_ok=True)
+        (tmp_path / version / "schema.json").touch()
+        model.initialize({"model_repository": str(tmp_path), "model_version": version})
+        return model
+
+    first = start("1")
+    second = start("1")
+    assert seen == [os.SCHED_OTHER] * 2, "nobody serves who would feel it"
+    third = start("2")
+    first.finalize()
+    second.finalize()
+    start("1").finalize()
+    assert seen[2:] == [os.SCHED_IDLE] * 2
+    third.finalize()
+    start("1").finalize()
+    assert seen[4:] == [os.SCHED_OTHER]
     assert os.sched_getscheduler(0) == os.SCHED_OTHER, "what serves afterwards has its turn as before"
+
+
+def test_one_that_never_served_ends_like_the_others(runner: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    ended: list[bool] = []
+    monkeypatch.setattr(runner, "yield_to_all", lambda: ended.append(True))
+    runner.TritonPythonModel().finalize()
+    assert ended
 
 
 def test_instances_load_one_after_the_other(runner: ModuleType, tmp_path: Path) -> None:

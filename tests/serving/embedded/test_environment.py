@@ -59,6 +59,47 @@ def test_what_stands_behind_a_link_is_left_alone(tmp_path: Path) -> None:
     assert stamp.read_text() == "{}"
 
 
+@pytest.mark.parametrize("name", ["notes.txt", "pyvenv.cfg", "lib/important.txt"])
+def test_a_folder_of_somebody_elses_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    """Also another virtual environment: `--path .venv` must not end the product's own."""
+    monkeypatch.setattr(module, "_run", pytest.fail)
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text("precious")
+    assert main(["--path", str(tmp_path)]) == 1
+    assert f"{tmp_path} is not empty, and no Triton environment that was built here" in capsys.readouterr().err
+    assert [path.relative_to(tmp_path) for path in tmp_path.rglob("*") if path.is_file()] == [Path(name)]
+
+
+@pytest.mark.parametrize("stamp", [None, "", "{}"])
+def test_an_own_folder_is_emptied_and_stays_known_for_one_until_the_build_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stamp: str | None
+) -> None:
+    if stamp is not None:
+        (tmp_path / STAMP).write_text(stamp)
+        (tmp_path / "lib").mkdir()
+        (tmp_path / "lib/old.txt").touch()
+        (tmp_path / "lib64").symlink_to("lib")
+
+    def create(_: object, __: object) -> None:
+        assert [path.name for path in tmp_path.iterdir()] == [STAMP]
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("venv.EnvBuilder.create", create)
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            ensure(tmp_path)
+        with pytest.raises(EnvironmentUnusableError, match="no finished"):
+            TritonEnvironment(tmp_path).verify()
+
+
+def test_a_file_where_the_folder_should_be_is_said(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(EnvironmentUnusableError, match="no folder for the Triton environment: "):
+        ensure(tmp_path / "file")
+
+
 def test_missing_parts_are_named(tmp_path: Path) -> None:
     (tmp_path / STAMP).write_text(module._stamp_text())
     with pytest.raises(EnvironmentUnusableError, match=r"bin/python is missing; build it with"):

@@ -18,3 +18,10 @@ def test_an_address_that_is_none_is_told(value: str, capsys: pytest.CaptureFixtu
 def test_without_a_model_it_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--model-repository", str(tmp_path)]) == 2
     assert "serving.embedded: " in capsys.readouterr().err
+
+
+def test_keys_that_are_missing_are_told(
+    published_repository: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--model-repository", str(published_repository), "--trusted-keys", str(tmp_path)]) == 2
+    assert f"serving.embedded: trusted keys {tmp_path}: no *.pem there" in capsys.readouterr().err

@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -70,7 +71,7 @@ def triton(
 
 
 def test_it_listens_on_loopback_only(embedded_triton: EmbeddedTriton) -> None:
-    ((address, port),) = listening(embedded_triton.pid)
+    ((address, port),) = set(listening(embedded_triton.pid))
     assert address in ("0100007F", "0000000000000000FFFF00000100007F")
     assert embedded_triton.address == f"127.0.0.1:{port}"
     assert embedded_triton.version.startswith("2.")
@@ -97,6 +98,33 @@ def test_a_killed_server_leaves_no_stub(triton: EmbeddedTriton) -> None:
     wait_until(lambda: all(gone(pid) for pid in pids))
     assert not any(path.exists() for path in shared)
     triton.stop()
+
+
+def test_the_port_of_a_server_that_died_waits_for_the_next(triton: EmbeddedTriton) -> None:
+    """Callers know the address; whoever took it meanwhile would keep every start from succeeding."""
+    with triton:
+        address = triton.address
+        os.kill(triton.pid, signal.SIGKILL)
+        wait_until(lambda: not triton.running)
+        with socket.socket() as other, pytest.raises(OSError, match="in use"):
+            other.bind(("127.0.0.1", int(address.rpartition(":")[2])))
+        triton.start()
+        assert triton.address == address
+    with socket.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        other.bind(("127.0.0.1", int(address.rpartition(":")[2])))
+
+
+def test_a_port_that_somebody_has_is_said_at_once(
+    triton_environment: "TritonEnvironment", published_repository: Path, tmp_path: Path
+) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        options = TritonOptions(port=other.getsockname()[1])
+        triton = EmbeddedTriton(triton_environment, published_repository, (MODEL,), tmp_path / "log", options)
+        with pytest.raises(TritonStartError, match=rf"can't listen on 127\.0\.0\.1:{options.port}"):
+            triton.start()
+    assert not (tmp_path / "log").exists()
 
 
 def test_a_stopped_server_is_killed_when_its_time_is_up(

@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -66,9 +67,9 @@ def serving(embedded_triton: "EmbeddedTriton", published_repository: Path) -> Se
     """`with serving(workers=2) as server`: the command with an ops plane, ready."""
 
     @contextmanager
-    def run(workers: int = 2) -> Iterator[Server]:
+    def run(workers: int = 2, repository: Path = published_repository) -> Iterator[Server]:
         command = [sys.executable, "-m", "serving", "--listen", "127.0.0.1:0", "--ops", "127.0.0.1:0", "--json"]
-        given = ["--model-repository", str(published_repository), "--triton", embedded_triton.address]
+        given = ["--model-repository", str(repository), "--triton", embedded_triton.address]
         more = ["--workers", str(workers), "--drain-s", "3"]
         env = {**os.environ, "OMP_NUM_THREADS": "1"}
         with subprocess.Popen([*command, *given, *more], stdout=subprocess.PIPE, text=True, env=env) as process:
@@ -151,6 +152,26 @@ async def test_a_killed_worker_comes_back_while_the_other_serves(serving: Servin
         await _ask_all(server.address, 8)
         # What the killed worker had counted is still there.
         await asyncio.to_thread(_poll, lambda: _counted(server, "exfm_requests_total") == 24, 5.0)
+        assert server.stop() == 0
+
+
+async def test_a_worker_that_is_started_again_serves_what_the_others_do(
+    serving: Serving, published_repository: Path, tmp_path: Path, republish: Callable[[Path, int], None]
+) -> None:
+    """Whatever was published meanwhile: Triton goes on with what it has, so another version would be waited for."""
+    repository = shutil.copytree(published_repository, tmp_path / "repository", copy_function=shutil.copyfile)
+    with serving(workers=1, repository=repository) as server:
+        republish(repository / "feed_click", 2)
+        (killed,) = server.pids()
+        os.kill(killed, signal.SIGKILL)
+
+        def back() -> bool:
+            (worker,) = server.state()["workers"]
+            return bool(worker["ready"]) and worker["pid"] not in (0, killed)
+
+        await asyncio.to_thread(_poll, back, 20.0)
+        async with RankingClient(server.address) as client:
+            assert (await client.rank(CALL, timeout_s=5)).model_version == 1
         assert server.stop() == 0
 
 
