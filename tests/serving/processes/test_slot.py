@@ -41,7 +41,7 @@ def keeping(monkeypatch: pytest.MonkeyPatch) -> Keeping:
 
         monkeypatch.setattr(asyncio, "create_subprocess_exec", start)
         serve = ServeOptions(Path("nowhere"), WorkerOptions(drain_s=0.1))
-        fleet = Fleet([WorkerSettings(0, serve, None, "info")], IMPATIENT)
+        fleet = Fleet([WorkerSettings(0, serve, None, "info", {})], IMPATIENT)
         fleet.start()
         try:
             yield fleet
