@@ -116,7 +116,7 @@ def _key_files(place: Path) -> list[Path]:
         # Not `glob`: to it, a folder that may not be listed is an empty one, and whoever trusts nobody takes anything.
         names = sorted(entry.name for entry in os.scandir(place) if entry.name.endswith(".pem"))
     except OSError as error:
-        if isinstance(error, FileNotFoundError) and not place.is_symlink():
+        if isinstance(error, FileNotFoundError | NotADirectoryError) and not os.path.lexists(place):
             return []
         raise ExportRefusedError(f"trusted keys {place}: {error.strerror}") from error
     # One whose name begins with ASIDE is being written.
