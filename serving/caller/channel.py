@@ -12,16 +12,17 @@ _SERVICE_CONFIG = {
     "methodConfig": [
         {
             "name": [{"service": "exfm.ranking.v1.RankingService"}],
-            # UNAVAILABLE is what a call gets that crosses a server's good-bye, or whose connection broke. A ranking
-            # changes nothing, so it may be asked for again, once, within the same deadline. Refusals for overload have
-            # another code, and stay. A backoff of a millisecond would end calls at their deadline: with the jitter, the
-            # library rounds it down to none and never tries again.
+            # UNAVAILABLE is what a call gets that crosses a server's good-bye, or whose connection broke; CANCELLED, if
+            # that server had it already and gave it up unread. A ranking changes nothing, so it may be asked for again,
+            # once, within the same deadline. Refusals for overload have another code, and stay. A backoff of a
+            # millisecond would end calls at their deadline: with the jitter, the library rounds it down to none and
+            # never tries again.
             "retryPolicy": {
                 "maxAttempts": 2,
                 "initialBackoff": "0.005s",
                 "maxBackoff": "0.005s",
                 "backoffMultiplier": 1,
-                "retryableStatusCodes": ["UNAVAILABLE"],
+                "retryableStatusCodes": ["UNAVAILABLE", "CANCELLED"],
             },
         }
     ],
