@@ -17,6 +17,7 @@ from exfm.data.chunks import day_of
 from exfm.data.commits import COMMITS, Commit, StreamFile, read_commits
 from exfm.data.cursor import lowest_cursor
 from exfm.data.errors import DataError
+from exfm.models.durable import sync
 
 DEAD = "dead"
 
@@ -147,9 +148,9 @@ class StreamWriter:
             (self._folder / path.parent).mkdir(exist_ok=True)
             aside = self._folder / path.with_suffix(".partial")
             pa_parquet.write_table(part, aside, compression="zstd", compression_level=1)
-            _sync(aside)
+            sync(aside)
             aside.replace(self._folder / path)
-            _sync((self._folder / path).parent)
+            sync((self._folder / path).parent)
             yield StreamFile(str(path), len(part))
 
     def _write_dead(self, content: bytes, number: int) -> str:
@@ -202,15 +203,7 @@ def _replace(path: Path, content: bytes) -> None:
         handle.flush()
         os.fsync(handle.fileno())
     aside.replace(path)
-    _sync(path.parent)
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    sync(path.parent)
 
 
 @contextmanager

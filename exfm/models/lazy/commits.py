@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from exfm.models.durable import sync
 from exfm.models.lazy.errors import LazyTableError
 from exfm.models.lazy.fields import count_in, fields_of
 from exfm.models.lazy.runs import Run, merged_records, merged_rows
@@ -133,7 +134,7 @@ def written_durably(path: Path) -> Iterator[BinaryIO]:
             file.flush()
             os.fsync(file.fileno())
         aside.replace(path)
-        _sync(path.parent)
+        sync(path.parent)
     except OSError as error:
         aside.unlink(missing_ok=True)
         raise LazyTableError(f"{path}: {error.strerror or error}; nothing was committed") from error
@@ -177,11 +178,3 @@ def _head(made: Commit) -> bytes:
     """The header's bytes, padded."""
     plain = _MAGIC + json.dumps(asdict(made)).encode()
     return plain.ljust(_START - 1) + b"\n"
-
-
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

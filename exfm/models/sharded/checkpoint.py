@@ -5,7 +5,6 @@ The folder must be one that all ranks see. Its index is a pickle: read only fold
 """
 
 import json
-import os
 import shutil
 import warnings
 from collections.abc import Iterator, Mapping
@@ -21,6 +20,7 @@ from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.filesystem import FileSystemReader
 from torch.distributed.checkpoint.metadata import Metadata, TensorStorageMetadata
 
+from exfm.models.durable import sync
 from exfm.models.sharded.extra import ShardingError
 
 ABOUT = "teacher.json"
@@ -50,12 +50,12 @@ def save(folder: Path, tensors: dict[str, Any], about: Mapping[str, Any]) -> Non
     if dist.get_rank() == 0:
         (aside / ABOUT).write_text(json.dumps(about), encoding="utf-8")
         for each in (aside / ABOUT, aside):
-            _sync(each)
+            sync(each)
         shutil.rmtree(old, ignore_errors=True)
         if folder.exists():
             folder.rename(old)
         aside.rename(folder)
-        _sync(folder.parent)  # before the old one, which is whole, goes
+        sync(folder.parent)  # before the old one, which is whole, goes
         shutil.rmtree(old, ignore_errors=True)
     dist.barrier()
 
@@ -163,11 +163,3 @@ def _failing_as(kind: type[Exception], what: str, *, alone: bool = False) -> Ite
         rank, (cause, _) = min(error.failures.items())
         said = (str(cause).strip() or type(cause).__name__).splitlines()[0]
         raise kind(f"{what}: {said}" if alone else f"{what}: rank {rank}: {said}") from error
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
