@@ -16,7 +16,7 @@ from exfm.augment.accounts import accounts
 from exfm.augment.annotate.annotator import Annotator
 from exfm.augment.annotate.options import AnnotateOptions
 from exfm.augment.annotate.snapshots import Snapshots
-from exfm.augment.annotate.workers import InlineWorkers
+from exfm.augment.annotate.workers.inline import InlineWorkers
 from exfm.augment.join.joiner import Joiner
 from exfm.augment.join.windows import JoinOptions
 from exfm.augment.places import Places

@@ -21,9 +21,10 @@ from bench.asynchrony.traffic import impressions, outcomes
 from exfm.augment.annotate.annotator import Annotator
 from exfm.augment.annotate.forward import Annotations, annotate
 from exfm.augment.annotate.options import AnnotateOptions
-from exfm.augment.annotate.priority import yield_to_others
 from exfm.augment.annotate.snapshots import Snapshot, Snapshots
-from exfm.augment.annotate.workers import LocalWorkers, Task
+from exfm.augment.annotate.workers.local import LocalWorkers
+from exfm.augment.annotate.workers.priority import yield_to_others
+from exfm.augment.annotate.workers.protocol import Task
 from exfm.augment.join import example
 from exfm.augment.join.joiner import ANNOTATOR, Joiner
 from exfm.augment.join.windows import JoinOptions

@@ -26,7 +26,7 @@ from exfm.events.log import BEGIN
 ROWS, BATCH = 40_000, 512
 PATIENCE_S = 180.0
 _WORKING = "ray::_Actor.annotate"
-"""What Ray calls a process of `exfm.augment.annotate.ray_workers` while it works."""
+"""What Ray calls a process of `exfm.augment.annotate.workers.ray_workers` while it works."""
 
 
 def annotated_once(folder: Path, *, kills: int, rows: int = ROWS) -> dict[str, dict[str, Any]]:

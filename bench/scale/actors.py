@@ -24,9 +24,10 @@ from bench.asynchrony.throughput import BATCH, MODEL
 from bench.scale.actor_kills import annotated_once
 from bench.scale.servers import ServerMissingError
 from exfm.augment.annotate.forward import Annotations, annotate
-from exfm.augment.annotate.priority import yield_to_others
 from exfm.augment.annotate.snapshots import Snapshots
-from exfm.augment.annotate.workers import Task, Workers, open_workers
+from exfm.augment.annotate.workers.opening import open_workers
+from exfm.augment.annotate.workers.priority import yield_to_others
+from exfm.augment.annotate.workers.protocol import Task, Workers
 from exfm.data.simulator import Scale, simulate
 from exfm.distill.stream import encode
 

@@ -10,7 +10,8 @@ import numpy as np
 
 from exfm.augment.annotate.forward import Annotations, join
 from exfm.augment.annotate.snapshots import Snapshots
-from exfm.augment.annotate.workers import Task, Workers, open_workers
+from exfm.augment.annotate.workers.opening import open_workers
+from exfm.augment.annotate.workers.protocol import Task, Workers
 from exfm.models.sharded.snapshot import teacher_of
 
 SHARDS, WHOLE = "shards", "whole"

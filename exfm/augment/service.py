@@ -12,7 +12,7 @@ from typing import Protocol
 from exfm.augment.annotate.annotator import Annotator
 from exfm.augment.annotate.forward import ForwardError
 from exfm.augment.annotate.snapshots import SnapshotError
-from exfm.augment.annotate.workers import WorkerDiedError, WorkersUnavailableError
+from exfm.augment.annotate.workers.protocol import WorkerDiedError, WorkersUnavailableError
 from exfm.augment.join.joiner import Joiner
 from exfm.augment.store.store import StoreUnavailableError
 from exfm.augment.stream.writer import StreamError

@@ -13,9 +13,10 @@ from tqdm import tqdm
 from exfm.augment.accounts import accounts
 from exfm.augment.annotate.annotator import Annotator
 from exfm.augment.annotate.options import AnnotateOptions
-from exfm.augment.annotate.priority import yield_to_others
 from exfm.augment.annotate.snapshots import SnapshotError, Snapshots
-from exfm.augment.annotate.workers import WorkersUnavailableError, open_workers
+from exfm.augment.annotate.workers.opening import open_workers
+from exfm.augment.annotate.workers.priority import yield_to_others
+from exfm.augment.annotate.workers.protocol import WorkersUnavailableError
 from exfm.augment.join import example
 from exfm.augment.join.joiner import ANNOTATOR, Joiner
 from exfm.augment.join.windows import JoinOptions

@@ -24,7 +24,7 @@ from exfm.augment.annotate.intake import POSITION_MS, Intake, refuse_other
 from exfm.augment.annotate.options import AnnotateOptions
 from exfm.augment.annotate.snapshots import Snapshot, SnapshotError, Snapshots
 from exfm.augment.annotate.table import Spoken, by_user, events_of, table_of
-from exfm.augment.annotate.workers import Workers
+from exfm.augment.annotate.workers.protocol import Workers
 from exfm.augment.join import example
 from exfm.augment.join.joiner import ANNOTATOR
 from exfm.augment.store.store import EmbeddingStore

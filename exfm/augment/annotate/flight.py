@@ -14,7 +14,7 @@ from exfm.augment.annotate.options import AnnotateOptions
 from exfm.augment.annotate.rescue import Question, Rescue
 from exfm.augment.annotate.rows import PoisonError
 from exfm.augment.annotate.snapshots import Snapshot
-from exfm.augment.annotate.workers import Task, WorkerDiedError, Workers
+from exfm.augment.annotate.workers.protocol import Task, WorkerDiedError, Workers
 
 log = logging.getLogger(__name__)
 

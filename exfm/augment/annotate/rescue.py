@@ -6,7 +6,7 @@ from concurrent.futures import Future, wait
 from exfm.augment.annotate.forward import Annotations, ForwardError
 from exfm.augment.annotate.rows import PoisonError
 from exfm.augment.annotate.snapshots import SnapshotError
-from exfm.augment.annotate.workers import WorkerDiedError, WorkersUnavailableError
+from exfm.augment.annotate.workers.protocol import WorkerDiedError, WorkersUnavailableError
 
 AGAIN = (SnapshotError, ForwardError, WorkerDiedError, WorkersUnavailableError)
 """What the same rows may pass at the next try."""

@@ -14,7 +14,8 @@ import pytest
 from bench.scale.ranks import run_ranks
 from exfm.augment.annotate.forward import Annotations, annotate
 from exfm.augment.annotate.snapshots import Snapshot, SnapshotError, Snapshots
-from exfm.augment.annotate.workers import Task, open_workers
+from exfm.augment.annotate.workers.opening import open_workers
+from exfm.augment.annotate.workers.protocol import Task
 from exfm.augment.planning.speed import inputs_of
 from exfm.commands.train_sharded import main
 from exfm.features.schema import Columns, Feature, Schema, Vertical

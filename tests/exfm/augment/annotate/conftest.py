@@ -12,7 +12,8 @@ import pytest
 from exfm.augment.annotate.annotator import Annotator
 from exfm.augment.annotate.options import AnnotateOptions
 from exfm.augment.annotate.snapshots import SnapshotError
-from exfm.augment.annotate.workers import InlineWorkers, Workers
+from exfm.augment.annotate.workers.inline import InlineWorkers
+from exfm.augment.annotate.workers.protocol import Workers
 from exfm.augment.join.joiner import Joiner
 from exfm.augment.join.windows import JoinOptions
 from exfm.augment.store.memory import MemoryStore

@@ -17,7 +17,8 @@ from exfm.augment.annotate.annotator import Annotator
 from exfm.augment.annotate.forward import Annotations
 from exfm.augment.annotate.rows import PoisonError
 from exfm.augment.annotate.snapshots import SnapshotError, Snapshots
-from exfm.augment.annotate.workers import InlineWorkers, Task, WorkerDiedError, WorkersUnavailableError
+from exfm.augment.annotate.workers.inline import InlineWorkers
+from exfm.augment.annotate.workers.protocol import Task, WorkerDiedError, WorkersUnavailableError
 from exfm.augment.join import example
 from exfm.augment.join.joiner import ANNOTATOR
 from exfm.augment.store.store import StoreUnavailableError

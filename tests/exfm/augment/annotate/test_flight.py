@@ -10,7 +10,8 @@ import pytest
 
 from exfm.augment.annotate.forward import Annotations, ForwardError, annotate
 from exfm.augment.annotate.rows import PoisonError
-from exfm.augment.annotate.workers import InlineWorkers, Task, WorkerDiedError, WorkersUnavailableError
+from exfm.augment.annotate.workers.inline import InlineWorkers
+from exfm.augment.annotate.workers.protocol import Task, WorkerDiedError, WorkersUnavailableError
 from exfm.distill.stream import encode
 
 

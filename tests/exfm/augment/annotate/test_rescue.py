@@ -9,7 +9,7 @@ import pytest
 from exfm.augment.annotate.forward import Annotations, ForwardError
 from exfm.augment.annotate.rescue import Question, Rescue
 from exfm.augment.annotate.rows import PoisonError
-from exfm.augment.annotate.workers import WorkerDiedError, WorkersUnavailableError
+from exfm.augment.annotate.workers.protocol import WorkerDiedError, WorkersUnavailableError
 
 Verdict = Callable[[range], Exception | None]
 

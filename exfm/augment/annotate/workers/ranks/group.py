@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from exfm.augment.annotate.forward import Annotations
-from exfm.augment.annotate.ranks.rank import Answer, Order, Seat, run
 from exfm.augment.annotate.snapshots import SnapshotError
+from exfm.augment.annotate.workers.ranks.rank import Answer, Order, Seat, run
 
-PRELOADED = ["__main__", "exfm.augment.annotate.ranks.rank", "exfm.models.sharded.answering"]
+PRELOADED = ["__main__", "exfm.augment.annotate.workers.ranks.rank", "exfm.models.sharded.answering"]
 """By the process from which ranks are forked, so that they share it, and start again quickly."""
 START_S, GRACE_S = 120.0, 1.0
 """How long ranks may take to start, and the others to answer once one has failed."""

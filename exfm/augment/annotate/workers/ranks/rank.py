@@ -12,10 +12,11 @@ import numpy as np
 import torch
 
 from exfm.augment.annotate.forward import PIECE, Annotations, ForwardError, annotate, join, line_of
-from exfm.augment.annotate.priority import yield_to_others
 from exfm.augment.annotate.rows import PoisonError
 from exfm.augment.annotate.snapshots import Snapshot, SnapshotError, Snapshots
-from exfm.augment.annotate.workers import Task, end_with_parent
+from exfm.augment.annotate.workers.local import end_with_parent
+from exfm.augment.annotate.workers.priority import yield_to_others
+from exfm.augment.annotate.workers.protocol import Task
 from exfm.models.sharded.extra import ShardingError, require_torchrec
 from exfm.models.sharded.ranks import Ranks, ranks_of_this_machine
 

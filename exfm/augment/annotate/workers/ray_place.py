@@ -18,7 +18,7 @@ from typing import Any
 import ray
 from ray.exceptions import RayError
 
-from exfm.augment.annotate.workers import WorkersUnavailableError
+from exfm.augment.annotate.workers.protocol import WorkersUnavailableError
 from exfm.events.urls import UrlError
 
 CONNECT_S = 5.0

@@ -10,10 +10,10 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from exfm.augment.annotate.ranks.workers import Patience, RankPlace, RankWorkers, Told
 from exfm.augment.annotate.rows import PoisonError
 from exfm.augment.annotate.snapshots import Snapshot, SnapshotError, Snapshots
-from exfm.augment.annotate.workers import Task
+from exfm.augment.annotate.workers.protocol import Task
+from exfm.augment.annotate.workers.ranks.workers import Patience, RankPlace, RankWorkers, Told
 
 LONG_S = 60.0
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from exfm.augment.annotate.idle_group import NAME, join_idle_group
+from exfm.augment.annotate.workers.idle_group import NAME, join_idle_group
 
 V1 = "32 31 0:29 / {at} rw,relatime - cgroup cgroup rw,cpu,cpuacct\n"
 V2 = "30 23 0:26 / {at} rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate\n"
@@ -47,7 +47,7 @@ def test_without_a_group_for_the_processor_nothing_changes(tmp_path: Path, group
 
 def test_the_kernel_takes_it_where_it_may() -> None:
     script = (
-        "import sys; from pathlib import Path; from exfm.augment.annotate.idle_group import join_idle_group; "
+        "import sys; from pathlib import Path; from exfm.augment.annotate.workers.idle_group import join_idle_group; "
         "made = join_idle_group(); own = Path('/proc/self/cgroup').read_text(); "
         f"sys.exit(0 if (made is None) == ('{NAME}' not in own) else 1)"
     )

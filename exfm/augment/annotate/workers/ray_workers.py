@@ -25,10 +25,11 @@ from ray.exceptions import (
 )
 
 from exfm.augment.annotate.forward import Annotations, line_of
-from exfm.augment.annotate.priority import yield_to_others
-from exfm.augment.annotate.ray_place import RayPlace
 from exfm.augment.annotate.snapshots import Snapshot, SnapshotError, Snapshots
-from exfm.augment.annotate.workers import Models, Task, WorkerDiedError, WorkersUnavailableError, refuse_shards
+from exfm.augment.annotate.workers.inline import Models, refuse_shards
+from exfm.augment.annotate.workers.priority import yield_to_others
+from exfm.augment.annotate.workers.protocol import Task, WorkerDiedError, WorkersUnavailableError
+from exfm.augment.annotate.workers.ray_place import RayPlace
 
 log = logging.getLogger(__name__)
 

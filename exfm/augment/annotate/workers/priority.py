@@ -4,7 +4,7 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-from exfm.augment.annotate.idle_group import join_idle_group
+from exfm.augment.annotate.workers.idle_group import join_idle_group
 
 LOWEST = 19
 _THREADS = Path("/proc/self/task")

@@ -13,7 +13,7 @@ AUTOGROUP = Path("/proc/self/autogroup")
 SCRIPT = """
 import json, os, sys, threading
 from pathlib import Path
-from exfm.augment.annotate.priority import yield_to_others
+from exfm.augment.annotate.workers.priority import yield_to_others
 
 threading.Thread(target=threading.Event().wait, daemon=True).start()
 yield_to_others(own_session=sys.argv[1] == "own")

@@ -16,18 +16,13 @@ import psutil
 import pytest
 
 from exfm.augment.annotate.forward import PIECE, Annotations
-from exfm.augment.annotate.ranks import group
-from exfm.augment.annotate.ranks.rank import Seat
 from exfm.augment.annotate.rows import PoisonError
 from exfm.augment.annotate.snapshots import SnapshotError, Snapshots
-from exfm.augment.annotate.workers import (
-    InlineWorkers,
-    Task,
-    WorkerDiedError,
-    Workers,
-    WorkersUnavailableError,
-    open_workers,
-)
+from exfm.augment.annotate.workers.inline import InlineWorkers
+from exfm.augment.annotate.workers.opening import open_workers
+from exfm.augment.annotate.workers.protocol import Task, WorkerDiedError, Workers, WorkersUnavailableError
+from exfm.augment.annotate.workers.ranks import group
+from exfm.augment.annotate.workers.ranks.rank import Seat
 from exfm.data.source import Source
 from exfm.events.urls import UrlError
 

@@ -15,11 +15,11 @@ from urllib.parse import parse_qsl
 import numpy as np
 
 from exfm.augment.annotate.forward import PIECE, Annotations, ForwardError, join, line_of
-from exfm.augment.annotate.ranks.group import GroupError, RankGroup
-from exfm.augment.annotate.ranks.rank import Order
 from exfm.augment.annotate.rows import PoisonError
 from exfm.augment.annotate.snapshots import Snapshot, SnapshotError, Snapshots
-from exfm.augment.annotate.workers import Task, WorkerDiedError, WorkersUnavailableError
+from exfm.augment.annotate.workers.protocol import Task, WorkerDiedError, WorkersUnavailableError
+from exfm.augment.annotate.workers.ranks.group import GroupError, RankGroup
+from exfm.augment.annotate.workers.ranks.rank import Order
 from exfm.events.urls import UrlError
 from exfm.models.checkpoint import Checkpoint
 from exfm.models.sharded.extra import INSTALL, ShardingError

@@ -1,0 +1,38 @@
+"""Workers by URL."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from exfm.augment.annotate.workers.inline import InlineWorkers
+from exfm.augment.annotate.workers.local import LocalWorkers
+from exfm.augment.annotate.workers.protocol import Workers
+from exfm.events.extras import lazily
+from exfm.events.urls import UrlError, open_url
+
+
+def _local(rest: str, folder: Path) -> Workers:
+    if not rest.isdecimal():
+        raise UrlError(f"workers: 'local:{rest}' does not say how many; local:2 does")
+    return LocalWorkers(folder, int(rest)) if int(rest) else InlineWorkers(folder)
+
+
+BACKENDS: dict[str, Callable[[str, Path], Workers]] = {
+    "local": _local,
+    "ranks": lazily("ranks", "exfm.augment.annotate.workers.ranks.workers", "open_ranks"),
+    "ray": lazily("ray", "exfm.augment.annotate.workers.ray_workers", "open_ray"),
+}
+
+
+def open_workers(url: str, snapshots: Path) -> Workers:
+    """The workers behind `local:N`, 0 meaning this process, `ranks:N[?wait_s=S]`, `ray:N` or `ray://host:port/N`.
+
+    Raises:
+        UrlError: the scheme is unknown, its library is not installed, or the rest of the URL is wrong.
+        WorkersUnavailableError: they don't start now.
+    """
+    return open_url(url, "workers", {name: partial(_bind, make, snapshots) for name, make in BACKENDS.items()})
+
+
+def _bind(make: Callable[[str, Path], Workers], snapshots: Path, rest: str) -> Workers:
+    return make(rest, snapshots)
