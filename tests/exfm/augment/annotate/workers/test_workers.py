@@ -217,11 +217,12 @@ def test_sigterm_stays_the_callers(crew: Crew) -> None:
 
 CROWDED = """
 from pathlib import Path
-from exfm.augment.annotate import ray_workers
+from exfm.augment.annotate.workers import ray_workers
+from exfm.augment.annotate.workers.protocol import WorkersUnavailableError
 ray_workers.START_S = 0.1
 try:
     ray_workers.open_ray("//{address}/1", Path())
-except ray_workers.WorkersUnavailableError as error:
+except WorkersUnavailableError as error:
     print(error)
 """
 
