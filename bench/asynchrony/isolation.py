@@ -1,4 +1,8 @@
-"""What serving feels of an annotator flat out on the same machine: its p99 with over its p99 without, in turns."""
+"""What serving feels of an annotator flat out on the same machine: its p99 with over its p99 without, in turns.
+
+Twice: of workers that give way, as they are meant to on a machine that serves, and of workers that are merely the last
+whom the kernel gives a processor.
+"""
 
 from argparse import Namespace
 from pathlib import Path
@@ -13,15 +17,23 @@ from bench.overload.plant import BenchError, running
 SECONDS, TURNS = 5.0, 10
 EXAMPLES_PER_S = 12_000
 """More than an annotator with one core to itself does, so that it never runs out of work."""
+ARMS = {"isolation": "local:1?give_way_ms=5", "isolation_idle_class": "local:1"}
 
 
 def measure(folder: Path, asked: Namespace) -> dict[str, Any]:
-    """`isolation_p99_ratio` over all turns, and what it is made of.
+    """`isolation_p99_ratio` over all turns, of workers that give way, and what it is made of; likewise of the others.
 
     `BenchError` if the annotator ran out of work or did none: then nothing was measured.
     """
-    setting = Setting.of(asked, SECONDS, TURNS)
-    crowd = Crowd(folder, round(EXAMPLES_PER_S * setting.seconds * setting.turns))
+    made = {}
+    for name, workers in ARMS.items():
+        (folder / name).mkdir(parents=True)
+        made[name] = _isolation(folder / name, Setting.of(asked, SECONDS, TURNS), workers)
+    return {"isolation_p99_ratio": made["isolation"]["p99_ratio"], **made}
+
+
+def _isolation(folder: Path, setting: Setting, workers: str) -> dict[str, Any]:
+    crowd = Crowd(folder, round(EXAMPLES_PER_S * setting.seconds * setting.turns), ("--workers", workers))
     keeping = f"--log sqlite:{folder / 'log.sqlite'} --histories lmdb:{folder / 'store'}"
     budget_s = setting.vertical.budget_s
     try:
@@ -38,20 +50,19 @@ def measure(folder: Path, asked: Namespace) -> dict[str, Any]:
     finally:
         crowd.kill()
     if not (made and left):
-        raise BenchError(f"the annotator did {made} examples and had {left} left: it did not work all the time")
+        raise BenchError(f"{workers}: {made} examples were annotated and {left} left: it did not work all the time")
     ratios = paired(beside, alone, 0.99)
     return {
-        "isolation_p99_ratio": quantile_ms(beside, 0.99) / quantile_ms(alone, 0.99),
-        "isolation": {
-            **setting.plain(),
-            "without": shares(alone, budget_s),
-            "with": shares(beside, budget_s),
-            "p50_ratio": quantile_ms(beside, 0.5) / quantile_ms(alone, 0.5),
-            "p99_ratios": ratios,
-            "p99_ratio_of_turns": median(ratios),
-            "annotated_per_s": made / (setting.seconds * setting.turns),
-            "annotator_cpu_share": cpu_s / (setting.seconds * setting.turns),
-        },
+        "workers": workers,
+        **setting.plain(),
+        "without": shares(alone, budget_s),
+        "with": shares(beside, budget_s),
+        "p50_ratio": quantile_ms(beside, 0.5) / quantile_ms(alone, 0.5),
+        "p99_ratio": quantile_ms(beside, 0.99) / quantile_ms(alone, 0.99),
+        "p99_ratios": ratios,
+        "p99_ratio_of_turns": median(ratios),
+        "annotated_per_s": made / (setting.seconds * setting.turns),
+        "annotator_cpu_share": cpu_s / (setting.seconds * setting.turns),
     }
 
 

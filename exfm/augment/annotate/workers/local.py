@@ -11,16 +11,24 @@ import torch
 
 from exfm.augment.annotate.forward import Annotations
 from exfm.augment.annotate.snapshots import Snapshot, Snapshots
+from exfm.augment.annotate.workers.giving_way import GivingWay
 from exfm.augment.annotate.workers.inline import Models, refuse_shards
 from exfm.augment.annotate.workers.priority import yield_to_others
 from exfm.augment.annotate.workers.protocol import Task, WorkerDiedError
 
 
 class LocalWorkers:
-    """N processes of this machine, one thread each, that yield to everybody else; dead ones are replaced."""
+    """N processes of this machine, one thread each, that yield to everybody else; dead ones are replaced.
 
-    def __init__(self, folder: Path, count: int) -> None:
+    Args:
+        folder: of the snapshots.
+        count: of the processes.
+        give_way_s: they run only where nobody else has run for so long; 0: whenever a processor is free.
+    """
+
+    def __init__(self, folder: Path, count: int, give_way_s: float = 0.0) -> None:
         self._folder, self._count = folder, count
+        self._way = GivingWay(give_way_s) if give_way_s else None
         self._pool = self._start()
         self.restarts = 0
 
@@ -44,11 +52,15 @@ class LocalWorkers:
             self._pool = self._start()
             self.restarts += 1
             inner = self._pool.submit(_work, task)
+        if self._way:
+            self._way.watch(self.pids)
         outer: Future[Annotations] = Future()
         inner.add_done_callback(lambda done: _hand_on(done, outer))
         return outer
 
     def close(self) -> None:
+        if self._way:
+            self._way.close()
         self._pool.shutdown(wait=True, cancel_futures=True)
 
     def _start(self) -> ProcessPoolExecutor:

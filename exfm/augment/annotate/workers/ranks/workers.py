@@ -2,7 +2,6 @@
 
 import logging
 import math
-import re
 import threading
 import time
 from collections.abc import Callable
@@ -10,13 +9,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
-from urllib.parse import parse_qsl
 
 import numpy as np
 
 from exfm.augment.annotate.forward import PIECE, Annotations, ForwardError, join, line_of
 from exfm.augment.annotate.rows import PoisonError
 from exfm.augment.annotate.snapshots import Snapshot, SnapshotError, Snapshots
+from exfm.augment.annotate.workers.count import parse_count
 from exfm.augment.annotate.workers.protocol import Task, WorkerDiedError, WorkersUnavailableError
 from exfm.augment.annotate.workers.ranks.group import GroupError, RankGroup
 from exfm.augment.annotate.workers.ranks.rank import Order
@@ -28,7 +27,6 @@ from exfm.models.sharded.ranks import parts_of
 log = logging.getLogger(__name__)
 
 WAIT_S = 300.0
-_COUNT = re.compile(r"[1-9]\d{0,3}")
 
 
 @dataclass(frozen=True)
@@ -41,15 +39,13 @@ class RankPlace:
     @classmethod
     def parse(cls, rest: str) -> "RankPlace":
         """The place behind `ranks:`; `UrlError` if it is none."""
-        count, _, query = rest.partition("?")
         try:
-            asked = dict(parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query)))
-            wait_s = float(asked.pop("wait_s", WAIT_S))
+            count, wait_s = parse_count(rest, "wait_s", WAIT_S)
         except ValueError:
-            wait_s = math.nan
-        if not _COUNT.fullmatch(count) or asked or not 0 < wait_s < math.inf:
+            count, wait_s = 0, WAIT_S
+        if not count:
             raise UrlError(f"workers: {f'ranks:{rest}'!r} is not ranks:N or ranks:N?wait_s=SECONDS, N ranks, 1 to 9999")
-        return cls(int(count), wait_s)
+        return cls(count, wait_s)
 
     def __str__(self) -> str:
         return f"ranks:{self.count}"

@@ -85,6 +85,19 @@ def test_they_answer_as_this_process_does(crew: Crew) -> None:
         crew.check(asked, answer)
 
 
+@pytest.mark.parametrize("crew", ["local:1?give_way_ms=1"], indirect=True)
+def test_those_that_give_way_answer_too_and_end(crew: Crew) -> None:
+    (worker,) = _pids_after(crew, crew.task())
+    crew.workers.close()
+    assert not psutil.pid_exists(worker)
+
+
+def _pids_after(crew: Crew, asked: Task) -> list[int]:
+    crew.check(asked, crew.workers.submit(asked))
+    pids: list[int] = crew.workers.pids
+    return pids
+
+
 def test_what_is_wrong_with_a_task_is_said_and_harms_no_other(crew: Crew) -> None:
     fine = crew.task()
     with pytest.raises(SnapshotError, match="'nobody': there is no"):
@@ -242,6 +255,7 @@ def test_a_cluster_without_room_is_named(crew: Crew) -> None:
     "url",
     [
         *("local:", "local:many", "local:-1", "kafka:1"),
+        *("local:0?give_way_ms=5", "local:1?give_way_ms=0", "local:1?give_way_ms=", "local:1?way=5"),
         *("ray:", "ray:0", "ray:x", "ray://x", "ray://x:1", "ray://x/1"),
         *(
             "ranks:",
@@ -261,7 +275,7 @@ def test_a_url_that_is_none_is_refused(url: str, tmp_path: Path) -> None:
 
 def test_without_ray_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in ("ray_workers", "ray_place"):
-        monkeypatch.delitem(sys.modules, f"exfm.augment.annotate.{name}", raising=False)
+        monkeypatch.delitem(sys.modules, f"exfm.augment.annotate.workers.{name}", raising=False)
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(UrlError, match=r"ray: needs the Python package 'ray'; pip install 'exfm-serving\[scale\]'"):
         open_workers("ray:1", tmp_path)
