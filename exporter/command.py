@@ -18,6 +18,7 @@ Publish trained students as versions of a Triton model repository, and look afte
 """
 COMMANDS = {
     "publish": "make a student, or a model of your own, the next version of its vertical",
+    "vendor": "publish the whole graph for Triton's own ONNX Runtime or TensorRT backend, in a repository of its own",
     "list": "what is published: versions, quality, latency, signatures",
     "verify": "whether published versions are whole, unchanged and signed",
     "diff": "how two versions differ",
@@ -26,7 +27,7 @@ COMMANDS = {
     "lint": "what is wrong with a configuration, and how to mend it",
     "keygen": "make a signing key; have a repository trust it",
 }
-CHANGING = ("publish", "rollback", "prune")
+CHANGING = ("publish", "vendor", "rollback", "prune")
 EPILOG = """\
 a checkpoint whose file is named like a command is published with `exfm-export publish ./list`
 
@@ -55,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not words or words[0] in ("-h", "--help"):
         _overview().parse_args(words)
     name = words.pop(0) if words[0] in COMMANDS else "publish"
-    # Only publishing needs torch, which takes seconds to import.
+    # Only what publishes needs torch, which takes seconds to import.
     command: Command = importlib.import_module(f"exporter.commands.{name}")
     options = command.parser().parse_args(words)
     try:

@@ -21,6 +21,8 @@ ENGINE = "engine"
 PRIORITIES = 3
 """One level for each of `serving.admission.priority.Priority`; Triton counts from 1, its default, which goes first."""
 UNMEASURED_QUEUE = 128
+LEAST_INSTANCES, MOST_INSTANCES = 3, 17
+"""Of a model on one machine, unless somebody says otherwise; see `instances_for`."""
 WARM_UPS = 1
 """Triton's runs per bucket and instance before the version is ready; the runner has scored golden requests before."""
 _TYPICAL = 100
@@ -49,7 +51,7 @@ class Batching:
 
     max_requests: int = 8
     max_queue: int | None = None
-    instances: int = 3
+    instances: int = LEAST_INSTANCES
     by: Former = FRONTEND
 
     def to_dict(self) -> dict[str, Any]:
@@ -58,6 +60,17 @@ class Batching:
 
 
 DEFAULT_BATCHING = Batching()
+
+
+def instances_for(cores: int) -> int:
+    """How many copies of a model keep so many cores busy, each being a process with one thread.
+
+    One per core, and one more that stays free, for a frontend has one call fewer outstanding than there are copies.
+    Never fewer than three, for the stalls that `Batching` speaks of (docs/decisions/0005), and no more than 17 unasked:
+    each holds its own weights, and they are loaded one after the other; the cores beyond are for the frontends and for
+    other verticals.
+    """
+    return min(max(cores + 1, LEAST_INSTANCES), MOST_INSTANCES)
 
 
 def model_config(

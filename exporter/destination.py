@@ -1,5 +1,6 @@
 """Where a version goes: the repository, the keys that count there, and the version that it is compared with."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -14,18 +15,27 @@ from exporter.signing import Signer, TrustedKeys, load_signer, load_trusted
 
 @dataclass(frozen=True)
 class Destination:
-    """A repository that takes what `signer` signs."""
+    """A repository that takes what `signer` signs.
+
+    Attributes:
+        repository: its folder.
+        trusted_keys: folder of the keys to trust instead of its own.
+        signer: who vouches for what is published here; None: nobody.
+        gate: how much worse than the served version a new one may be.
+        suffix: of a model's name there, after its vertical's.
+    """
 
     repository: Path
     trusted_keys: Path | None
     signer: Signer | None
     gate: QualityGate
+    suffix: str = ""
 
     @classmethod
-    def open(cls, repository: Path, options: ExportOptions) -> Self:
+    def open(cls, repository: Path, options: ExportOptions, suffix: str = "") -> Self:
         """Find the keys; `ExportRefusedError` if the repository would not take the signature."""
         signer = load_signer(options.signing_key, repository)
-        made = cls(repository, options.trusted_keys, signer, options.gate)
+        made = cls(repository, options.trusted_keys, signer, options.gate, suffix)
         check_signer(made.trusted, signer)
         return made
 
@@ -34,18 +44,21 @@ class Destination:
         """The keys that count, as they are now: somebody may have the repository trust one meanwhile."""
         return load_trusted(self.repository, self.trusted_keys)
 
+    def home(self, checkpoint: Checkpoint) -> Path:
+        """Where the versions of its model lie."""
+        return self.repository / f"{checkpoint.vertical}{self.suffix}"
+
     def compare(self, checkpoint: Checkpoint) -> Comparison:
         """See `exporter.compare.compare`."""
-        home = self.repository / checkpoint.vertical
-        return compare(checkpoint.quality, checkpoint.tasks, home, self.trusted, self.gate)
+        return compare(checkpoint.quality, checkpoint.tasks, self.home(checkpoint), self.trusted, self.gate)
 
     def compare_again(self, checkpoint: Checkpoint, before: Comparison) -> None:
         """As `compare`, if another version is served now than `before`."""
-        if not before.excuse and served_version(self.repository / checkpoint.vertical) != before.version:
+        if not before.excuse and served_version(self.home(checkpoint)) != before.version:
             self.compare(checkpoint)
 
-    def warnings(self, comparison: Comparison) -> list[str]:
-        """What whoever publishes here must be told."""
+    def warnings(self, comparison: Comparison, say: Callable[[str], None]) -> list[str]:
+        """What whoever publishes here must be told, and is."""
         found = []
         if self.signer is None:
             found.append("UNSIGNED: a change by anybody who can write the repository goes unnoticed; see keygen --help")
@@ -53,4 +66,6 @@ class Destination:
             found.append("signed, but the repository trusts no key yet, so nobody checks it; see keygen --help")
         if comparison.excuse:
             found.append(f"PUBLISHED ALL THE SAME: {comparison.excuse}")
+        for warning in found:
+            say(warning)
         return found

@@ -19,7 +19,7 @@ from exporter.errors import ExportRefusedError
 from exporter.integrity import FORMAT
 from exporter.itinerary import Itinerary, Step
 from exporter.lint.check import lint_config
-from exporter.lint.facts import Facts, this_host
+from exporter.lint.facts import Facts
 from exporter.metrics import add_budget_edges
 from exporter.options import DEFAULT_OPTIONS, ExportOptions
 from exporter.own_loading import load_own
@@ -92,12 +92,10 @@ def export(
     """
     itinerary = Itinerary(report, watch=watch)
     itinerary.begin("load", str(source))
-    checkpoint, served = load_own(source) if isinstance(source, OwnFiles) else _load(source)
+    checkpoint, served = load_source(source)
     destination = Destination.open(repository, options)
     comparison = destination.compare(checkpoint)
-    warnings = destination.warnings(comparison)
-    for warning in warnings:
-        itinerary.say(warning)
+    warnings = destination.warnings(comparison, itinerary.say)
     with staging(repository) as folder:
         choice = _choose(checkpoint, served, folder, options, itinerary)
         itinerary.begin("verify", f"{choice.engine}, as the server will run it")
@@ -125,6 +123,11 @@ def export(
         warnings=warnings,
         steps=itinerary.done,
     )
+
+
+def load_source(source: Path | OwnFiles) -> tuple[Checkpoint, ServedStudent]:
+    """A student's checkpoint or a user's own model, and the module that is served; `ExportRefusedError` as `export`."""
+    return load_own(source) if isinstance(source, OwnFiles) else _load(source)
 
 
 def _load(path: Path) -> tuple[Checkpoint, ServedStudent]:
@@ -175,12 +178,17 @@ def _configure(
     config = model_config(checkpoint.schema, 1, batching, engine=choice.engine, profile=profile)
     if options.metric_buckets:
         add_budget_edges(config, checkpoint.schema.verticals[0].budget_ms)
-    for finding in lint_config(config, Facts(checkpoint.vertical, this_host(), manifest)):
+    hold_to_rules(config, Facts(checkpoint.vertical, options.host, manifest), itinerary)
+    return config
+
+
+def hold_to_rules(config: Any, facts: Facts, itinerary: Itinerary) -> None:
+    """Say the linter's warnings of a configuration; `ExportRefusedError` at an error."""
+    for finding in lint_config(config, facts):
         if finding.severity == "error":
             raise ExportRefusedError(f"config.pbtxt: {finding.what}: {finding.effect}")
         if finding.severity == "warning":
             itinerary.say(f"config.pbtxt: {finding.what}: {finding.effect}")
-    return config
 
 
 def _manifest(
@@ -191,8 +199,18 @@ def _manifest(
     options: ExportOptions,
 ) -> Mapping[str, Any]:
     """All of the manifest but the version and the files' hashes."""
-    (vertical,) = checkpoint.schema.verticals
     tensors = tensors_of(checkpoint.schema)
+    return {
+        **common_manifest(checkpoint, comparison, served),
+        "tensors": [{"name": t.name, "dtype": np.dtype(DTYPES[t.kind]).name, "width": t.width} for t in tensors],
+        "batching": options.batching.to_dict(),
+        **choice.to_dict(),
+    }
+
+
+def common_manifest(checkpoint: Checkpoint, comparison: Comparison, served: ServedStudent) -> dict[str, Any]:
+    """What the manifest of any form of a model says of it: whose it is, how good, what it was made from."""
+    (vertical,) = checkpoint.schema.verticals
     return {
         "format": FORMAT,
         "vertical": checkpoint.vertical,
@@ -200,10 +218,7 @@ def _manifest(
         "schema_hash": checkpoint.schema.digest,
         "budget_ms": vertical.budget_ms,
         "max_candidates": vertical.max_candidates,
-        "tensors": [{"name": t.name, "dtype": np.dtype(DTYPES[t.kind]).name, "width": t.width} for t in tensors],
-        "batching": options.batching.to_dict(),
         "parameters": sum(weight.numel() for weight in served.state_dict().values()),
-        **choice.to_dict(),
         "quality": checkpoint.quality,
         "lineage": {**checkpoint.lineage, "compared_with": comparison.to_dict()},
         "created_utc": datetime.now(UTC).isoformat(timespec="seconds"),

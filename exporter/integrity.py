@@ -12,6 +12,8 @@ from exporter.home import CONFIG, MANIFEST, OWN_CONFIG, SIGNATURE, read_config, 
 from exporter.signing import SignatureState, TrustedKeys
 
 FORMAT = 1
+MADE_LATER = "made_later"
+"""Entry of the manifest: files that only the machine that serves can make, so that nobody vouches for them here."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,7 @@ def _check_files(version: Version) -> Version:
     if not isinstance(listed, dict):
         raise VersionError(f"{folder / MANIFEST}: lists no files")
     present = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if not _is_real_folder(path)}
-    if extra := sorted(present - set(listed) - {MANIFEST, SIGNATURE}):
+    if extra := sorted(present - set(listed) - {MANIFEST, SIGNATURE} - set(made_later(version.manifest))):
         raise VersionError(f"{folder / extra[0]}: not in the manifest")
     for name, digest in sorted(listed.items()):
         path = folder / PurePosixPath(name)
@@ -87,6 +89,12 @@ def _check_files(version: Version) -> Version:
         if (found := sha256_of(path)) != digest:
             raise VersionError(f"{path}: sha256 is {found[:12]}…, the manifest says {str(digest)[:12]}…")
     return version
+
+
+def made_later(manifest: Mapping[str, Any]) -> list[str]:
+    """Names of the files in its folder that a manifest leaves to the machine that serves."""
+    names = manifest.get(MADE_LATER)
+    return [str(name) for name in names] if isinstance(names, list) else []
 
 
 def check_served(home: Path, trusted: TrustedKeys) -> Version | None:

@@ -1,7 +1,7 @@
 """An export's steps, in order: each announced when it begins, timed, and listed at the end."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ class Step:
     """A step that was done.
 
     Attributes:
-        name: one of `STEPS`.
+        name: such as one of `STEPS`.
         seconds: how long it took.
     """
 
@@ -28,13 +28,14 @@ class Step:
 
 
 class Itinerary:
-    """Goes through `STEPS`; a step that fails is not entered as done."""
+    """Goes through its steps; one that fails is not entered as done."""
 
     def __init__(
         self,
         report: Callable[[str], None] = lambda _: None,
         clock: Callable[[], float] = time.monotonic,
         watch: Watch = unwatched,
+        steps: Sequence[str] = STEPS,
     ) -> None:
         """Begin.
 
@@ -42,8 +43,10 @@ class Itinerary:
             report: gets a line when a step begins, and what is said during it.
             clock: seconds, monotonic.
             watch: shows how far the step is that runs.
+            steps: all that there are, in order.
         """
         self._report = report
+        self._steps = steps
         self._clock = clock
         self.watch = watch
         self.done: list[Step] = []
@@ -52,7 +55,7 @@ class Itinerary:
     def begin(self, name: str, what: str) -> None:
         """End the step that runs and announce the next one."""
         self.end()
-        self._report(f"{STEPS.index(name) + 1}/{len(STEPS)} {name}: {what}")
+        self._report(f"{self._steps.index(name) + 1}/{len(self._steps)} {name}: {what}")
         self._running = name, self._clock()
 
     def end(self) -> None:

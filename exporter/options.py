@@ -6,6 +6,7 @@ from pathlib import Path
 from exporter.compare import QualityGate
 from exporter.configure import DEFAULT_BATCHING, Batching
 from exporter.engines.table import SERVER_PACKAGES
+from exporter.lint.facts import Host, this_host
 
 QUICK_ENGINES = ("onnx",)
 """Without a contest: the whole graph in ONNX Runtime, which takes every model and is exact to 1e-5."""
@@ -26,6 +27,7 @@ class ExportOptions:
         metric_buckets: whether config.pbtxt sets the edges of Triton's latency histogram, which not every Triton can
             read; see `exporter.metrics`.
         server_packages: what the environment of the server that will run it offers to an engine.
+        host: the machine that will serve.
     """
 
     batching: Batching = DEFAULT_BATCHING
@@ -36,6 +38,7 @@ class ExportOptions:
     trusted_keys: Path | None = None
     metric_buckets: bool = False
     server_packages: tuple[str, ...] = SERVER_PACKAGES
+    host: Host = field(default_factory=this_host)
 
 
 DEFAULT_OPTIONS = ExportOptions()

@@ -32,10 +32,7 @@ def write_parts(folder: Path, schema: Schema, arrays: Mapping[str, Mapping[str, 
         schema: the vertical's own schema.
         arrays: per file stem the arrays of its `.npz`.
     """
-    (folder / "schema.json").write_text(json.dumps(schema.to_dict(), indent=1), encoding="utf-8")
-    for stem, content in arrays.items():
-        named: dict[str, Any] = dict(content)
-        np.savez(folder / f"{stem}.npz", **named)
+    write_data(folder, schema, arrays)
     shutil.copyfile(_folder_of(exporter.runner) / RUNNER, folder / RUNNER)
     shutil.copytree(_folder_of(exfm.features), folder / "exfm" / "features", ignore=shutil.ignore_patterns("__*__"))
     for package in (exfm, exfm.features):
@@ -43,6 +40,14 @@ def write_parts(folder: Path, schema: Schema, arrays: Mapping[str, Mapping[str, 
         shutil.copyfile(_folder_of(package) / "__init__.py", place / "__init__.py")
     for place in {path.parent for path in folder.rglob("*.py")}:
         (place / NO_BYTECODE).write_text("Keeps unlisted bytecode out of this version.\n", encoding="utf-8")
+
+
+def write_data(folder: Path, schema: Schema, arrays: Mapping[str, Mapping[str, NDArray[Any]]]) -> None:
+    """Of `write_parts` what is no code: the schema and the arrays."""
+    (folder / "schema.json").write_text(json.dumps(schema.to_dict(), indent=1), encoding="utf-8")
+    for stem, content in arrays.items():
+        named: dict[str, Any] = dict(content)
+        np.savez(folder / f"{stem}.npz", **named)
 
 
 def seal(staged: Path, version: int, config: bytes, manifest: Mapping[str, Any], signer: Signer | None) -> None:

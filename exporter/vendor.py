@@ -1,5 +1,7 @@
 """Configuration for Triton's own onnxruntime and TensorRT backends, as NVIDIA's container has them.
 
+`exporter.vendor_export` publishes a model with it.
+
 They run the whole graph, so what reaches them is encoded: rows of the stacked table, as `exfm.features.encoding` makes
 them. The Python backend's runner needs none of this; it is for who wants the vendor's backend on a GPU.
 """
@@ -7,7 +9,6 @@ them. The Python backend's runner needs none of this; it is for who wants the ve
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
 from exfm.features.schema import Schema
@@ -18,7 +19,13 @@ from exporter.profile import buckets_for
 from exporter.trace import CANDIDATE_ROWS, OWNER, REQUEST_ROWS
 
 Backend = Literal["onnxruntime", "tensorrt"]
-ONE_PER_GPU = Batching(instances=1)
+BACKENDS: tuple[Backend, ...] = ("onnxruntime", "tensorrt")
+SUFFIX = "_graph"
+"""Of the model's name, after its vertical's."""
+PER_GPU = Batching()
+"""Three on each GPU, for the stall is of Triton's batcher, whatever backend runs behind it (docs/decisions/0005)."""
+SCRIPT, PLAN, PARTIAL = "trtexec.sh", "model.plan", "model.plan.partial"
+_NAMES = {model_config_pb2.TYPE_INT64: "int64", model_config_pb2.TYPE_FP32: "float32"}
 WARM_UPS = 10
 """Runs per size: no runner has scored anything before, and a GPU's libraries try several kernels."""
 
@@ -27,10 +34,10 @@ def vendor_config(
     schema: Schema,
     version: int,
     backend: Backend,
-    batching: Batching = ONE_PER_GPU,
+    batching: Batching = PER_GPU,
     buckets: Sequence[int] = (),
-) -> str:
-    """The text of a `config.pbtxt` for a model `<vertical>_graph` with `model.onnx`, or `model.plan` for TensorRT.
+) -> Any:
+    """The `ModelConfig` message of a model `<vertical>_graph` with `model.onnx`, or `model.plan` for TensorRT.
 
     Batches come formed, as from the frontend: requests [B, w], their candidates joined, `owner` saying whose each is.
 
@@ -43,7 +50,7 @@ def vendor_config(
     """
     (vertical,) = schema.verticals
     sizes = tuple(buckets) or buckets_for(vertical.max_candidates)
-    config = model_config_pb2.ModelConfig(name=f"{vertical.name}_graph", backend=backend, max_batch_size=0)
+    config = model_config_pb2.ModelConfig(name=f"{vertical.name}{SUFFIX}", backend=backend, max_batch_size=0)
     config.version_policy.specific.versions.append(version)
     _set_tensors(config, schema)
     config.instance_group.add(count=batching.instances, kind=model_config_pb2.ModelInstanceGroup.KIND_GPU)
@@ -57,7 +64,7 @@ def vendor_config(
     add_budget_edges(config, vertical.budget_ms)
     config.parameters[SCHEMA_HASH].string_value = schema.digest
     {"onnxruntime": _tune_onnxruntime, "tensorrt": _tune_tensorrt}[backend](config, sizes)
-    return text_format.MessageToString(config)
+    return config
 
 
 def tensorrt_command(schema: Schema, buckets: Sequence[int] = ()) -> tuple[str, ...]:
@@ -71,9 +78,32 @@ def tensorrt_command(schema: Schema, buckets: Sequence[int] = ()) -> tuple[str, 
         histories = f",{HISTORY}:{requests}x{schema.history.width}" if schema.history else ""
         return f"{REQUEST_ROWS}:{requests}x{request},{CANDIDATE_ROWS}:{size}x{ad},{OWNER}:{size}{histories}"
 
-    usual, most = min(sizes, key=lambda size: abs(size - 200)), shapes(max(sizes), ONE_PER_GPU.max_requests)
+    usual, most = min(sizes, key=lambda size: abs(size - 200)), shapes(max(sizes), PER_GPU.max_requests)
     bounds = (f"--minShapes={shapes(1)}", f"--optShapes={shapes(usual)}", f"--maxShapes={most}")
-    return ("trtexec", "--onnx=model.onnx", "--saveEngine=model.plan", *bounds)
+    return ("trtexec", "--onnx=model.onnx", f"--saveEngine={PLAN}", *bounds)
+
+
+def tensorrt_script(schema: Schema) -> str:
+    """`tensorrt_command` for the shell, run where the script lies; what reads the folder never sees half a plan."""
+    words = " ".join(tensorrt_command(schema)).replace(f"={PLAN}", f"={PARTIAL}")
+    return f"""\
+#!/bin/sh
+# Makes {PLAN}: run it in NVIDIA's container, of the release that will serve, on the kind of GPU that will serve.
+set -e
+cd "$(dirname "$0")"
+{words}
+sync {PARTIAL}
+mv -f {PARTIAL} {PLAN}
+"""
+
+
+def tensors_in(config: Any) -> dict[str, list[dict[str, Any]]]:
+    """Inputs and outputs of a configuration in plain values, as the manifest has them."""
+
+    def plain(entry: Any) -> dict[str, Any]:
+        return {"name": entry.name, "dtype": _NAMES[entry.data_type], "dims": list(entry.dims)}
+
+    return {"inputs": [plain(entry) for entry in config.input], "outputs": [plain(entry) for entry in config.output]}
 
 
 def _set_tensors(config: Any, schema: Schema) -> None:

@@ -33,7 +33,8 @@ __all__ = [
 
 ALL: tuple[str, ...] = tuple(RECIPES)
 SERVER_PACKAGES: tuple[str, ...] = ("onnxruntime", "openvino")
-"""What the environment of the embedded Triton server offers to an engine; the vendor's container may offer others."""
+"""What the embedded Triton server's environment offers to an engine, where there is none yet that can be asked; see
+`exporter.engines.environment`. The vendor's container may offer others."""
 GAIN = 0.95
 """A less exact engine serves only if it takes at most this share of a more exact one's time."""
 WEIGHTY = 100
@@ -103,7 +104,10 @@ def try_engines(
     watch: Watch = unwatched,
     server_packages: Sequence[str] = SERVER_PACKAGES,
 ) -> tuple[list[Trial], dict[str, Candidate]]:
-    """Build and measure the engines; returns a trial for each and, of those that run here, what was built."""
+    """Build and measure the engines; returns a trial for each and, of those that run here, what was built.
+
+    Without `sizes` nothing is timed.
+    """
     shop = Workshop(served, checkpoint.schema, work)
     reference = Reference.of(checkpoint, shop)
     built: dict[str, Candidate] = {}
@@ -117,6 +121,8 @@ def try_engines(
                 trial = _try(name, shop, work / f"engine-{name}", reference, built)
             found[name] = trial
             done()
+    if not sizes:
+        return [found[name] for name in engines], built
     report(f"timing {', '.join(built)}")
     with watch("rounds", len(sizes) * ROUNDS) as done:
         races = {

@@ -5,7 +5,7 @@ from typing import Any
 
 from exporter.errors import VersionError
 from exporter.home import CONFIG, homes_in, parse_config, read_config
-from exporter.integrity import Version, check_config, check_version
+from exporter.integrity import Version, check_config, check_version, made_later
 from exporter.lint import backend_rules, model_rules, queue_rules, service_rules
 from exporter.lint.facts import Facts, Host
 from exporter.lint.finding import Finding
@@ -53,7 +53,8 @@ def _lint(home: Path, content: bytes, trusted: TrustedKeys, host: Host) -> list[
         version = check_version(home / str(versions[0]), trusted)
     except VersionError as error:
         return [_damaged(error), *lint_config(config, Facts(home.name, host, {}))]
-    facts = Facts(home.name, host, version.manifest, frozenset(version.manifest["files"]))
+    made = {name for name in made_later(version.manifest) if (version.folder / name).is_file()}
+    facts = Facts(home.name, host, version.manifest, frozenset(version.manifest["files"]) | made)
     return [*_edited(content, version), *lint_config(config, facts)]
 
 

@@ -1,5 +1,6 @@
 """What rules may look at besides the configuration."""
 
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -7,6 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from exporter.configure import FRONTEND, TRITON, Former
+
+CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
+"""What a container may take of the machine's processors, as the kernel's control groups (version 2) say it."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +29,17 @@ class Host:
 def this_host() -> Host:
     """The machine that this runs on."""
     devices = (path for path in Path("/dev").glob("nvidia*") if path.name.removeprefix("nvidia").isdecimal())
-    return Host(len(os.sched_getaffinity(0)), len(list(devices)))
+    return Host(usable_cores(), len(list(devices)))
+
+
+def usable_cores(quota: Path = CPU_QUOTA) -> int:
+    """Processors that this process may use: those it may run on, less if its container's quota is less."""
+    cores = len(os.sched_getaffinity(0))
+    try:
+        granted, period = quota.read_text(encoding="ascii").split()
+        return max(1, min(cores, math.ceil(int(granted) / int(period))))
+    except (OSError, ValueError, ZeroDivisionError):  # no such file, or "max"
+        return cores
 
 
 @dataclass(frozen=True)

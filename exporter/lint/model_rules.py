@@ -1,6 +1,6 @@
 """What the model is: names, version, schema, tensors, files."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from tritonclient.grpc import model_config_pb2
@@ -8,6 +8,7 @@ from tritonclient.grpc import model_config_pb2
 from exfm.features.signature import OWNER
 from exporter.configure import FRONTEND, input_shape, output_shapes
 from exporter.home import OWN_CONFIG
+from exporter.integrity import made_later
 from exporter.lint.facts import Facts
 from exporter.lint.finding import Finding
 
@@ -85,28 +86,38 @@ def inputs(config: Any, facts: Facts) -> Iterator[Finding]:
         expected[tensor["name"]] = (_TYPES.get(tensor["dtype"]), *shape)
     if facts.former == FRONTEND:
         expected[OWNER] = (_TYPES["int64"], [-1], False)
-    found = {entry.name: (entry.data_type, list(entry.dims), entry.allow_ragged_batch) for entry in config.input}
-    for key in sorted({*expected, *found}):
-        if found.get(key) != expected.get(key):
-            yield _tensor("input", key, _shape(found.get(key)), _shape(expected.get(key)))
+    yield from _compare("input", config.input, expected)
 
 
 def outputs(config: Any, facts: Facts) -> Iterator[Finding]:
     """A probability per candidate and task, and the count of unknown values."""
     tasks = (facts.manifest or {}).get("tasks")
-    if not isinstance(tasks, list) or facts.former is None:
+    if not isinstance(tasks, list) or facts.former is None or _graph_of(facts):
         return
     expected = {key: (kind, dims, False) for key, kind, dims in output_shapes(len(tasks), facts.former)}
-    found = {entry.name: (entry.data_type, list(entry.dims), False) for entry in config.output}
-    for key in sorted({*expected, *found}):
-        if found.get(key) != expected.get(key):
-            yield _tensor("output", key, _shape(found.get(key)), _shape(expected.get(key)))
+    yield from _compare("output", config.output, expected)
+
+
+def graph(config: Any, facts: Facts) -> Iterator[Finding]:
+    """The tensors of the graph, where one of Triton's own backends runs it."""
+    said = _graph_of(facts)
+    for kind, entries in (("input", config.input), ("output", config.output)) if said else ():
+        tensors = said.get(f"{kind}s", ())
+        yield from _compare(kind, entries, {t["name"]: (_TYPES.get(t["dtype"]), t["dims"], False) for t in tensors})
 
 
 def files(config: Any, facts: Facts) -> Iterator[Finding]:
     """The file that the backend looks for."""
     wanted = config.default_model_filename or _FILES.get(config.backend, "")
-    if facts.files and wanted and wanted not in facts.files:
+    if wanted in made_later(facts.manifest or {}) and wanted not in facts.files and facts.files:
+        yield Finding(
+            "model-file-missing",
+            "error",
+            f"backend {config.backend!r} reads {wanted}, which was not made yet",
+            "Triton cannot load the version",
+            "sh trtexec.sh in the version's folder, in the container that will serve",
+        )
+    elif facts.files and wanted and wanted not in facts.files:
         yield Finding(
             "model-file-missing",
             "error",
@@ -131,6 +142,22 @@ def budget(_: Any, facts: Facts) -> Iterator[Finding]:
         )
 
 
+def _graph_of(facts: Facts) -> Mapping[str, Any]:
+    said = (facts.manifest or {}).get("graph")
+    return said if isinstance(said, dict) else {}
+
+
+def _compare(kind: str, entries: Any, expected: Mapping[str, tuple[Any, list[int], bool]]) -> Iterator[Finding]:
+    """A finding for each tensor that is not as it was expected; outputs are never ragged."""
+    found = {
+        entry.name: (entry.data_type, list(entry.dims), kind == "input" and entry.allow_ragged_batch)
+        for entry in entries
+    }
+    for key in sorted({*expected, *found}):
+        if found.get(key) != expected.get(key):
+            yield _tensor(kind, key, _shape(found.get(key)), _shape(expected.get(key)))
+
+
 def _tensor(kind: str, key: str, found: str, expected: str) -> Finding:
     return Finding(
         "tensors",
@@ -149,4 +176,4 @@ def _shape(entry: tuple[Any, list[int], bool] | None) -> str:
     return f"{known} {dims}{' ragged' if ragged else ''}"
 
 
-RULES = (name, pinned, schema_hash, inputs, outputs, files, budget)
+RULES = (name, pinned, schema_hash, inputs, outputs, graph, files, budget)

@@ -2,7 +2,7 @@ import pytest
 from tritonclient.grpc import model_config_pb2
 
 from exfm.features.schema import Schema
-from exporter.configure import FORMERS, TRITON, WARM_UPS, Batching, Former, model_config, queue_size
+from exporter.configure import FORMERS, TRITON, WARM_UPS, Batching, Former, instances_for, model_config, queue_size
 from exporter.profile import Latency
 
 PROFILE = {1: Latency(0.2, 0.3, 0.2), 100: Latency(1.0, 2.0, 1.2), 500: Latency(4.0, 5.0, 4.0)}
@@ -86,3 +86,8 @@ def test_parameters_say_schema_and_engine(own: Schema) -> None:
     found = {name: value.string_value for name, value in config.parameters.items()}
     assert found == {"schema_hash": own.digest, "engine": "onnx_rows"}
     assert set(model_config(own, 1, Batching()).parameters) == {"schema_hash"}
+
+
+@pytest.mark.parametrize(("cores", "instances"), [(1, 3), (2, 3), (4, 5), (16, 17), (64, 17)])
+def test_a_host_is_kept_busy_with_one_copy_free(cores: int, instances: int) -> None:
+    assert instances_for(cores) == instances

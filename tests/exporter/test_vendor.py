@@ -1,21 +1,14 @@
 from dataclasses import replace
-from typing import Any
 
 import pytest
-from google.protobuf import text_format
-from tritonclient.grpc import model_config_pb2
 
 from exfm.features.schema import HistorySpec, Schema
 from exporter.vendor import Backend, tensorrt_command, vendor_config
 
 
-def parsed(text: str) -> Any:
-    return text_format.Parse(text, model_config_pb2.ModelConfig())
-
-
 @pytest.mark.parametrize("backend", ["onnxruntime", "tensorrt"])
 def test_it_is_a_configuration_with_the_graphs_tensors(backend: Backend, own: Schema) -> None:
-    config = parsed(vendor_config(own, 4, backend))
+    config = vendor_config(own, 4, backend)
     assert (config.name, config.backend, config.max_batch_size) == ("feed_click_graph", backend, 0)
     assert [(entry.name, list(entry.dims)) for entry in config.input] == [
         ("request_rows", [-1, 6]),
@@ -28,12 +21,12 @@ def test_it_is_a_configuration_with_the_graphs_tensors(backend: Backend, own: Sc
 
 
 def test_latency_is_counted_around_the_budget(own: Schema) -> None:
-    (control,) = parsed(vendor_config(own, 1, "onnxruntime")).model_metrics.metric_control
+    (control,) = vendor_config(own, 1, "onnxruntime").model_metrics.metric_control
     assert 250.0 in control.histogram_options.buckets
 
 
 def test_sizes_are_warmed_up_and_recorded(own: Schema) -> None:
-    config = parsed(vendor_config(own, 1, "tensorrt", buckets=(1, 50)))
+    config = vendor_config(own, 1, "tensorrt", buckets=(1, 50))
     assert [sample.name for sample in config.model_warmup] == ["1 candidates", "50 candidates"]
     assert {sample.batch_size for sample in config.model_warmup} == {1}
     assert config.optimization.cuda.graphs
@@ -52,7 +45,7 @@ def test_one_profile_of_tensorrt_spans_all_sizes(own: Schema) -> None:
 def test_a_history_comes_once_per_request(backend: Backend, own: Schema) -> None:
     history = HistorySpec(length=4, dimension=3, delay_ms=0)
     schema = replace(own, history=history)
-    config = parsed(vendor_config(schema, 1, backend, buckets=(50,)))
+    config = vendor_config(schema, 1, backend, buckets=(50,))
     assert config.input[-1].name == "request_history"
     assert list(config.input[-1].dims) == [-1, history.width]
     assert list(config.model_warmup[0].inputs["request_history"].dims) == [1, history.width]

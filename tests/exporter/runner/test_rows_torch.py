@@ -2,12 +2,15 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
-from exporter.runner.rows import RowsEngine, RowTable, bucket_sizes
+from exporter.runner import rows_torch
+from exporter.runner.rows import RowsEngine, RowTable, bucket_sizes, open_table
 from exporter.runner.rows_torch import CudaDense, TorchDense
 
 MOST = 20
@@ -97,3 +100,21 @@ def test_more_candidates_than_were_recorded_run_the_program() -> None:
     rows, ads, counts = rng.integers(0, 50, (1, 2)), rng.integers(0, 50, (MOST + 3, 3)), np.array([MOST + 3])
     np.testing.assert_array_equal(recorded.run(rows, ads, counts), direct.run(rows, ads, counts))
     assert program.calls == before + 1
+
+
+@pytest.mark.usefixtures("device")
+@pytest.mark.parametrize(("gpu", "compiled", "recorded"), [(True, False, 4), (False, False, 0), (True, True, 0)])
+def test_an_exported_program_is_recorded_where_there_is_a_gpu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gpu: bool, compiled: bool, recorded: int
+) -> None:
+    rng, program = np.random.default_rng(2), Program()
+    np.save(tmp_path / "rows.npy", rng.normal(size=(50, 4)).astype(np.float16))
+    loaded = SimpleNamespace(module=lambda: SimpleNamespace(cuda=lambda: program, __call__=program))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+    monkeypatch.setattr(torch.export, "load", lambda _: loaded if gpu else SimpleNamespace(module=lambda: program))
+    monkeypatch.setattr(torch._inductor, "aoti_load_package", lambda _: program)
+    engine = rows_torch.load(tmp_path, MOST, [2, 3], compiled=compiled)
+    assert program.calls == recorded * len(bucket_sizes(MOST))
+    rows, ads = rng.integers(0, 50, (1, 2)), rng.integers(0, 50, (5, 3))
+    direct = RowsEngine(open_table(tmp_path), TorchDense(plain, open_table(tmp_path), FEATURES, MOST))
+    np.testing.assert_array_equal(engine.run(rows, ads, np.array([5])), direct.run(rows, ads, np.array([5])))
