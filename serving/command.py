@@ -143,7 +143,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--min-candidates", type=_count, default=FEWEST, metavar="K", help="fewest that trimmed scores (16)")
     add("--law", default=DEFAULT_LAW, choices=LAWS, help=f"what moves the limit of work in flight ({DEFAULT_LAW})")
-    add("--parallelism", type=_positive, default=0.0, metavar="X", help="calls that Triton really runs at once")
+    add(
+        "--parallelism",
+        type=_positive,
+        default=0.0,
+        metavar="X",
+        help="calls that Triton really runs at once (of this machine's cores what the models' calls can take; say it for "
+        "a Triton elsewhere)",
+    )
     add("--share", type=_share, default=1.0, metavar="1/N", help="of each Triton, as one of N such servers (1)")
     _add_learning(parser)
     add("--triton-log", type=Path, metavar="FILE", help="where the started Triton's output goes (a temporary file)")

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from serving.admission.choose import DEFAULT_LAW, law_for
+from serving.admission.choose import DEFAULT_LAW, law_for, parallelism_for
 from serving.admission.door import Door
 from serving.admission.gate import Gate
 from serving.balance.tokens import HedgeTokens
@@ -67,7 +67,8 @@ class WorkerOptions:
         log: URL of the event log; empty: impressions are not logged and outcomes not taken.
         shown: how many of the best ads of an answer are shown; each is an impression.
         histories: URL of the online store; empty: students that read histories get empty ones.
-        parallelism: seconds of work that a backend does per second; 0: one per vertical, but no more than cores.
+        parallelism: seconds of work that a backend does per second; 0: one per vertical, or one fewer
+            than the calls that a model may have outstanding, whichever is more, but no more than cores.
     """
 
     listen: str = "127.0.0.1:8500"
@@ -258,6 +259,11 @@ async def _tell_nobody(_: bool) -> None:
 
 def _gate(catalog: Catalog, options: WorkerOptions) -> Gate:
     """The gate of a backend, which all verticals share; its limit is made for the tightest budget."""
-    parallelism = options.share * (options.parallelism or min(len(catalog), len(os.sched_getaffinity(0))))
+    parallelism = options.share * (options.parallelism or _parallelism(catalog))
     budget_s = min(vertical.budget_s for vertical in catalog.values())
     return Gate(law_for(options.law, budget_s, parallelism), parallelism=parallelism)
+
+
+def _parallelism(catalog: Catalog) -> int:
+    calls = max((vertical.batching.calls for vertical in catalog.values() if vertical.batching), default=1)
+    return parallelism_for(len(catalog), calls, len(os.sched_getaffinity(0)))

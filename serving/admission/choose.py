@@ -30,3 +30,12 @@ def law_for(name: str, budget_s: float, parallelism: float = 1.0) -> Law:
             0.6 * full_s, bounds, floor_s=0.4 * budget_s, ceiling_s=0.9 * budget_s, headroom_s=full_s / 25
         )
     raise ValueError(f"no law {name!r}; there are {', '.join(LAWS)}")
+
+
+def parallelism_for(models: int, calls: int, cores: int) -> int:
+    """How many calls a backend on this machine is taken to run at once, where nobody says.
+
+    One per model, or one fewer than the calls that a model may have outstanding, for the frontend needs a core as well;
+    never more than the cores.
+    """
+    return min(max(models, calls - 1), cores)
