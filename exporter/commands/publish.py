@@ -77,7 +77,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="ed25519 key, PEM; else the file named by EXFM_SIGNING_KEY, else REPOSITORY/.keys/signing.pem, else none",
     )
-    add_trust(made)
+    add_trust(made, changing=True)
     _add_batching(made)
     _add_metrics(made)
     return made
