@@ -9,6 +9,7 @@ from typing import Any
 from exporter.errors import ExportRefusedError, VersionError
 from exporter.home import served_version
 from exporter.integrity import check_served
+from exporter.progress import Watch, unwatched
 from exporter.signing import TrustedKeys
 
 MAX_NE_LOSS = 0.005
@@ -47,7 +48,13 @@ class Comparison:
 
 
 def compare(
-    quality: Mapping[str, Any], tasks: Sequence[str], home: Path, trusted: TrustedKeys, gate: QualityGate
+    quality: Mapping[str, Any],
+    tasks: Sequence[str],
+    home: Path,
+    trusted: TrustedKeys,
+    gate: QualityGate,
+    *,
+    watch: Watch = unwatched,
 ) -> Comparison:
     """Hold the new version's quality against that of the version which `home` serves.
 
@@ -57,6 +64,7 @@ def compare(
         home: the vertical's folder in the repository; may be missing.
         trusted: whose versions count.
         gate: the bound.
+        watch: shows how much of the served version is checked.
 
     Raises:
         ExportRefusedError: it is worse than the gate allows, or lacks a task or a figure that the served version has.
@@ -68,7 +76,7 @@ def compare(
         number = served_version(home)
         if number is None:
             return Comparison(None, {})
-        served = check_served(home, trusted)
+        served = check_served(home, trusted, watch)
         if served is None:
             return Comparison(None, {})
         number = served.number

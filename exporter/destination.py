@@ -9,8 +9,9 @@ from exfm.models.checkpoint import Checkpoint
 from exporter.compare import Comparison, QualityGate, compare
 from exporter.home import served_version
 from exporter.options import ExportOptions
+from exporter.progress import Watch, unwatched
 from exporter.publish import check_signer
-from exporter.signing import Signer, TrustedKeys, load_signer, load_trusted
+from exporter.signing import Signer, TrustedKeys, load_all_trusted, load_signer
 
 
 @dataclass(frozen=True)
@@ -42,20 +43,21 @@ class Destination:
     @property
     def trusted(self) -> TrustedKeys:
         """The keys that count, as they are now: somebody may have the repository trust one meanwhile."""
-        return load_trusted(self.repository, self.trusted_keys)
+        return load_all_trusted(self.repository, self.trusted_keys)
 
     def home(self, checkpoint: Checkpoint) -> Path:
         """Where the versions of its model lie."""
         return self.repository / f"{checkpoint.vertical}{self.suffix}"
 
-    def compare(self, checkpoint: Checkpoint) -> Comparison:
+    def compare(self, checkpoint: Checkpoint, watch: Watch = unwatched) -> Comparison:
         """See `exporter.compare.compare`."""
-        return compare(checkpoint.quality, checkpoint.tasks, self.home(checkpoint), self.trusted, self.gate)
+        home = self.home(checkpoint)
+        return compare(checkpoint.quality, checkpoint.tasks, home, self.trusted, self.gate, watch=watch)
 
-    def compare_again(self, checkpoint: Checkpoint, before: Comparison) -> None:
+    def compare_again(self, checkpoint: Checkpoint, before: Comparison, watch: Watch = unwatched) -> None:
         """As `compare`, if another version is served now than `before`."""
         if not before.excuse and served_version(self.home(checkpoint)) != before.version:
-            self.compare(checkpoint)
+            self.compare(checkpoint, watch)
 
     def warnings(self, comparison: Comparison, say: Callable[[str], None]) -> list[str]:
         """What whoever publishes here must be told, and is."""

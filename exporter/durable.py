@@ -6,6 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from exporter.progress import Count, uncounted
+from exporter.tree import bytes_in, everything_in
+
 ASIDE = ".aside-"
 """How the name of a file begins that was written and not yet put in place; one that nobody is writing is rubbish."""
 
@@ -17,9 +20,19 @@ def write_durably(path: Path, content: bytes) -> None:
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder that everybody may read, whatever the umask, for who serves; one that is there stays as it is."""
-    if not path.is_dir():
-        path.mkdir(parents=True, exist_ok=True)
+    """Make a folder, and those that lead to it, for everybody to read, whatever the umask: who serves is another user.
+
+    What is there stays as it is.
+    """
+    if path.is_dir():
+        return
+    make_folder(path.parent)
+    try:
+        path.mkdir()
+    except FileExistsError:
+        if not path.is_dir():
+            raise
+    else:
         path.chmod(0o755)
 
 
@@ -47,10 +60,11 @@ def sync(path: Path) -> None:
         os.close(handle)
 
 
-def sync_tree(root: Path) -> None:
-    """Sync every file and folder under `root`, and `root`."""
-    for path in root.rglob("*"):
+def sync_tree(root: Path, count: Count = uncounted) -> None:
+    """Sync every file and folder under `root`, and `root`; `count` gets the bytes of each file."""
+    for path in everything_in(root):
         sync(path)
+        count(bytes_in(path))
     sync(root)
 
 
@@ -65,12 +79,14 @@ def locked(folder: Path) -> Iterator[None]:
         os.close(handle)
 
 
-def try_lock(folder: Path) -> int | None:
-    """The folder's lock as an open file, which `os.close` gives back; None if a living process holds it."""
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+def try_lock(path: Path) -> int | None:
+    """A folder's or a file's lock as an open file, which `os.close` gives back; None if a living process holds it."""
+    handle = os.open(path, os.O_RDONLY)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    except BaseException as error:
         os.close(handle)
-        return None
+        if isinstance(error, BlockingIOError):
+            return None
+        raise
     return handle

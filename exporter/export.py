@@ -94,7 +94,7 @@ def export(
     itinerary.begin("load", str(source))
     checkpoint, served = load_source(source)
     destination = Destination.open(repository, options)
-    comparison = destination.compare(checkpoint)
+    comparison = destination.compare(checkpoint, watch)
     warnings = destination.warnings(comparison, itinerary.say)
     with staging(repository) as folder:
         choice = _choose(checkpoint, served, folder, options, itinerary)
@@ -108,7 +108,9 @@ def export(
         write_parts(folder, checkpoint.schema, {"prior": vars(checkpoint.prior), "golden": golden})
         itinerary.begin("publish", f"into {repository}")
         publication = Publication(checkpoint.vertical, manifest, config, destination.signer, options.trusted_keys)
-        path = publish(folder, repository, publication, lambda _: destination.compare_again(checkpoint, comparison))
+        path = publish(
+            folder, repository, publication, lambda _: destination.compare_again(checkpoint, comparison, watch), watch
+        )
         itinerary.end()
     return Published(
         vertical=checkpoint.vertical,

@@ -10,6 +10,7 @@ from exporter.durable import ASIDE
 from exporter.errors import ExportRefusedError, VersionError
 from exporter.home import CONFIG, find_home, homes_in, read_config, served_version, version_named, versions_in
 from exporter.integrity import Version, check_config, check_version, read_version
+from exporter.progress import Watch, unwatched
 from exporter.signing import TrustedKeys
 
 TYPICAL = "200"
@@ -40,12 +41,12 @@ class Verdict:
         return {**asdict(self), "ok": not self.problem}
 
 
-def verify_repository(repository: Path, trusted: TrustedKeys) -> list[Verdict]:
+def verify_repository(repository: Path, trusted: TrustedKeys, watch: Watch = unwatched) -> list[Verdict]:
     """Read every file of every version; `OSError` if the repository cannot be read."""
-    return [verdict for home in homes_in(repository) for verdict in verify_home(home, trusted)]
+    return [verdict for home in homes_in(repository) for verdict in verify_home(home, trusted, watch)]
 
 
-def verify_home(home: Path, trusted: TrustedKeys) -> list[Verdict]:
+def verify_home(home: Path, trusted: TrustedKeys, watch: Watch = unwatched) -> list[Verdict]:
     """A verdict on each version of one vertical, and one more if its config.pbtxt is not sound.
 
     A version that is pruned meanwhile gets none. If another one is published meanwhile and what was served is then not
@@ -53,18 +54,18 @@ def verify_home(home: Path, trusted: TrustedKeys) -> list[Verdict]:
     """
     while True:
         content = read_config(home)
-        verdicts = _verdicts(home, content, trusted)
+        verdicts = _verdicts(home, content, trusted, watch)
         if not any(verdict.problem and verdict.served for verdict in verdicts) or content == read_config(home):
             return verdicts
 
 
-def _verdicts(home: Path, content: bytes | None, trusted: TrustedKeys) -> list[Verdict]:
+def _verdicts(home: Path, content: bytes | None, trusted: TrustedKeys, watch: Watch) -> list[Verdict]:
     served, problem = _named(home, content)
     verdicts = []
     checked: dict[int, Version] = {}
     for number in versions_in(home):
         try:
-            checked[number] = check_version(home / str(number), trusted)
+            checked[number] = check_version(home / str(number), trusted, watch)
             verdicts.append(Verdict(home.name, number, number == served, checked[number].signature, ""))
         except VersionError as error:
             if (home / str(number)).exists():

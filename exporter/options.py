@@ -23,7 +23,7 @@ class ExportOptions:
         buckets: numbers of candidates to measure latency at; empty: `exporter.profile.BUCKETS` up to the most.
         gate: how much worse than the served version the new one may be.
         signing_key: file of the key to sign with; None: what `exporter.signing.load_signer` finds.
-        trusted_keys: folder of the keys to trust instead of the repository's own.
+        trusted_keys: folder of the keys to trust besides the repository's own.
         metric_buckets: whether config.pbtxt sets the edges of Triton's latency histogram, which not every Triton can
             read; see `exporter.metrics`.
         server_packages: what the environment of the server that will run it offers to an engine.

@@ -16,7 +16,9 @@ from exfm.features.schema import Schema
 from exporter.durable import sync_tree
 from exporter.home import MANIFEST, OWN_CONFIG, SIGNATURE
 from exporter.integrity import hashes_of
+from exporter.progress import HASHED, SYNCED, Watch, unwatched
 from exporter.signing import Signer
+from exporter.tree import everything_in, size_of
 
 RUNNER = "model.py"
 """What Triton's Python backend runs; the engine brings the modules that it imports."""
@@ -38,7 +40,7 @@ def write_parts(folder: Path, schema: Schema, arrays: Mapping[str, Mapping[str, 
     for package in (exfm, exfm.features):
         place = folder.joinpath(*package.__name__.split("."))
         shutil.copyfile(_folder_of(package) / "__init__.py", place / "__init__.py")
-    for place in {path.parent for path in folder.rglob("*.py")}:
+    for place in {path.parent for path in everything_in(folder) if path.suffix == ".py"}:
         (place / NO_BYTECODE).write_text("Keeps unlisted bytecode out of this version.\n", encoding="utf-8")
 
 
@@ -50,7 +52,15 @@ def write_data(folder: Path, schema: Schema, arrays: Mapping[str, Mapping[str, N
         np.savez(folder / f"{stem}.npz", **named)
 
 
-def seal(staged: Path, version: int, config: bytes, manifest: Mapping[str, Any], signer: Signer | None) -> None:
+def seal(
+    staged: Path,
+    version: int,
+    config: bytes,
+    manifest: Mapping[str, Any],
+    signer: Signer | None,
+    *,
+    watch: Watch = unwatched,
+) -> None:
     """Complete a staged version: its configuration, the manifest with every file's sha256, the signature; then sync.
 
     Args:
@@ -59,16 +69,19 @@ def seal(staged: Path, version: int, config: bytes, manifest: Mapping[str, Any],
         config: what config.pbtxt will be while this version is served.
         manifest: all of it but the number and the files.
         signer: signs the manifest's bytes; None leaves the version unsigned.
+        watch: shows how much is hashed and synced.
     """
     (staged / OWN_CONFIG).write_bytes(config)
-    whole = {**manifest, "version": version, "files": hashes_of(staged)}
+    with watch(HASHED, size_of(everything_in(staged))) as count:
+        whole = {**manifest, "version": version, "files": hashes_of(staged, count)}
     content = json.dumps(whole, indent=1, sort_keys=True).encode()
     (staged / MANIFEST).write_bytes(content)
     if signer is not None:
         (staged / SIGNATURE).write_bytes(signer.sign(content))
-    for path in staged.rglob("*"):  # the umask may be such that whoever serves could not read it
+    for path in everything_in(staged):  # the umask may be such that whoever serves could not read it
         path.chmod(0o444 if path.is_file() else 0o755)
-    sync_tree(staged)
+    with watch(SYNCED, size_of(everything_in(staged))) as count:
+        sync_tree(staged, count)
 
 
 def _folder_of(package: Any) -> Path:

@@ -13,7 +13,8 @@ from exporter.durable import locked, make_folder, sync, write_aside, write_durab
 from exporter.errors import ExportRefusedError, VersionError
 from exporter.home import CONFIG, MARK, next_version, served_version
 from exporter.package import seal
-from exporter.signing import Signer, TrustedKeys, load_trusted
+from exporter.progress import Watch, unwatched
+from exporter.signing import Signer, TrustedKeys, load_all_trusted
 
 REPLACES = "replaces"
 """Entry of the manifest: the version that was served when this one was published; null, if none was."""
@@ -28,7 +29,7 @@ class Publication:
         manifest: all of the manifest but the number and the files' hashes.
         config: its `ModelConfig`; the version's number is entered at publication.
         signer: who vouches for it; None: nobody.
-        trusted_keys: folder of the keys whose versions count, instead of the repository's own.
+        trusted_keys: folder of the keys whose versions count, besides the repository's own.
     """
 
     vertical: str
@@ -39,7 +40,11 @@ class Publication:
 
 
 def publish(
-    staged: Path, repository: Path, publication: Publication, guard: Callable[[Path], None] = lambda _: None
+    staged: Path,
+    repository: Path,
+    publication: Publication,
+    guard: Callable[[Path], None] = lambda _: None,
+    watch: Watch = unwatched,
 ) -> Path:
     """Give a staged version the next number and put it in place, then point config.pbtxt at it.
 
@@ -52,22 +57,24 @@ def publish(
         repository: the model repository.
         publication: what it becomes.
         guard: called with the vertical's home under the repository's lock; may still refuse.
+        watch: shows how much is hashed and synced.
 
     Returns:
         The version's folder.
 
     Raises:
-        ExportRefusedError: the repository trusts keys, and the signer's is not one of them; or by `guard`.
+        ExportRefusedError: keys are trusted, by the repository or the folder named, and the signer's is not one of
+            them; or by `guard`.
         OSError: the repository cannot be written.
     """
     home = repository / publication.vertical
     with locked(repository):
-        check_signer(load_trusted(repository, publication.trusted_keys), publication.signer)
+        check_signer(load_all_trusted(repository, publication.trusted_keys), publication.signer)
         guard(home)
         new = not home.exists()
         make_folder(home)
         try:
-            return _place(staged, home, publication)
+            return _place(staged, home, publication, watch)
         except BaseException:
             if new and not (home / CONFIG).exists():
                 shutil.rmtree(home, ignore_errors=True)
@@ -78,11 +85,12 @@ def check_signer(trusted: TrustedKeys, signer: Signer | None) -> None:
     """Refuse a signer whose versions nobody would take.
 
     Raises:
-        ExportRefusedError: keys are trusted, and the signer's is not one of them.
+        ExportRefusedError: keys are trusted, and the signer's is not one of them; it names the folder.
     """
-    if trusted.keys and (signer is None or signer.key_id not in trusted.keys):
-        whose = "no signing key was given" if signer is None else f"not the signing key {signer.key_id}"
-        raise ExportRefusedError(f"the repository trusts {', '.join(sorted(trusted.keys))}, {whose}")
+    for each in trusted.sets:
+        if each.keys and (signer is None or signer.key_id not in each.keys):
+            whose = "no signing key was given" if signer is None else f"not the signing key {signer.key_id}"
+            raise ExportRefusedError(f"{each.place} trusts {', '.join(sorted(each.keys))}, {whose}")
 
 
 def pinned_to(config: Any, version: int) -> bytes:
@@ -101,11 +109,11 @@ def _replaced(home: Path) -> int | None:
         return None
 
 
-def _place(staged: Path, home: Path, publication: Publication) -> Path:
+def _place(staged: Path, home: Path, publication: Publication, watch: Watch) -> Path:
     version = next_version(home)
     config = pinned_to(publication.config, version)
     manifest = {**publication.manifest, REPLACES: _replaced(home)}
-    seal(staged, version, config, manifest, publication.signer)
+    seal(staged, version, config, manifest, publication.signer, watch=watch)
     write_durably(home / MARK, f"{version}\n".encode())
     # All that needs room on the disk is written before anything can be seen.
     aside = write_aside(home / CONFIG, config)

@@ -5,8 +5,8 @@ import binascii
 import hashlib
 import json
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -14,7 +14,7 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from exporter.durable import ASIDE, locked, sync, write_durably
+from exporter.durable import ASIDE, locked, make_folder, sync, write_durably
 from exporter.errors import ExportRefusedError, VersionError
 from exporter.home import TRUSTED_KEYS
 
@@ -44,9 +44,24 @@ class Signer:
 
 @dataclass(frozen=True)
 class TrustedKeys:
-    """The public keys whose signatures count, by their id; without any, unsigned versions are taken, too."""
+    """The public keys whose signatures count; without any, unsigned versions are taken, too.
+
+    Attributes:
+        keys: by their id.
+        place: the folder that they come from, for messages.
+        besides: keys that must have signed as well, if there are any.
+    """
 
     keys: Mapping[str, Ed25519PublicKey]
+    place: str = "the repository"
+    besides: "TrustedKeys | None" = None
+
+    @property
+    def sets(self) -> "Iterator[TrustedKeys]":
+        """These keys, and those besides: a signer must be in each that holds any."""
+        yield self
+        if self.besides:
+            yield from self.besides.sets
 
     def check(self, content: bytes, signature: bytes | None) -> SignatureState:
         """Hold a manifest's bytes against its signature.
@@ -54,13 +69,18 @@ class TrustedKeys:
         Raises:
             VersionError: keys are trusted, and this is not a signature by one of them over these bytes.
         """
+        states = [each.check_alone(content, signature) for each in self.sets]
+        return "signed" if "signed" in states else states[0]
+
+    def check_alone(self, content: bytes, signature: bytes | None) -> SignatureState:
+        """As `check`, without the keys besides."""
         if not self.keys:
             return "unsigned" if signature is None else "unverified"
         if signature is None:
-            raise VersionError(f"unsigned; versions signed by {', '.join(sorted(self.keys))} are trusted")
+            raise VersionError(f"unsigned; {self.place} trusts {', '.join(sorted(self.keys))}")
         name, raw = _parse(signature)
         if name not in self.keys:
-            raise VersionError(f"signed by the key {name[:16]!r}, which is not among those trusted")
+            raise VersionError(f"signed by the key {name[:16]!r}, which is not among those that {self.place} trusts")
         try:
             self.keys[name].verify(raw, content)
         except InvalidSignature as error:
@@ -107,7 +127,19 @@ def load_trusted(repository: Path, folder: Path | None = None) -> TrustedKeys:
     keys = [load_public(path) for path in _key_files(place)]
     if folder is not None and not keys:
         raise ExportRefusedError(f"trusted keys {folder}: no *.pem there")
-    return TrustedKeys({key_id(key): key for key in keys})
+    return TrustedKeys({key_id(key): key for key in keys}, str(place))
+
+
+def load_all_trusted(repository: Path, folder: Path | None = None) -> TrustedKeys:
+    """The keys for whoever changes what is served: those of `folder`, if it is named, and the repository's own besides.
+
+    Some readers go by the ones and some by the others, so what either would refuse must not be served.
+
+    Raises:
+        ExportRefusedError: as `load_trusted`, of either.
+    """
+    own = load_trusted(repository)
+    return own if folder is None else replace(load_trusted(repository, folder), besides=own)
 
 
 def _key_files(place: Path) -> list[Path]:
@@ -132,7 +164,7 @@ def make_key(path: Path) -> Signer:
     key = Ed25519PrivateKey.generate()
     kind, plain = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     content = key.private_bytes(serialization.Encoding.PEM, kind, plain)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)  # for the public half
     try:
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError as error:
@@ -151,7 +183,7 @@ def make_key(path: Path) -> Signer:
 def trust(repository: Path, key: Ed25519PublicKey) -> Path:
     """Count signatures by this key from now on; returns its file in the repository."""
     place = repository / TRUSTED_KEYS
-    place.mkdir(parents=True, exist_ok=True)
+    make_folder(place)
     path = place / f"{key_id(key)}.pem"
     with locked(repository):
         write_durably(path, _public_pem(key))

@@ -39,7 +39,10 @@ def staging(repository: Path) -> Iterator[Path]:
 def clear(repository: Path) -> None:
     """Remove what dead processes have left half done; the caller holds the repository's lock."""
     for folder in repository.glob(f"{PREFIX}*"):
-        lock = try_lock(folder)
+        try:
+            lock = try_lock(folder)
+        except FileNotFoundError:  # its own process has just removed it
+            continue
         if lock is not None:
             shutil.rmtree(folder, ignore_errors=True)
             os.close(lock)

@@ -148,8 +148,8 @@ def _parser() -> argparse.ArgumentParser:
         type=_positive,
         default=0.0,
         metavar="X",
-        help="calls that Triton really runs at once (unless given: what the models allow and this machine has cores for; say "
-        "it for a Triton elsewhere)",
+        help="calls that Triton really runs at once (what models allow and this machine has cores for; say it for a "
+        "Triton elsewhere)",
     )
     add("--share", type=_share, default=1.0, metavar="1/N", help="of each Triton, as one of N such servers (1)")
     _add_learning(parser)

@@ -1,9 +1,11 @@
 """Reads the model repository: everything is checked before anything is served."""
 
+import fcntl
 import logging
+import os
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
@@ -103,6 +105,27 @@ def triton_configs(repository: Path, catalog: Catalog) -> dict[str, str]:
 
 
 @contextmanager
+def kept(repository: Path, catalog: Catalog) -> Iterator[None]:
+    """Keep the catalog's versions for those that are started anew: `exfm-export prune` leaves what is locked.
+
+    Raises:
+        RepositoryError: one was removed since the catalog was read, or can't be read.
+    """
+    with ExitStack() as stack:
+        for name, one in catalog.models.items():
+            path = repository / name / str(one.version) / MANIFEST
+            with _readable():
+                handle = os.open(path, os.O_RDONLY)
+                stack.callback(os.close, handle)
+                with suppress(OSError):  # a file system without locks
+                    fcntl.flock(handle, fcntl.LOCK_SH)
+                # Whoever removes a version holds the lock meanwhile.
+                if not os.path.samestat(os.fstat(handle), os.stat(path)):
+                    raise RepositoryError(f"{path.parent}: was replaced while it was read")
+        yield
+
+
+@contextmanager
 def _readable() -> Iterator[None]:
     try:
         yield
@@ -118,8 +141,18 @@ def _homes(repository: Path) -> list[Path]:
 
 def _load_served(home: Path, keys: tuple[Path, ...]) -> _Model | None:
     """The version that `config.pbtxt` names; None where it isn't for the frontend."""
-    # Read once: what is published meanwhile changes nothing of what is compared here.
-    content = (home / CONFIG).read_bytes()
+    while True:
+        # Read once: what is published meanwhile changes nothing of what is compared here.
+        content = (home / CONFIG).read_bytes()
+        try:
+            return _load_named(home, content, keys)
+        except (RepositoryError, OSError):
+            # Or another version was published and this one pruned: then the new one counts.
+            if content == (home / CONFIG).read_bytes():
+                raise
+
+
+def _load_named(home: Path, content: bytes, keys: tuple[Path, ...]) -> _Model | None:
     config = parse_config(home / CONFIG, content)
     runners = config.backend == _BACKEND and _SCHEMA_HASH in config.parameters
     if not runners and not (home / _MARK).exists():

@@ -17,7 +17,7 @@ from serving.errors import StartError
 from serving.inference.endpoint import TritonEndpoint
 from serving.inference.models import ASK_S, check_schemas
 from serving.inference.triton import TritonScorer
-from serving.repository import triton_configs
+from serving.repository import kept, triton_configs
 from serving.supervisor import Supervisor
 from serving.worker import Worker, WorkerOptions
 
@@ -162,7 +162,8 @@ async def unless(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> bool:
 async def triton_for(catalog: Catalog, options: ServeOptions) -> AsyncIterator[Backend]:
     """A Triton that has the catalog's models: the one we were told of, or one of our own."""
     if options.tritons:
-        yield Backend(options.tritons)
+        with kept(options.repository, catalog):
+            yield Backend(options.tritons)
         return
     async with own_triton(catalog, options.repository, options.triton_log, TritonOptions()) as backend:
         yield backend
@@ -174,6 +175,7 @@ async def own_triton(
 ) -> AsyncIterator[Backend]:
     """A Triton of our own with the catalog's models, kept alive; raises as `serve` does if it doesn't start."""
     with contextlib.ExitStack() as stack:
+        stack.enter_context(kept(repository, catalog))
         path = triton_log or Path(stack.enter_context(tempfile.TemporaryDirectory())) / "triton.log"
         configs = triton_configs(repository, catalog)
         environment = await asyncio.to_thread(ensure, None, log.info)

@@ -48,7 +48,7 @@ def check_signature(version: Path, content: bytes, keys: tuple[Path, ...]) -> No
     # Only here, so that a repository which trusts nobody in particular needs no cryptography.
     from cryptography.exceptions import InvalidSignature  # noqa: PLC0415
 
-    name, signature = _entry(version / SIGNATURE)
+    name, signature = _entry(version / SIGNATURE, keys[0].parent)
     key = {_id(key): key for key in map(_key, keys)}.get(name)
     if key is None:
         raise RepositoryError(f"{version}: signed by the key {name[:16]!r}, which {keys[0].parent} lacks")
@@ -58,9 +58,9 @@ def check_signature(version: Path, content: bytes, keys: tuple[Path, ...]) -> No
         raise RepositoryError(f"{version}: the signature by {name} does not fit {MANIFEST}") from error
 
 
-def _entry(path: Path) -> tuple[str, bytes]:
+def _entry(path: Path, place: Path) -> tuple[str, bytes]:
     if not path.is_file():
-        raise RepositoryError(f"{path.parent}: unsigned, and this repository trusts only signed versions")
+        raise RepositoryError(f"{path.parent}: unsigned, and only what a key of {place} has signed is taken")
     try:
         entry = json.loads(path.read_bytes())
         return str(entry["key"]), base64.b64decode(entry["signature"], validate=True)
@@ -69,12 +69,13 @@ def _entry(path: Path) -> tuple[str, bytes]:
 
 
 def _key(path: Path) -> Any:
+    from cryptography.exceptions import UnsupportedAlgorithm  # noqa: PLC0415
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey  # noqa: PLC0415
     from cryptography.hazmat.primitives.serialization import load_pem_public_key  # noqa: PLC0415
 
     try:
         key = load_pem_public_key(path.read_bytes())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, UnsupportedAlgorithm) as error:
         raise RepositoryError(f"{path}: not a public key: {error}") from error
     if not isinstance(key, Ed25519PublicKey):
         raise RepositoryError(f"{path}: not an ed25519 key")

@@ -20,13 +20,14 @@ def make_parser(name: str, description: str, epilog: str) -> argparse.ArgumentPa
     return parser
 
 
-def add_trust(parser: argparse.ArgumentParser) -> None:
-    """The argument that says whose signatures count."""
+def add_trust(parser: argparse.ArgumentParser, *, changing: bool = False) -> None:
+    """The argument that says whose signatures count; for a command that changes what is served: also count."""
+    instead = "besides those of REPOSITORY/trusted_keys, if any" if changing else "instead of REPOSITORY/trusted_keys"
     parser.add_argument(
         "--trusted-keys",
         type=Path,
         metavar="DIR",
-        help="public keys (*.pem) to trust instead of REPOSITORY/trusted_keys; best out of the publisher's reach",
+        help=f"public keys (*.pem) that must have signed, {instead}; best out of the publisher's reach",
     )
 
 

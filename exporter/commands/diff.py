@@ -18,7 +18,8 @@ examples:
   exfm-export diff feed_click/3 feed_click/4 --repository model_repository
   exfm-export diff feed_click/3 feed_click/served --json | jq .quality
 
-exit codes: 0 compared, whether they differ or not; 1 a file could not be read; 2 no such version, or not a sound one
+exit codes: 0 compared, whether they differ or not; 1 the repository could not be read; 2 no such version, or not a
+sound one
 """
 
 

@@ -3,6 +3,7 @@
 import argparse
 
 from exporter.commands.arguments import add_trust, count, make_parser, show
+from exporter.progress import on_stderr
 from exporter.rollback import rollback
 
 DESCRIPTION = """\
@@ -27,13 +28,13 @@ def parser() -> argparse.ArgumentParser:
     made = make_parser("rollback", DESCRIPTION, EPILOG)
     made.add_argument("vertical", metavar="VERTICAL")
     made.add_argument("--to", type=count, metavar="VERSION", help="the version to serve (what the served one replaced)")
-    add_trust(made)
+    add_trust(made, changing=True)
     return made
 
 
 def run(options: argparse.Namespace) -> int:
     """See `exporter.command.Command`."""
-    before, now = rollback(options.repository, options.vertical, options.to, options.trusted_keys)
+    before, now = rollback(options.repository, options.vertical, options.to, options.trusted_keys, on_stderr)
     result = {"vertical": options.vertical, "before": before, "served": now}
     show(options, result, f"{options.vertical}: version {now} is served now, after {before or 'nothing sound'}")
     return 0

@@ -70,7 +70,7 @@ def add_keys(made: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="ed25519 key, PEM; else the file named by EXFM_SIGNING_KEY, else REPOSITORY/.keys/signing.pem, else none",
     )
-    add_trust(made)
+    add_trust(made, changing=True)
 
 
 def source_of(options: argparse.Namespace) -> Path | OwnFiles:

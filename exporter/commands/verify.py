@@ -5,6 +5,7 @@ import argparse
 from exporter.commands.arguments import add_trust, make_parser, show
 from exporter.home import find_home
 from exporter.inventory import Verdict, verify_home, verify_repository
+from exporter.progress import on_stderr
 from exporter.signing import load_trusted
 
 DESCRIPTION = """\
@@ -34,9 +35,9 @@ def run(options: argparse.Namespace) -> int:
     trusted = load_trusted(options.repository, options.trusted_keys)
     if options.verticals:
         homes = [find_home(options.repository, name) for name in options.verticals]
-        verdicts = [verdict for home in homes for verdict in verify_home(home, trusted)]
+        verdicts = [verdict for home in homes for verdict in verify_home(home, trusted, on_stderr)]
     else:
-        verdicts = verify_repository(options.repository, trusted)
+        verdicts = verify_repository(options.repository, trusted, on_stderr)
     ok = not any(verdict.problem for verdict in verdicts)
     result = {"ok": ok, "versions": [verdict.to_dict() for verdict in verdicts]}
     show(options, result, "\n".join(map(_line, verdicts)) or "nothing is published")

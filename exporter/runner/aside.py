@@ -8,7 +8,7 @@ from contextlib import suppress
 
 LEAST = 19
 """The niceness that yields to all others."""
-_LOCKED = "schema.json"
+LOCKED = "schema.json"
 """Of each version: whoever serves it holds a shared lock on this file."""
 
 
@@ -29,7 +29,7 @@ def load(folder: str, work: Callable[[], object]) -> None:
 
 def serves(folder: str) -> int:
     """Let others see, by a lock, that a version serves; returns the open file, whose end is that of the lock."""
-    handle = os.open(os.path.join(folder, _LOCKED), os.O_RDONLY)
+    handle = os.open(os.path.join(folder, LOCKED), os.O_RDONLY)
     with suppress(OSError):  # a file system without locks: its versions always load at full speed
         fcntl.flock(handle, fcntl.LOCK_SH)
     return handle
@@ -45,7 +45,7 @@ def another_serves(folder: str) -> bool:
 
 def _locked(folder: str) -> bool:
     try:
-        handle = os.open(os.path.join(folder, _LOCKED), os.O_RDONLY)
+        handle = os.open(os.path.join(folder, LOCKED), os.O_RDONLY)
     except OSError:
         return False
     try:

@@ -1,4 +1,5 @@
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,6 +13,8 @@ from exporter.command import COMMANDS, main
 from exporter.configure import instances_for
 from exporter.home import versions_in
 from exporter.lint.facts import usable_cores
+from exporter.runner.aside import serves
+from exporter.signing import make_key
 
 Put = Callable[..., Path]
 
@@ -136,7 +139,14 @@ def test_a_repository_is_looked_after(put: Put, tmp_path: Path, capsys: pytest.C
         0,
         {"vertical": "feed_click", "before": 3, "served": 2},
     )
-    assert run_json(capsys, "prune", "--keep", "1", *place) == (0, {"removed": {"feed_click": [1]}, "dry_run": False})
+    used = serves(str(tmp_path / "feed_click" / "1"))
+    assert main(["prune", "--keep", "1", "--dry-run", *map(str, place)]) == 0
+    assert capsys.readouterr().out == "feed_click: would remove nothing; kept 1, which a server still uses\n"
+    pruned: dict[str, Any] = {"removed": {"feed_click": []}, "in_use": {"feed_click": [1]}, "dry_run": False}
+    assert run_json(capsys, "prune", "--keep", "1", *place) == (0, pruned)
+    os.close(used)
+    pruned = {"removed": {"feed_click": [1]}, "in_use": {"feed_click": []}, "dry_run": False}
+    assert run_json(capsys, "prune", "--keep", "1", *place) == (0, pruned)
     code, linted = run_json(capsys, "lint", *place)
     assert (code, linted["ok"]) == (0, True)
     assert main(["lint", "--file", str(tmp_path / "feed_click" / "config.pbtxt")]) == 0
@@ -186,6 +196,21 @@ def test_keys_are_made_and_trusted(put: Put, tmp_path: Path, capsys: pytest.Capt
     code, trusting = run_json(capsys, "keygen", "--trust-only", tmp_path / "release.pub.pem", *place)
     assert (code, trusting["key"], trusting["file"]) == (0, other["key"], None)
     assert len(list((repository / "trusted_keys").iterdir())) == 2
+
+
+def test_keys_that_are_named_count_besides_the_repositorys(
+    student: Path, signed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    named, own = make_key(tmp_path / "release.pem"), signed / "trusted_keys"
+    (tmp_path / "keys").mkdir()
+    (tmp_path / "release.pub.pem").rename(tmp_path / "keys" / "release.pem")
+    words = (student, "--repository", signed, "--quick", "--trusted-keys", tmp_path / "keys")
+    code, said = run_json(capsys, *words, "--signing-key", tmp_path / "release.pem")
+    assert (code, said["error"].partition(" trusts ")[0]) == (2, str(own))
+    assert f"not the signing key {named.key_id}" in said["error"]
+    code, said = run_json(capsys, *words)
+    assert (code, said["error"].partition(" trusts ")[0]) == (2, str(tmp_path / "keys"))
+    assert not (signed / "feed_long_view").exists()
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,10 @@
 import os
+import stat
 from pathlib import Path
 
 import pytest
 
-from exporter.durable import sync_tree, try_lock, write_durably
+from exporter.durable import make_folder, sync_tree, try_lock, write_durably
 
 
 def test_a_file_is_replaced_at_once(tmp_path: Path) -> None:
@@ -46,3 +47,26 @@ def test_a_lock_that_is_held_is_not_given_twice(tmp_path: Path) -> None:
     second = try_lock(tmp_path)
     assert second is not None
     os.close(second)
+
+
+def test_folders_are_made_for_all_whatever_the_umask(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir(mode=0o700)
+    before = os.umask(0o077)
+    try:
+        make_folder(tmp_path / "there" / "a" / "b")
+        make_folder(tmp_path / "there")
+    finally:
+        os.umask(before)
+    folders = [tmp_path / "there" / "a" / "b", tmp_path / "there" / "a", tmp_path / "there"]
+    assert [stat.S_IMODE(path.stat().st_mode) for path in folders] == [0o755, 0o755, 0o700]
+    (tmp_path / "file").touch()
+    with pytest.raises(FileExistsError):
+        make_folder(tmp_path / "file" / "below")
+
+
+def test_what_is_synced_is_counted(tmp_path: Path) -> None:
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep" / "file").write_bytes(bytes(7))
+    counted: list[int] = []
+    sync_tree(tmp_path, counted.append)
+    assert sum(counted) == 7

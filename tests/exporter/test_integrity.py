@@ -1,4 +1,5 @@
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from exporter.integrity import check_config, check_version, hashes_of, read_vers
 from exporter.signing import NO_KEYS, load_trusted
 
 Put = Callable[..., Path]
+AsNobody = Callable[[Callable[[], object], type[Exception]], str]
 
 
 def overwrite(path: Path, content: bytes) -> None:
@@ -101,3 +103,31 @@ def test_hashes_leave_the_manifest_out_but_not_its_namesakes(tmp_path: Path) -> 
     assert hashes_of(tmp_path) == {
         "deep/manifest.json": "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
     }
+
+
+@pytest.mark.parametrize("name", ["hidden", "deep", "deep/file", "manifest.json", "."])
+def test_what_may_not_be_read_is_vouched_for_by_nobody(
+    put: Put, tmp_path: Path, as_nobody: AsNobody, name: str
+) -> None:
+    """Neither a file that the manifest lists nor a folder in which anything else might lie."""
+    folder = put(tmp_path)
+    path = (folder / name).resolve()
+    if name == "hidden":
+        path.mkdir()
+        (path / "model.cpython-311.pyc").write_bytes(b"evil")
+    mode = path.stat().st_mode
+    path.chmod(0)
+    said = as_nobody(lambda: check_version(folder, NO_KEYS), VersionError)
+    hidden = as_nobody(lambda: hashes_of(folder), OSError) if name != "manifest.json" else str(path)
+    path.chmod(mode)
+    assert "Permission denied, so nobody vouches for it" in said
+    assert str(path) in said
+    assert str(path) in hidden
+
+
+def test_a_pipe_is_no_file_and_nobody_waits_for_it(put: Put, tmp_path: Path) -> None:
+    folder = put(tmp_path)
+    (folder / "model.py").unlink()
+    os.mkfifo(folder / "model.py")
+    with pytest.raises(VersionError, match=r"model\.py: missing, or not a plain file"):
+        check_version(folder, NO_KEYS)

@@ -10,6 +10,7 @@ from exporter.integrity import Version
 from exporter.inventory import find_version, list_versions, verify_home, verify_repository
 from exporter.lint.check import lint_home
 from exporter.lint.facts import Host
+from exporter.progress import Watch
 from exporter.rollback import prune, rollback
 from exporter.signing import NO_KEYS, load_trusted
 
@@ -88,10 +89,10 @@ def meanwhile(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], object]
     """`meanwhile(act)`: it happens once, after config.pbtxt was read and before the first version's files are."""
 
     def at(act: Callable[[], object]) -> None:
-        def first(version: Version) -> Version:
+        def first(version: Version, watch: Watch) -> Version:
             monkeypatch.undo()
             act()
-            return check_files(version)
+            return check_files(version, watch)
 
         check_files = integrity._check_files
         monkeypatch.setattr(integrity, "_check_files", first)

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tritonclient.grpc import model_config_pb2
+from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from exporter.errors import ExportRefusedError
-from exporter.home import CONFIG, MARK, OWN_CONFIG, served_version, versions_in
+from exporter.home import CONFIG, OWN_CONFIG, served_version, versions_in
 from exporter.inventory import verify_repository
 from exporter.publish import Publication, publish
 from exporter.signing import load_trusted, make_key, trust
@@ -104,7 +104,7 @@ def test_a_key_that_is_trusted_while_an_export_goes_on_counts(put: Put, tmp_path
     """The version was staged and the keys were looked at before; publishing unsigned now would end in no reader."""
     put(tmp_path)
     with staging(tmp_path) as folder:
-        waiting = Publication(VERTICAL, {}, model_config_pb2.ModelConfig())
+        waiting = Publication(VERTICAL, {}, ModelConfig())
         trust(tmp_path, make_key(tmp_path / "elsewhere.pem").key.public_key())
         with pytest.raises(ExportRefusedError, match="no signing key was given"):
             publish(folder, tmp_path, waiting)
@@ -114,11 +114,25 @@ def test_a_key_that_is_trusted_while_an_export_goes_on_counts(put: Put, tmp_path
 def test_whoever_serves_can_read_what_a_cautious_umask_has_made(put: Put, tmp_path: Path) -> None:
     before = os.umask(0o077)
     try:
-        repository = tmp_path / "repository"
+        repository = tmp_path / "deep" / "repository"
         put(repository)
     finally:
         os.umask(before)
-    seen = [repository, repository / VERTICAL, *(path for path in repository.rglob("*") if path.name != MARK)]
+    seen = [tmp_path / "deep", *(tmp_path / "deep").rglob("*")]
     assert len(seen) > 8
     assert [path for path in seen if path.stat().st_mode & 0o044 != 0o044] == []
     assert [path for path in seen if path.is_dir() and path.stat().st_mode & 0o011 != 0o011] == []
+
+
+def test_a_signer_must_be_trusted_by_the_repository_and_by_whom_was_named(put: Put, tmp_path: Path) -> None:
+    """A server goes by the ones or the others, and would refuse what only one of them has signed."""
+    put(tmp_path)
+    here, named = make_key(tmp_path / "here.pem"), make_key(tmp_path / "named" / "key.pem")
+    (tmp_path / "named" / "key.pem").unlink()
+    trust(tmp_path, here.key.public_key())
+    for signer, refuses in ((named, tmp_path / "trusted_keys"), (here, tmp_path / "named"), (None, tmp_path / "named")):
+        with staging(tmp_path) as folder:
+            waiting = Publication(VERTICAL, {}, ModelConfig(), signer, tmp_path / "named")
+            with pytest.raises(ExportRefusedError, match=f"^{refuses} trusts .*, (not the|no) signing key"):
+                publish(folder, tmp_path, waiting)
+    assert versions_in(tmp_path / VERTICAL) == [1]

@@ -1,3 +1,5 @@
+import fcntl
+import os
 import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -9,8 +11,9 @@ from cryptography.hazmat.primitives import serialization
 from exporter.durable import locked
 from exporter.errors import ExportRefusedError, VersionError
 from exporter.home import served_version, versions_in
-from exporter.rollback import prune, rollback
-from exporter.signing import make_key, trust
+from exporter.rollback import Pruned, prune, rollback
+from exporter.runner.aside import serves
+from exporter.signing import OWN_KEY, make_key, trust
 
 Put = Callable[..., Path]
 VERTICAL = "feed_click"
@@ -69,11 +72,11 @@ def test_a_broken_configuration_is_mended_by_naming_the_version(three: Path) -> 
 def test_prune_keeps_the_served_and_the_newest(put: Put, three: Path) -> None:
     put(three)
     rollback(three, VERTICAL, 2)
-    assert prune(three, VERTICAL, 1, dry_run=True) == [1, 3]
+    assert prune(three, VERTICAL, 1, dry_run=True) == Pruned([1, 3])
     assert versions_in(three / VERTICAL) == [1, 2, 3, 4]
-    assert prune(three, VERTICAL, 1) == [1, 3]
+    assert prune(three, VERTICAL, 1) == Pruned([1, 3])
     assert versions_in(three / VERTICAL) == [2, 4]
-    assert prune(three, VERTICAL, 9) == []
+    assert prune(three, VERTICAL, 9) == Pruned()
     assert {path.name for path in three.iterdir()} == {VERTICAL}
 
 
@@ -82,7 +85,7 @@ def test_a_number_is_never_given_twice(put: Put, three: Path) -> None:
     rollback(three, VERTICAL, 1)
     (home / ".last_version").unlink()
     (home / "3").rename(home / "8")  # as if an older exporter had left no mark
-    assert prune(three, VERTICAL, 1) == [2]
+    assert prune(three, VERTICAL, 1) == Pruned([2])
     shutil.rmtree(home / "8")
     assert put(three).name == "9"
 
@@ -129,3 +132,42 @@ def test_a_key_that_is_trusted_while_a_rollback_waits_counts(three: Path) -> Non
     with pytest.raises(VersionError, match="unsigned"):
         waiting.result()
     assert served_version(three / VERTICAL) == 3
+
+
+def _loads(folder: str) -> int:
+    """As Triton does while it loads a version."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    fcntl.flock(handle, fcntl.LOCK_EX)
+    return handle
+
+
+@pytest.mark.parametrize("use", [serves, _loads])
+def test_prune_leaves_what_a_server_uses(put: Put, three: Path, use: Callable[[str], int]) -> None:
+    put(three)
+    used = use(str(three / VERTICAL / "2"))
+    assert prune(three, VERTICAL, 1, dry_run=True) == Pruned([1, 3], [2])
+    assert prune(three, VERTICAL, 1) == Pruned([1, 3], [2])
+    assert versions_in(three / VERTICAL) == [2, 4]
+    os.close(used)
+    assert prune(three, VERTICAL, 1) == Pruned([2])
+    assert versions_in(three / VERTICAL) == [4]
+
+
+def test_keys_named_count_besides_the_repositorys(put: Put, signed: Path, tmp_path: Path) -> None:
+    for _ in range(2):
+        put(signed)
+    other = make_key(tmp_path / "other.pem").key_id
+    named = tmp_path / "named"
+    named.mkdir()
+    (tmp_path / "other.pub.pem").rename(named / "other.pem")
+    with pytest.raises(VersionError, match=f"signed by the key .*, which is not among those that {named} trusts"):
+        rollback(signed, VERTICAL, 1, named)
+    shutil.copy(next((signed / "trusted_keys").iterdir()), named / "own.pem")
+    shutil.rmtree(signed / "trusted_keys")
+    (signed / "trusted_keys").mkdir()
+    (named / "other.pem").rename(signed / "trusted_keys" / "other.pem")
+    with pytest.raises(VersionError, match=f"not among those that {signed / 'trusted_keys'} trusts"):
+        rollback(signed, VERTICAL, 1, named)
+    assert served_version(signed / VERTICAL) == 2
+    shutil.copy((signed / OWN_KEY).with_suffix(".pub.pem"), signed / "trusted_keys" / f"not-{other}.pem")
+    assert rollback(signed, VERTICAL, 1, named) == (2, 1)

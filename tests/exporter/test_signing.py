@@ -1,4 +1,5 @@
 import json
+import os
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.errors import ExportRefusedError, VersionError
-from exporter.signing import NO_KEYS, TrustedKeys, load_public, load_signer, load_trusted, make_key, trust
+from exporter.signing import (
+    NO_KEYS,
+    OWN_KEY,
+    TrustedKeys,
+    load_all_trusted,
+    load_public,
+    load_signer,
+    load_trusted,
+    make_key,
+    trust,
+)
 
 
 def test_a_signature_counts_only_from_a_trusted_key_and_over_the_same_bytes(tmp_path: Path) -> None:
@@ -20,9 +31,9 @@ def test_a_signature_counts_only_from_a_trusted_key_and_over_the_same_bytes(tmp_
     assert trusted.check(b"manifest", one.sign(b"manifest")) == "signed"
     with pytest.raises(VersionError, match="does not fit the manifest"):
         trusted.check(b"Manifest", one.sign(b"manifest"))
-    with pytest.raises(VersionError, match="not among those trusted"):
+    with pytest.raises(VersionError, match="not among those that the repository trusts"):
         trusted.check(b"manifest", other.sign(b"manifest"))
-    with pytest.raises(VersionError, match="unsigned; versions signed by"):
+    with pytest.raises(VersionError, match=f"unsigned; the repository trusts {one.key_id}"):
         trusted.check(b"manifest", None)
     forged = {**json.loads(other.sign(b"manifest")), "key": one.key_id}
     with pytest.raises(VersionError, match="does not fit"):
@@ -106,3 +117,34 @@ def test_a_key_that_is_being_written_is_passed_over(tmp_path: Path) -> None:
     signer = make_key(tmp_path / "one.pem")
     trust(tmp_path, signer.key.public_key()).with_name(".aside-0123.pem").touch()
     assert list(load_trusted(tmp_path).keys) == [signer.key_id]
+
+
+def test_keys_named_and_the_repositorys_must_both_have_signed(tmp_path: Path) -> None:
+    repository, named = tmp_path / "repository", tmp_path / "named"
+    one, other = make_key(tmp_path / "one.pem"), make_key(named / "other.pem")
+    (named / "other.pem").unlink()
+    for signer, state in ((other, "signed"), (None, "unsigned")):
+        keys = load_all_trusted(repository, named if signer else None)
+        assert keys.check(b"manifest", signer.sign(b"manifest") if signer else None) == state
+    trust(repository, one.key.public_key())
+    both = load_all_trusted(repository, named)
+    assert [list(each.keys) for each in both.sets] == [[other.key_id], [one.key_id]]
+    with pytest.raises(VersionError, match=f"not among those that {repository / 'trusted_keys'} trusts"):
+        both.check(b"manifest", other.sign(b"manifest"))
+    with pytest.raises(VersionError, match=f"not among those that {named} trusts"):
+        both.check(b"manifest", one.sign(b"manifest"))
+    trust(repository, other.key.public_key())
+    assert load_all_trusted(repository, named).check(b"manifest", other.sign(b"manifest")) == "signed"
+
+
+def test_whoever_serves_can_read_the_keys_that_a_cautious_umask_has_made(tmp_path: Path) -> None:
+    repository = tmp_path / "deep" / "repository"
+    before = os.umask(0o077)
+    try:
+        signer = make_key(repository / OWN_KEY)
+        public = trust(repository, signer.key.public_key())
+    finally:
+        os.umask(before)
+    seen = [public, public.parent, repository, repository.parent, (repository / OWN_KEY).with_suffix(".pub.pem")]
+    assert [oct(stat.S_IMODE(path.stat().st_mode)) for path in seen] == ["0o644", "0o755", "0o755", "0o755", "0o644"]
+    assert stat.S_IMODE((repository / OWN_KEY).stat().st_mode) == 0o600

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from exporter.durable import try_lock
 from exporter.staging import staging
 
 
@@ -40,3 +41,19 @@ def test_rubbish_of_the_dead_is_cleared_and_the_living_are_left_alone(tmp_path: 
     assert theirs.is_dir()
     with staging(tmp_path):
         assert not theirs.exists()
+
+
+def test_a_folder_that_its_own_process_removes_meanwhile_stops_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    theirs = tmp_path / ".staging-theirs"
+    theirs.mkdir()
+
+    def late(folder: Path) -> int | None:
+        if folder == theirs:
+            theirs.rmdir()
+        return try_lock(folder)
+
+    monkeypatch.setattr("exporter.staging.try_lock", late)
+    with staging(tmp_path) as mine:
+        assert list(tmp_path.iterdir()) == [mine]

@@ -19,6 +19,7 @@ import pytest
 from exfm.events.impression import TOPIC, decode
 from exfm.events.log import BEGIN
 from exfm.events.sqlite import SqliteLog
+from exporter.rollback import Pruned, prune
 from serving import command
 from serving.catalog import Catalog
 from serving.client import BlockingRankingClient, RankCall, Ranking, Tier
@@ -93,10 +94,12 @@ def test_a_restarted_triton_serves_what_the_frontend_is_pinned_to(
             _poll(lambda: client.rank(CALL, timeout_s=5), Tier.FULL, 5)
             os.kill(triton, signal.SIGKILL)
             _poll(lambda: client.rank(CALL, timeout_s=5), Tier.PRIOR, 5)
+            assert prune(tmp_path, "feed_click", 1) == Pruned([], [1]), "the new Triton needs it"
             _poll(lambda: client.rank(CALL, timeout_s=5), Tier.FULL, 30)
             assert client.rank(CALL, timeout_s=5).model_version == 1
         process.send_signal(signal.SIGTERM)
         assert process.wait(20) == 0
+    assert prune(tmp_path, "feed_click", 1) == Pruned([1])
 
 
 @pytest.fixture

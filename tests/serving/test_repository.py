@@ -1,8 +1,10 @@
+import base64
+import fcntl
 import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +12,12 @@ import numpy as np
 import pytest
 
 from exfm.features.schema import Schema
+from exporter.rollback import Pruned, prune
 from exporter.signing import make_key
 from serving.catalog import Batching
 from serving.errors import RepositoryError, UnknownVerticalError
-from serving.repository import load_catalog, triton_configs
+from serving.published import Version, open_version
+from serving.repository import kept, load_catalog, triton_configs
 
 Edit = Callable[[dict[str, Any]], Any]
 Republish = Callable[[Path, int], None]
@@ -304,14 +308,15 @@ def test_a_prior_of_another_number_of_tasks_is_refused(repository: Path, tmp_pat
 
 
 @pytest.fixture
-def signed(repository: Path) -> tuple[Path, dict[str, Path]]:
+def signed(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Path]]:
     """The version signed by K1, and folders that trust K1 and K2."""
-    signers = {name: make_key(repository.parent / name / "key.pem") for name in ("K1", "K2")}
+    place = tmp_path_factory.mktemp("keys")
+    signers = {name: make_key(place / name / "key.pem") for name in ("K1", "K2")}
     version = repository / "feed_click/1"
     (version / "manifest.sig").write_bytes(signers["K1"].sign((version / "manifest.json").read_bytes()))
     for name in signers:
-        (repository.parent / name / "key.pem").unlink()
-    return repository, {name: repository.parent / name for name in signers}
+        (place / name / "key.pem").unlink()
+    return repository, {name: place / name for name in signers}
 
 
 def test_keys_of_ones_own_count_instead_of_the_repositorys(signed: tuple[Path, dict[str, Path]]) -> None:
@@ -334,6 +339,69 @@ def test_keys_of_ones_own_that_are_none_are_refused(repository: Path) -> None:
     (repository / "none").mkdir()
     with pytest.raises(RepositoryError, match=r"trusted keys .*/none: no \*\.pem there"):
         load_catalog(repository, repository / "none")
+
+
+def test_a_key_of_a_kind_that_nobody_knows_is_refused_by_name(signed: tuple[Path, dict[str, Path]]) -> None:
+    """Well formed, and its algorithm has a number that nobody has ever given out."""
+    repository, keys = signed
+    body = base64.b64encode(bytes.fromhex("300b300506032a030403020001")).decode()
+    (keys["K1"] / "odd.pem").write_text(f"-----BEGIN PUBLIC KEY-----\n{body}\n-----END PUBLIC KEY-----\n")
+    with pytest.raises(RepositoryError, match=r"odd\.pem: not a public key"):
+        load_catalog(repository, keys["K1"])
+
+
+@pytest.mark.parametrize("place", ["own", "named"])
+def test_keys_that_may_not_be_read_do_not_mean_nobody(
+    signed: tuple[Path, dict[str, Path]], place: str, as_nobody: AsNobody
+) -> None:
+    repository, keys = signed
+    folder = keys["K1"] if place == "named" else repository / "trusted_keys"
+    if place == "own":
+        shutil.copytree(keys["K1"], folder)
+    (pem,) = folder.iterdir()
+    for path in (pem, folder):
+        path.chmod(0)
+        said = as_nobody(lambda: load_catalog(repository, folder if place == "named" else None), RepositoryError)
+        path.chmod(0o700)
+        assert "Permission denied" in said
+
+
+def test_a_version_that_is_served_is_not_pruned(repository: Path, republish: Republish) -> None:
+    catalog = load_catalog(repository)
+    republish(repository / "feed_click", 2)
+    with kept(repository, catalog):
+        assert prune(repository, "feed_click", 1) == Pruned([], [1])
+        assert load_catalog(repository, versions={"feed_click": 1})["feed_click"].version == 1
+    assert prune(repository, "feed_click", 1) == Pruned([1])
+    with pytest.raises(RepositoryError, match=r"1/manifest\.json: No such file"), kept(repository, catalog):
+        pass
+
+
+def test_a_version_that_is_pruned_while_it_is_read_gives_way_to_the_new_one(
+    repository: Path, republish: Republish, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def late(folder: Path, keys: tuple[Path, ...], needed: Sequence[str]) -> Version:
+        if folder.name == "1":
+            republish(repository / "feed_click", 2)
+            prune(repository, "feed_click", 1)
+        return open_version(folder, keys, needed)
+
+    monkeypatch.setattr("serving.repository.open_version", late)
+    assert load_catalog(repository)["feed_click"].version == 2
+
+
+def test_a_version_that_is_replaced_as_it_is_locked_is_not_taken_for_kept(
+    repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    catalog, path = load_catalog(repository), repository / "feed_click/1/manifest.json"
+
+    def late(*_: int) -> None:
+        shutil.copyfile(path, path.with_name("other"))
+        path.with_name("other").replace(path)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    with pytest.raises(RepositoryError, match="feed_click/1: was replaced"), kept(repository, catalog):
+        pass
 
 
 def test_trusted_keys_that_lead_nowhere_do_not_mean_nobody(repository: Path) -> None:

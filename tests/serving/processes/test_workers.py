@@ -20,6 +20,7 @@ from urllib.request import urlopen
 import numpy as np
 import pytest
 
+from exporter.rollback import Pruned, prune
 from serving.client import OverloadedError, RankCall, RankingClient, ServerFailedError, UnreachableError
 
 if TYPE_CHECKING:
@@ -162,6 +163,7 @@ async def test_a_worker_that_is_started_again_serves_what_the_others_do(
     repository = shutil.copytree(published_repository, tmp_path / "repository", copy_function=shutil.copyfile)
     with serving(workers=1, repository=repository) as server:
         republish(repository / "feed_click", 2)
+        assert prune(repository, "feed_click", 1) == Pruned([], [1])
         (killed,) = server.pids()
         os.kill(killed, signal.SIGKILL)
 
