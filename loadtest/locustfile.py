@@ -126,6 +126,16 @@ def _collect(data: dict[str, Any], **_: Any) -> None:
 def _quit(environment: Any, **_: Any) -> None:
     if isinstance(environment.runner, WorkerRunner) or environment.process_exit_code == USAGE:
         return
+    _judge(environment)
+
+
+def _stop(environment: Any, **_: Any) -> None:
+    # A run of the web page is judged when it is over, not when the page is closed; a master's workers have yet to tell.
+    if environment.web_ui and not isinstance(environment.runner, MasterRunner | WorkerRunner):
+        _judge(environment)
+
+
+def _judge(environment: Any) -> None:
     if State.engine is None or State.total is None:
         return
     if not isinstance(environment.runner, MasterRunner):
@@ -150,4 +160,5 @@ hooks.init.add_listener(_init)
 hooks.test_start.add_listener(_start)
 hooks.report_to_master.add_listener(_report)
 hooks.worker_report.add_listener(_collect)
+hooks.test_stop.add_listener(_stop)
 hooks.quitting.add_listener(_quit)

@@ -39,7 +39,7 @@ examples:
   EXFM_DATA_DIR=data make bench-peers
   python -m bench.peers --model-repository build/demo/model_repository --naive trained/model_repository
 
-peers.json grows after each turn; `finished` is true in one that lacks nothing.
+peers.json grows after each turn; `finished` is true in one that lacks nothing, else `lacks` says what.
 
 exit codes: 0 measured (what came of it is in the table), 1 could not be measured, 2 bad usage or data
 """
@@ -57,7 +57,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (PeerUnavailableError, RefereeError, ExportRefusedError, OSError) as error:
         result["failed"] = str(error)
     else:
-        result["finished"] = True
+        result["lacks"] = lacks(asked, result)
+        result["finished"] = not result["lacks"]
     if "capacity_rps" in result:
         _save(asked.bench_out, result)
         _show(asked.bench_out, result)
@@ -131,7 +132,20 @@ def medians(result: dict[str, Any]) -> dict[str, Any]:
         made[name] = {"capacity_rps": median(values), "capacity_spread": spread(values)}
         made[name]["goodput_rps"] = {key: median(each) for key, each in good.items()}
         made[name]["goodput_spread"] = {key: spread(each) for key, each in good.items()}
+        full = result.get("full_goodput_rps", {}).get(name, {})
+        made[name]["full_goodput_rps"] = {key: median(each) for key, each in full.items()}
     return made
+
+
+def lacks(asked: argparse.Namespace, result: dict[str, Any]) -> list[str]:
+    """What a whole result holds and this one doesn't."""
+    missing = [f"{name} was skipped" for name in result["skipped"]]
+    for name in result["systems"]:
+        capacities, good = result["capacity_rps"].get(name, []), result["goodput_rps"].get(name, {})
+        runs = [len(capacities), *(len(good.get(f"{each}x", [])) for each in asked.multiples)]
+        if name not in result["skipped"] and min(runs) < asked.repeats:
+            missing.append(f"{name} was measured {min(runs)} times of {asked.repeats}")
+    return missing + [f"no {key}" for key in ("loadgen", "generator_selftest") if not result.get(key)]
 
 
 def _save(out: Path, result: dict[str, Any]) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import matplotlib
 
-from loadtest.commands.peers import table
+from loadtest.commands.peers import spoiled, table
 from loadtest.peers.quality import told
 
 matplotlib.use("svg")
@@ -25,13 +25,16 @@ def page(result: Mapping[str, Any]) -> str:
         f"<!doctype html><html lang=en><meta charset=utf-8><title>Peers</title><style>{STYLE}</style>",
         "<h1>Peers side by side</h1>",
         f"<p>{html.escape(_conditions(result))}</p>",
+        "<h2>What was compared</h2>" + _list(result["about"]) if result.get("about") else "",
         "<h2>Capacity</h2><p>The largest Poisson rate with p99 within the budget, of the full model.</p>",
         _capacity(result["capacity_rps"]),
-        "<h2>Goodput</h2><p>Scored by a model within the budget, at multiples of the best peer's capacity.</p>",
+        "<h2>Goodput</h2><p>Scored by a model within the budget, at multiples of the best peer's capacity. Only exfm "
+        "has lesser models to fall back on (trimmed, lite); what its full model alone has scored is drawn thin.</p>",
         _goodput(result),
         f"<h2>Figures</h2><pre>{html.escape(table(dict(result)))}</pre>",
         _checks(result),
         "<h2>Skipped</h2>" + _list(result["skipped"]) if result["skipped"] else "",
+        "<h2>Lacking</h2><p>" + html.escape("; ".join(result["lacks"])) + "</p>" if result.get("lacks") else "",
     ]
     return "\n".join(part for part in parts if part) + "\n</html>\n"
 
@@ -67,7 +70,11 @@ def _goodput(result: Mapping[str, Any]) -> str:
         rates = [float(key.rstrip("x")) * best for key in at]
         most = max(most, *rates)
         style = "-" if name.startswith("exfm") else "--"
-        axes.plot(rates, [median(by[key]) for key in at], style, marker="o", label=name)
+        (drawn,) = axes.plot(rates, [median(by[key]) for key in at], style, marker="o", label=name)
+        full = result.get("full_goodput_rps", {}).get(name, {})
+        if any(median(full[key]) < median(by[key]) for key in at if key in full):
+            least = [median(full.get(key, by[key])) for key in at]
+            axes.plot(rates, least, style, color=drawn.get_color(), linewidth=0.7, label=f"{name}, full model")
     axes.plot([0, most], [0, most], ":", color="#cccccc", label="all that is offered")
     axes.set_xlabel("offered, requests per second")
     axes.set_ylabel("good, requests per second")
@@ -87,6 +94,7 @@ def _checks(result: Mapping[str, Any]) -> str:
             f"truth {test['true_p999_ms']:.1f} ms, this generator {test['open_p999_ms']:.1f} ms, "
             f"a closed loop {test['closed_p999_ms']:.1f} ms"
         )
+    entries |= spoiled(dict(result))
     return "<h2>Is the measurement sound?</h2>" + _list(entries) if entries else ""
 
 

@@ -5,8 +5,8 @@ refusal to serve it (shed), was in the generator's hands by its scheduled instan
 deadline ended is late, a failed one and a wrong answer are, and the generator's own delays make requests late, too.
 
 Latency runs from the scheduled instant. A call without an answer counts with the instant at which it ended, which is
-about its deadline: how much later the answer would have come is not known, but it stands past the budget in every
-percentile.
+about its deadline: how much later the answer would have come is not known. In every percentile it stands past the
+budget, and so does a failed call or a wrong answer, however quick it was.
 """
 
 from collections import Counter
@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from loadtest.checking.outcomes import BAD, late
+from loadtest.checking.outcomes import BAD, counted_s, late
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,10 @@ class Record:
     def late(self, budget_s: float) -> NDArray[np.bool_]:
         """bool [N]: neither a sound answer nor a shed refusal within the budget."""
         return late(self.latency_s, self.tier, budget_s)
+
+    def counted_s(self, budget_s: float) -> NDArray[np.float64]:
+        """float64 [N], latencies as percentiles count them; see `outcomes.counted_s`."""
+        return counted_s(self.latency_s, self.tier, budget_s)
 
     def in_time(self, budget_s: float) -> NDArray[np.bool_]:
         """bool [N]: a sound answer within the budget."""

@@ -1,7 +1,10 @@
 """`exfm-loadtest capacity`: the largest Poisson rate that is served in full, in time."""
 
 import argparse
+import json
 import sys
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +17,7 @@ from loadtest.commands.run import document_of
 from loadtest.driving.conditions import conditions
 from loadtest.driving.measure import Measured, measure
 from loadtest.driving.search import NoCapacityError, find_capacity
-from loadtest.verdict.judge import FAIL, Verdict, faults_of_generator, judge
+from loadtest.verdict.judge import FAIL, INVALID, WORDS, Verdict, faults_of_generator, judge
 from loadtest.verdict.stats import Interval, wilson
 from loadtest.verdict.tally import Tally, tally_of
 
@@ -26,7 +29,9 @@ examples:
 
 A rate holds if 99 % of its requests are answered inside the budget, by the full tier. A probe goes on until the 95 %
 interval of that share lies on one side, at most for three times its length; then the share itself decides. The rate is
-doubled or halved, bisected to the precision and confirmed by a longer run, on which the objectives are judged.
+doubled or halved and bisected to the precision, where a hiccup's probe is made again, then confirmed: two longer runs
+of three must hold. The objectives are judged on the last of them. Beside the capacity stand the rates around it of
+which the requests of all tries together say for sure (95 % interval) that the one holds and the other doesn't.
 """
 SHARE = 0.99
 """p99 within the budget is the same as: at least this share within the budget."""
@@ -76,7 +81,10 @@ class Prober:
         return measure(self.setup.aim, schedule_s, seconds, f"{rate_rps:.0f}/s")
 
     def _share(self, tally: Tally) -> Interval:
-        return wilson(tally.in_time if self.any_tier else tally.full_in_time, tally.offered)
+        return wilson(self._hits(tally), tally.offered)
+
+    def _hits(self, tally: Tally) -> int:
+        return tally.in_time if self.any_tier else tally.full_in_time
 
     def _remember(self, rate_rps: float, total: Tally, share: Interval, good: bool, invalid: tuple[str, ...]) -> None:
         p99_ms = total.latencies.percentile_ms(99)
@@ -85,6 +93,7 @@ class Prober:
             {
                 "rate_rps": rate_rps,
                 "offered": total.offered,
+                "hits": self._hits(total),
                 "share": share.plain(),
                 "p99_ms": p99_ms,
                 "late_share": total.late / total.offered,
@@ -115,22 +124,54 @@ def add(parser: argparse.ArgumentParser) -> None:
 def main(asked: argparse.Namespace) -> int:
     """Search; the exit code."""
     setup = options.set_up(asked)
-    facts = {**setup.facts, "seed": asked.seed, "candidates": asked.candidates, **conditions()}
-    prober = Prober(setup, asked.seed, asked.any_tier)
+    facts = {**setup.facts, "seed": asked.seed, "candidates": asked.candidates, "any_tier": asked.any_tier}
+    made, prober = conditions(), Prober(setup, asked.seed, asked.any_tier)
     try:
         rate_rps = search(prober, asked)
     except NoCapacityError as error:
-        sys.stderr.write(f"exfm-loadtest capacity: {error}\n")
-        return FAIL
+        return none_found(asked, prober, error)
     document, verdict = found(prober, rate_rps)
-    text = f"capacity {rate_rps:.1f} requests/s of {asked.candidates} candidates, {document['bracket_said']}"
-    return deliver(asked, {**document, "conditions": facts}, verdict, text)
+    low, high = (f"{bound:.1f}" if bound else "?" for bound in document["capacity_interval_rps"])
+    text = f"capacity {rate_rps:.1f} [{low}, {high}] requests/s of {asked.candidates} candidates, "
+    text += document["bracket_said"]
+    return deliver(asked, {**document, "conditions": {**facts, **made}}, verdict, text)
 
 
 def search(prober: Prober, asked: argparse.Namespace) -> float:
     """The capacity in requests per second; `NoCapacityError` if there is none."""
     measure(prober.setup.aim, poisson(asked.first, max(round(asked.first), 1), 0), 1.0, "warm-up")
     return find_capacity(prober.holds, asked.first, asked.probe_s, asked.confirm_s, precision=asked.precision)
+
+
+def none_found(asked: argparse.Namespace, prober: Prober, error: NoCapacityError) -> int:
+    """Say so, as JSON, too, if that is wanted; the exit code: nothing is said of a server that the generator kept from
+    its load.
+    """
+    invalid = prober.probes[-1]["invalid"]
+    code = INVALID if invalid else FAIL
+    sys.stderr.write(f"exfm-loadtest {asked.name}: {'; '.join([str(error), *invalid])}\n")
+    if asked.json:
+        plain = {"kind": asked.name, "verdict": WORDS[code], "exit_code": code, "invalid": invalid}
+        sys.stdout.write(json.dumps({**plain, "capacity_rps": None, "probes": prober.probes}) + "\n")
+    return code
+
+
+def sure_bounds(probes: Sequence[Mapping[str, Any]], rate_rps: float) -> tuple[float | None, float | None]:
+    """The greatest rate up to the capacity that holds for sure, and the least above it that for sure does not.
+
+    Sure is what the interval of all requests at that rate says, of every try that the generator did not spoil: the
+    search stops at the tries that please it, their sum does not.
+    """
+    hits: Counter[float] = Counter()
+    offered: Counter[float] = Counter()
+    for probe in probes:
+        if not probe["invalid"]:
+            hits[probe["rate_rps"]] += probe["hits"]
+            offered[probe["rate_rps"]] += probe["offered"]
+    shares = {rate: wilson(hits[rate], offered[rate]) for rate in offered}
+    held = [rate for rate, share in shares.items() if share.low > SHARE and rate <= rate_rps]
+    failed = [rate for rate, share in shares.items() if share.high < SHARE and rate > rate_rps]
+    return max(held, default=None), min(failed, default=None)
 
 
 def found(prober: Prober, rate_rps: float) -> tuple[dict[str, Any], Verdict]:
@@ -149,6 +190,7 @@ def found(prober: Prober, rate_rps: float) -> tuple[dict[str, Any], Verdict]:
         **document,
         "of": f"the confirming run at {rate_rps:.1f}/s",
         "capacity_rps": rate_rps,
+        "capacity_interval_rps": sure_bounds(prober.probes, rate_rps),
         "bracket_rps": [rate_rps, min(failed) if failed else None],
         "bracket_said": above,
         "knee_rps": rate_rps,

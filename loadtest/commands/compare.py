@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -23,10 +24,13 @@ examples:
 
 Ratios are of the second over the first. The verdict is fail if the second is worse by more than the tolerance with
 95 % confidence in p50, p99, goodput or full-tier share. Runs that can't be compared, because one of them was invalid,
-or because load, requests, budget or machine differ, give exit code 3; --anyway compares them all the same.
+or because load, requests, budget or machine differ, give exit code 3; --anyway compares them all the same. Of two
+capacities, whose loads differ by what they found, the capacities are compared and nothing else.
 """
-SAME = ("workload_sha256", "budget_ms", "shape", "rate_rps", "processor", "cores")
+SAME = ("workload_sha256", "budget_ms", "timeout_ms", "shape", "rate_rps", "speed", "any_tier", "processor", "cores")
 """What must be equal in the conditions of both."""
+ALIKE = 0.01
+"""By so much of each other the capacities may differ whose multiples two overloads offered."""
 
 
 class ComparisonError(ValueError):
@@ -49,7 +53,10 @@ def main(asked: argparse.Namespace) -> int:
     documents = [_read(path) for path in (asked.first, asked.second)]
     tallies = [_tally(path, each) for path, each in zip((asked.first, asked.second), documents, strict=True)]
     differences = unlike(*documents)
-    ratios = compared(*tallies, rounds=asked.rounds)
+    if all(each["kind"] == "capacity" for each in documents):
+        ratios = {"capacity_rps": _capacity_ratio(*documents)}
+    else:
+        ratios = compared(*tallies, rounds=asked.rounds)
     worse = [name for name, ratio in ratios.items() if is_worse(name, ratio, asked.tolerance)]
     code = INVALID if differences and not asked.anyway else FAIL if worse else PASS
     plain = {
@@ -87,10 +94,20 @@ def unlike(first: dict[str, Any], second: dict[str, Any]) -> list[str]:
     reasons = [f"the {which} is invalid" for which, each in (("first", first), ("second", second)) if each["invalid"]]
     if first["kind"] != second["kind"]:
         reasons.append(f"kind: {first['kind']} and {second['kind']}")
+    rates = [float(each["capacity_rps"]) for each in (first, second) if each["kind"] == "overload"]
+    if len(rates) > 1 and max(rates) > (1 + ALIKE) * min(rates):
+        reasons.append(f"multiples of: {rates[0]:.1f}/s and {rates[1]:.1f}/s")
     one, two = first["conditions"], second["conditions"]
     return reasons + [
         f"{name}: {_short(one, name)} and {_short(two, name)}" for name in SAME if one.get(name) != two.get(name)
     ]
+
+
+def _capacity_ratio(first: dict[str, Any], second: dict[str, Any]) -> Interval:
+    """Second over first, with the rates that for sure hold and don't; 0 or infinite where there is none."""
+    (low, high), (least, most) = (each.get("capacity_interval_rps") or (None, None) for each in (first, second))
+    ratio = second["capacity_rps"] / first["capacity_rps"]
+    return Interval(ratio, least / high if least and high else 0.0, most / low if most and low else math.inf)
 
 
 def _short(conditions: dict[str, Any], name: str) -> str:
@@ -122,6 +139,8 @@ def _read(path: Path) -> dict[str, Any]:
         raise ComparisonError(f"{path}: not JSON: {error}") from error
     if not isinstance(raw, dict) or not kind_of(raw) or not {"tally", "conditions", "invalid"} <= raw.keys():
         raise ComparisonError(f"{path}: not a result of exfm-loadtest")
+    if raw["kind"] in ("capacity", "overload") and not isinstance(raw.get("capacity_rps"), float):
+        raise ComparisonError(f"{path}: holds no capacity")
     return raw
 
 

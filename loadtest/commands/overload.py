@@ -1,7 +1,6 @@
 """`exfm-loadtest overload`: multiples of the capacity, and what is left of the goodput."""
 
 import argparse
-import sys
 from typing import Any
 
 from loadtest.arrivals.schedule import some_arrivals
@@ -14,7 +13,7 @@ from loadtest.commands.run import document_of
 from loadtest.driving.conditions import conditions
 from loadtest.driving.measure import Measured, measure
 from loadtest.driving.search import NoCapacityError
-from loadtest.verdict.judge import FAIL, Verdict, faults_of_generator, judge
+from loadtest.verdict.judge import Verdict, faults_of_generator, judge
 from loadtest.verdict.objectives import Objective
 from loadtest.verdict.stats import Interval
 from loadtest.verdict.tally import Tally, tally_of
@@ -53,11 +52,11 @@ def main(asked: argparse.Namespace) -> int:
     """Run it; the exit code."""
     setup = options.set_up(asked)
     facts = {**setup.facts, "seed": asked.seed, "candidates": asked.candidates, **conditions()}
+    prober = Prober(setup, asked.seed, any_tier=False)
     try:
-        capacity_rps = asked.capacity or capacity.search(Prober(setup, asked.seed, any_tier=False), asked)
+        capacity_rps = asked.capacity or capacity.search(prober, asked)
     except NoCapacityError as error:
-        sys.stderr.write(f"exfm-loadtest overload: {error}\n")
-        return FAIL
+        return capacity.none_found(asked, prober, error)
     runs = _runs(setup, asked, capacity_rps)
     document, verdict = judged(setup, asked, runs)
     text = f"capacity {capacity_rps:.1f} requests/s of {asked.candidates} candidates\n{table(document['sweep'])}"
@@ -86,7 +85,7 @@ def worst(tallies: dict[float, Tally]) -> dict[str, Interval]:
     figures = {multiple: tally.figures() for multiple, tally in tallies.items()}
     made = {
         name: max((each[name] for each in figures.values()), key=lambda interval: interval.value)
-        for name in ("late_share", "error_share", "p50_ms", "p90_ms", "p99_ms", "p999_ms")
+        for name in ("late_share", "error_share", "wrong_share", "p50_ms", "p90_ms", "p99_ms", "p999_ms")
     }
     made["full_tier_share"] = figures[1.0]["full_tier_share"]
     made["goodput_share"] = figures[1.0]["goodput_share"]

@@ -14,7 +14,7 @@ from tqdm import tqdm
 from loadtest.commands import arguments
 from loadtest.driving.conditions import conditions
 from loadtest.peers import naive
-from loadtest.peers.catalog import systems
+from loadtest.peers.catalog import ABOUT, systems
 from loadtest.peers.compare import MULTIPLES, Comparison, Plan
 from loadtest.peers.environments import VARIABLE, cache_folder
 from loadtest.peers.errors import ModelFolderError
@@ -140,23 +140,46 @@ def naive_model(given: Path | None, student: Model, out: Path) -> Model:
 def table(result: dict[str, Any]) -> str:
     """For people: a line per system, medians, with the spread of the repeats."""
     multiples = list(dict.fromkeys(key for by in result["goodput_rps"].values() for key in by))
+    every_full = result.get("full_goodput_rps", {})
     lines = [f"{'':<24}{'capacity/s':>12}{'spread':>8}" + "".join(f"{'good at ' + key:>14}" for key in multiples)]
     for name, values in sorted(result["capacity_rps"].items(), key=lambda item: -median(item[1])):
-        good = result["goodput_rps"].get(name, {})
-        cells = "".join(f"{median(good[key]):>14.0f}" if key in good else f"{'':>14}" for key in multiples)
+        good, full = result["goodput_rps"].get(name, {}), every_full.get(name, {})
+        cells = "".join(f"{_good(good, full, key):>14}" for key in multiples)
         lines.append(f"{name:<24}{median(values):>12.0f}{spread(values):>8.0%}{cells}")
     lines += [f"{name:<24}skipped: {reason.splitlines()[0]}" for name, reason in result["skipped"].items()]
     versions = "; ".join(
         f"{name}: {', '.join(f'{package} {version}' for package, version in each.items())}"
         for name, each in result["versions"].items()
     )
+    if every_full:
+        lines += ["", "Good is what a model has scored in time; (of it) by the full model alone, where that is less."]
+    lines += [f"{name:<24}{why}" for name, why in spoiled(result).items()]
     return "\n".join([*lines, "", told(result.get("quality", {})), f"versions: {versions}"])
+
+
+def spoiled(result: dict[str, Any]) -> dict[str, str]:
+    """By system: of how many drives the generator was the bottleneck, if any, and whether one ended the search."""
+    least = result.get("capacity_at_least", ())
+    return {
+        name: f"the generator was late or busy in {seen['spoiled']} of {seen['drives']} drives"
+        + (", just above the capacity, too: it is at least that" if name in least else "")
+        for name, seen in result.get("generator", {}).items()
+        if seen["spoiled"]
+    }
+
+
+def _good(good: dict[str, list[float]], full: dict[str, list[float]], key: str) -> str:
+    if key not in good:
+        return ""
+    every, best = f"{median(good[key]):.0f}", f"{median(full.get(key, good[key])):.0f}"
+    return every if every == best else f"{every} ({best})"
 
 
 def _facts(asked: argparse.Namespace, student: Model, base: Model, chosen: Sequence[System]) -> dict[str, Any]:
     return {
         "machine": conditions(),
         "systems": [system.name for system in chosen],
+        "about": {system.name: ABOUT[system.name] for system in chosen},
         "vertical": student.vertical,
         "budget_ms": student.budget_s * 1e3,
         "candidates": asked.candidates,

@@ -22,7 +22,7 @@ from loadtest.commands.run import document_of
 from loadtest.driving.conditions import conditions, machine_cpu_s
 from loadtest.driving.measure import Measured, quiet
 from loadtest.driving.rank_target import RankTarget
-from loadtest.driving.target import LEAD_S, Result, drive
+from loadtest.driving.target import LEAD_S, Result, drive, own_cpu_s
 from loadtest.report.document import Event, events_of, merged, slice_of
 from loadtest.report.text import summary
 from loadtest.verdict.drift import Drift
@@ -88,13 +88,13 @@ def main(asked: argparse.Namespace) -> int:
     setup = options.set_up(asked)
     facts = {**setup.facts, "shape": "steady", "rate_rps": asked.rate, "seed": asked.seed}
     facts |= {"candidates": asked.candidates, "window_s": asked.window_s, **conditions()}
-    before_s, zero_unix_s, windows = machine_cpu_s(), time.time() + LEAD_S, Windows(Drift(Tally(setup.aim.budget_s)))
+    zero_unix_s, windows = time.time() + LEAD_S, Windows(Drift(Tally(setup.aim.budget_s)))
+    before_s = machine_cpu_s() - own_cpu_s()
     with quiet():
         asyncio.run(_soak(asked, setup, windows))
     if windows.last is None:
         raise KeyboardInterrupt
-    # The process's own time can't be told from the overlapping windows, so the others' includes it.
-    measured = Measured(windows.last, machine_cpu_s() - before_s)
+    measured = Measured(windows.last, max(machine_cpu_s() - own_cpu_s() - before_s, 0.0))
     windows.events = merged(events_since(asked.events, zero_unix_s), windows.events)
     return _finish(asked, setup, windows, measured, facts)
 

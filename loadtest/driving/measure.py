@@ -43,7 +43,8 @@ class Measured:
     """A drive and what the machine did meanwhile.
 
     Attributes:
-        others_cpu_s: CPU seconds of everything but the generator; the server's too, if it runs on this machine.
+        others_cpu_s: CPU seconds of everything but the generator; the server's too, if it runs on this machine. The
+            kernel counts the machine's in ticks of 10 ms, the generator's exactly: right to some ticks, never below 0.
     """
 
     result: Result

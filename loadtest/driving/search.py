@@ -26,11 +26,12 @@ def find_capacity(
     step: float = 2.0,
     hopeless: Callable[[], bool] = lambda: False,
 ) -> float:
-    """Go up or down by `step`, bisect by ratio until the bracket is within `precision`, then confirm on a longer run.
+    """Go up or down by `step`, bisect by ratio until the bracket is within `precision`, then confirm on longer runs.
 
-    A rate has failed when it failed twice: a machine's hiccup must not make the capacity, and with it all that is
-    measured at its multiples, too small. A rate that isn't confirmed is lowered (`FALLS`) and tried again; one
-    that is confirmed is raised for as long as the longer run holds a quarter above it, too.
+    A probe's rate has failed when it failed twice: a machine's hiccup must not make the capacity, and with it all that
+    is measured at its multiples, too small. The better of two tries flatters, though, so what the probes have found is
+    confirmed by two longer runs of at most three that hold. A rate that isn't confirmed is lowered (`FALLS`) and tried
+    again; one that is confirmed is raised for as long as a quarter more holds twice, too.
 
     Args:
         holds: makes a run.
@@ -47,13 +48,17 @@ def find_capacity(
     """
     too_much = [float("inf")]
 
-    def good_at(rate_rps: float, seconds: float = probe_s) -> bool:
-        if holds(rate_rps, seconds):
-            return True
-        if hopeless():
-            too_much.append(rate_rps)
-            return False
-        return holds(rate_rps, seconds)
+    def good_at(rate_rps: float, *, seconds: float = probe_s, wanted: int = 1, allowed: int = 1) -> bool:
+        """Whether so many runs hold before more than the allowed ones fail."""
+        while wanted and allowed >= 0:
+            if holds(rate_rps, seconds):
+                wanted -= 1
+            elif hopeless():
+                too_much.append(rate_rps)
+                return False
+            else:
+                allowed -= 1
+        return not wanted
 
     good = bad = first_rps
     if good_at(first_rps):
@@ -69,10 +74,10 @@ def find_capacity(
         else:
             bad = middle
     for fall in chain(FALLS[:-1], repeat(FALLS[-1])):
-        if good_at(good, confirm_s):
+        if good_at(good, seconds=confirm_s, wanted=2):
             break
         good = _at_least(good / (1 + precision) ** fall, least_rps)
-    while good * RAISE < min(too_much) and holds(good * RAISE, confirm_s):
+    while good * RAISE < min(too_much) and good_at(good * RAISE, seconds=confirm_s, wanted=2, allowed=0):
         good *= RAISE
     return good
 

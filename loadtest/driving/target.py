@@ -17,9 +17,14 @@ from loadtest.driving import open_loop
 LEAST_S = 0.0005
 """The shortest time that a call is given, however late it was sent."""
 SENT_LATE_S = 0.002
-"""From this much on the generator counts as having sent a request late."""
+"""Less than this is never the generator's being late; see `sent_late_s`."""
 LEAD_S = 0.1
 """Between the start of a drive and the schedule's zero, so that the first requests aren't late for set-up."""
+
+
+def sent_late_s(budget_s: float) -> float:
+    """From how late on a request counts as sent late: a fifth of the budget, at least 2 ms."""
+    return max(SENT_LATE_S, budget_s / 5)
 
 
 @dataclass(frozen=True)
@@ -61,11 +66,11 @@ class Result:
     Attributes:
         offered: requests of the schedule; each was sent.
         late: of them without a sound answer or a shed refusal within the budget of the scheduled instant.
-        p50_ms, p99_ms, p999_ms: latency from the scheduled instant over all requests, unanswered ones included.
+        p50_ms, p99_ms, p999_ms: latency from the scheduled instant over all requests; see `outcomes.counted_s`.
         goodput_rps: sound answers within the budget, per second of the schedule.
         tiers: share of the offered requests by tier, refusals and failures included; they sum to 1.
         sent_late_p99_ms: the generator's own lateness in sending.
-        sent_late_share: requests that it sent `SENT_LATE_S` late or more.
+        sent_late_share: requests that it sent `sent_late_s` late or more.
         cpu_share: CPU seconds of this process over wall seconds; an event loop can't have more than one core.
         cpu_s: those CPU seconds.
         seconds: of the schedule.
@@ -118,16 +123,16 @@ async def drive(
         reply = await _reply(target, index, max(wait_s - lateness_s, LEAST_S))
         return reply, time.monotonic() if reply.answered_s is None else reply.answered_s
 
-    start_s, cpu_s = time.monotonic(), _cpu_s()
+    start_s, cpu_s = time.monotonic(), own_cpu_s()
     replies = await open_loop.drive(send, LEAD_S + at_s, done)
-    wall_s, cpu_s = time.monotonic() - start_s, _cpu_s() - cpu_s
+    wall_s, cpu_s = time.monotonic() - start_s, own_cpu_s() - cpu_s
     return summed_up(_record(at_s, replies), budget_s, seconds or float(at_s[-1]), cpu_s, wall_s)
 
 
 def summed_up(record: Record, budget_s: float, seconds: float, cpu_s: float, wall_s: float) -> Result:
     """The numbers of a record of at least one request; CPU and wall seconds are the generator's."""
     late = record.late(budget_s)
-    p50, p99, p999 = (float(value) * 1e3 for value in np.percentile(record.latency_s, [50, 99, 99.9]))
+    p50, p99, p999 = (float(value) * 1e3 for value in np.percentile(record.counted_s(budget_s), [50, 99, 99.9]))
     return Result(
         offered=len(record),
         late=int(late.sum()),
@@ -137,7 +142,7 @@ def summed_up(record: Record, budget_s: float, seconds: float, cpu_s: float, wal
         goodput_rps=float(np.sum(record.ok & ~late) / max(seconds, 1e-9)),
         tiers=record.tiers(),
         sent_late_p99_ms=float(np.percentile(record.lateness_s, 99)) * 1e3,
-        sent_late_share=float(np.mean(record.lateness_s >= SENT_LATE_S)),
+        sent_late_share=float(np.mean(record.lateness_s >= sent_late_s(budget_s))),
         cpu_share=cpu_s / max(wall_s, 1e-9),
         cpu_s=cpu_s,
         seconds=seconds,
@@ -178,6 +183,7 @@ def _stages(made: Sequence[Reply]) -> dict[str, NDArray[np.float64]]:
     return {name: np.array([reply.stages_ms.get(name, np.nan) for reply in made]) for name in names}
 
 
-def _cpu_s() -> float:
+def own_cpu_s() -> float:
+    """CPU seconds that this process has used so far, its threads included."""
     used = resource.getrusage(resource.RUSAGE_SELF)
     return used.ru_utime + used.ru_stime

@@ -1,7 +1,7 @@
 """A system as the generator sees it: scores for a request, held to the same conditions whoever answers."""
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +10,15 @@ from loadtest.checking.outcomes import Outcome
 from loadtest.driving.target import Reply
 
 Probability = NDArray[np.float32]
+CONNECTIONS = 4
+"""To each system that is called over gRPC, ours or not; over HTTP as many as are needed at once."""
+CHANNEL: list[tuple[str, Any]] = [
+    ("grpc.enable_retries", 0),
+    # Each channel a connection of its own, so that worker processes on one port all get some.
+    ("grpc.use_local_subchannel_pool", 1),
+]
+OFF = 1e-3
+"""How far a score may be off the known one, absolute: engines round differently."""
 
 
 class RefusedError(RuntimeError):
@@ -33,12 +42,24 @@ class Caller(Protocol):
 
 
 class CheckedTarget:
-    """A caller under load: each answer must hold one probability per candidate and task."""
+    """A caller under load: each answer must hold one probability per candidate and task, and none but the right ones.
 
-    def __init__(self, caller: Caller, shapes: Sequence[tuple[int, int]]) -> None:
-        """`shapes` are the answers' (candidates, tasks) by request."""
+    Right is what the same system answers to the same request when nothing else is asked of it: what joins requests must
+    not mix them up. Answers of lesser tiers have other scores by design.
+    """
+
+    def __init__(
+        self,
+        caller: Caller,
+        shapes: Sequence[tuple[int, int]],
+        known: Sequence[Probability | None] = (),
+        off: float = OFF,
+    ) -> None:
+        """`shapes` are the answers' (candidates, tasks) by request, `known` the full tier's, if known."""
         self._caller = caller
         self._shapes = shapes
+        self._known = known or [None] * len(shapes)
+        self._off = off
 
     async def send(self, index: int, timeout_s: float) -> Reply:
         """See `loadtest.driving.target.Target.send`."""
@@ -48,7 +69,10 @@ class CheckedTarget:
             return Reply(False, Outcome.SHED, str(error))
         except TimeoutError:
             return Reply(False, Outcome.UNANSWERED, "no answer in time")
-        fault = fault_of(probability, self._shapes[index % len(self._shapes)]) or ("" if tier else "no known tier")
+        at = index % len(self._shapes)
+        fault = fault_of(probability, self._shapes[at]) or ("" if tier else "no known tier")
+        if not fault and tier == Outcome.FULL and (known := self._known[at]) is not None:
+            fault = "scores of another request" if float(np.abs(probability - known).max()) > self._off else ""
         return Reply(False, Outcome.WRONG, fault) if fault else Reply(True, tier)
 
 

@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from loadtest.peers.model import Model
-from loadtest.peers.plain_triton import PlainTriton
-from loadtest.peers.systems import Exfm, HttpPeer, System
+from loadtest.peers.plain_triton import MAX_QUEUE, QUEUE_SHARE, PlainTriton
+from loadtest.peers.servers.scoring import MAX_BATCH
+from loadtest.peers.systems import WORKERS, Exfm, HttpPeer, System
 
-SCRIPT = ("--model", "{model}", "--port", "{port}")
+SCRIPT = ("--model", "{model}", "--port", "{port}", "--workers", "{workers}")
 BENTO_SERVE = ("{python}", "-m", "bentoml", "serve", "serve_bentoml:Peer", "--working-dir", "{servers}")
 
 RAY = (
@@ -15,6 +16,21 @@ RAY = (
     ("RAY_SERVE_THROUGHPUT_OPTIMIZED", "1"),
     ("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0"),  # by this name, on every system: stay on loopback
 )
+
+ABOUT = {
+    "exfm": "exfm-serve and the Triton that it starts, both as they are by default; the student built for serving",
+    "exfm_same_onnx": "the same with the model that the peers serve, the very same ONNX file",
+    "triton": f"Triton called directly over gRPC: its dynamic batcher, up to {MAX_BATCH} requests, {WORKERS} instances",
+    "triton_queue_timeouts": (
+        f"the same with a queue of {MAX_QUEUE} that rejects what has waited for {QUEUE_SHARE:.0%} of the budget"
+    ),
+    "fastapi": f"FastAPI with ONNX Runtime under uvicorn and uvloop: {WORKERS} processes, no batching, as it has none",
+    "mosec": f"mosec: its own front, batches of up to {MAX_BATCH} within its least wait of 1 ms, {WORKERS} processes",
+    "bentoml": f"BentoML: {WORKERS} processes, one request at a time, as raw bytes can't be batched there",
+    "ray": f"Ray Serve, throughput-optimised: batches of up to {MAX_BATCH} without a wait, {WORKERS} replicas",
+    "litserve": f"LitServe: batches of up to {MAX_BATCH} without a wait, its fast queue, {WORKERS} processes",
+}
+"""How each is set up, for people."""
 
 
 def systems(student: Model, naive: Model, cache: Path, serve_arguments: Sequence[str] = ()) -> list[System]:

@@ -6,14 +6,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from loadtest.driving.search import NoCapacityError
+from loadtest.peers.caller import OFF
 from loadtest.peers.errors import PeerUnavailableError
 from loadtest.peers.samples import Sample
 from loadtest.peers.systems import Running, System
-from loadtest.peers.trial import Bench, Trial
+from loadtest.peers.trial import IN_TIME_SHARE, Bench, Trial
 from loadtest.peers.turns import Turn, best_of, turns
 
 MULTIPLES = (1, 2, 4)
+APART = 2
+"""Two answers to one request may each be off by as much as the engine's bound."""
 
 Report = Callable[[str], None]
 Advance = Callable[[], object]
@@ -56,7 +58,10 @@ class Comparison:
             "versions": {},
             "skipped": {},
             "capacity_rps": {},
+            "capacity_at_least": [],
             "goodput_rps": {},
+            "full_goodput_rps": {},
+            "generator": {},
             "restarts": {},
             "best_peer": None,
             "trials": [],
@@ -98,7 +103,12 @@ class Comparison:
         system = self._systems[turn.system]
         model, log = system.model, self._plan.logs / f"{turn.system}.log"
         bench = self._make_bench(
-            lambda: _started(system, log), self._samples, model.tasks, model.budget_s, self._plan.seed
+            lambda: _started(system, log),
+            self._samples,
+            model.tasks,
+            model.budget_s,
+            seed=self._plan.seed,
+            off=APART * max(model.golden_bound, OFF),
         )
         with self._skipping(turn.system), bench:
             self.result["versions"].setdefault(turn.system, {}).update(bench.versions)
@@ -109,29 +119,41 @@ class Comparison:
 
     def _capacity(self, turn: Turn, bench: Bench) -> None:
         seconds, earlier = self._plan.seconds, self.result["capacity_rps"].get(turn.system, [])
-        capacity_rps = 0.0
-        try:
-            capacity_rps, made = bench.capacity(seconds / 3, seconds * 2 / 3, max(earlier, default=0.0))
-        except NoCapacityError as error:
-            self._report(f"{turn.system}: {error}")
-        else:
-            for trial in made:
-                self._enter(turn, "capacity", None, trial)
+        capacity_rps, made = bench.capacity(seconds / 3, seconds * 2 / 3, max(earlier, default=0.0))
+        for trial in made:
+            self._enter(turn, "capacity", None, trial)
+        failed = [trial for trial in made if trial.rate_rps > capacity_rps and trial.in_time_share < IN_TIME_SHARE]
+        if failed and not min(failed, key=lambda trial: trial.rate_rps).sound:
+            self.result["capacity_at_least"].append(turn.system)
         self.result["capacity_rps"][turn.system] = [*earlier, capacity_rps]
         self._report(f"{turn.system}: {capacity_rps:.0f}/s with p99 within the budget")
 
     def _goodput(self, turn: Turn, bench: Bench, unit_rps: float) -> None:
         for multiple in self._plan.multiples:
-            trial = bench.trial(multiple * unit_rps, self._plan.seconds, turn.repeat)
-            self._enter(turn, "goodput", multiple, trial)
-            by_multiple = self.result["goodput_rps"].setdefault(turn.system, {})
-            by_multiple.setdefault(f"{multiple}x", []).append(trial.goodput_rps)
+            trial = self._tried(turn, bench, multiple, multiple * unit_rps)
+            for name in ("goodput_rps", "full_goodput_rps"):
+                by_multiple = self.result[name].setdefault(turn.system, {})
+                by_multiple.setdefault(f"{multiple}x", []).append(getattr(trial, name))
             self._report(f"{turn.system}: {multiple}x = {trial.rate_rps:.0f}/s, {trial.goodput_rps:.0f}/s good")
             bench.settle()
+
+    def _tried(self, turn: Turn, bench: Bench, multiple: int, rate_rps: float) -> Trial:
+        """A drive, the second if the generator spoiled the first; both stand among the trials."""
+        trial = bench.trial(rate_rps, self._plan.seconds, turn.repeat)
+        if not trial.sound:
+            self._enter(turn, "spoiled", multiple, trial)
+            bench.settle()
+            trial = bench.trial(rate_rps, self._plan.seconds, turn.repeat)
+        self._enter(turn, "goodput", multiple, trial)
+        return trial
 
     def _enter(self, turn: Turn, kind: str, multiple: int | None, trial: Trial) -> None:
         where = {"system": turn.system, "repeat": turn.repeat, "kind": kind, "multiple": multiple}
         self.result["trials"].append({**where, **trial.plain()})
+        seen = self.result["generator"].setdefault(turn.system, {"drives": 0, "spoiled": 0, "most_cpu_share": 0.0})
+        seen["drives"] += 1
+        seen["spoiled"] += not trial.sound
+        seen["most_cpu_share"] = max(seen["most_cpu_share"], trial.generator_cpu_share)
 
     @contextmanager
     def _skipping(self, name: str) -> Iterator[None]:

@@ -1,6 +1,11 @@
-"""Calls a peer over HTTP/1.1: raw bytes both ways, connections kept open and as many as are needed at once."""
+"""Calls a peer over HTTP/1.1: raw bytes both ways, connections kept open and as many as are needed at once.
+
+Connections take turns. A peer with several worker processes gives each connection to one of them for good; were the
+last used connection taken first, little load would all be one process's while the others idle.
+"""
 
 import asyncio
+from collections import deque
 from collections.abc import Sequence
 
 import h11
@@ -24,7 +29,7 @@ class HttpCaller:
     def __init__(self, host: str, port: int, path: str, bodies: Sequence[bytes], tasks: int) -> None:
         self._host, self._port, self._tasks = host, port, tasks
         self._messages = [(_head(f"{host}:{port}", path, len(body)), h11.Data(data=body)) for body in bodies]
-        self._idle: list[_Connection] = []
+        self._idle: deque[_Connection] = deque()
 
     async def ask(self, index: int, timeout_s: float) -> tuple[str, Probability]:
         """See `Caller.ask`."""
@@ -49,7 +54,7 @@ class HttpCaller:
 
     def _take(self) -> "_Connection | None":
         while self._idle:
-            connection = self._idle.pop()
+            connection = self._idle.popleft()
             if connection.alive:
                 return connection
             connection.close()

@@ -25,6 +25,7 @@ from loadtest.peers.triton import TritonCaller, server_version
 from loadtest.peers.triton_environment import TritonEnvironment, ensure
 
 WHEELS = ("nvidia-pytriton==0.7.0",)
+MAX_QUEUE = 128
 QUEUE_SHARE = 0.8
 """The share of the budget that a request may wait in the queue; past it there is none left to score."""
 
@@ -109,7 +110,7 @@ def write_repository(model: Model, folder: Path, queue_timeout_s: float | None) 
         policy.timeout_action = model_config_pb2.ModelQueuePolicy.REJECT
         policy.default_timeout_microseconds = int(queue_timeout_s * 1e6)
         policy.allow_timeout_override = True
-        policy.max_queue_size = 128
+        policy.max_queue_size = MAX_QUEUE
     # Set even when empty: an absent message would switch the batcher off.
     batching.SetInParent()
     config.max_batch_size = MAX_BATCH

@@ -16,7 +16,7 @@ import numpy as np
 
 from loadtest.checking.outcomes import Outcome
 from loadtest.peers import guardian
-from loadtest.peers.caller import Caller, Probability
+from loadtest.peers.caller import OFF, Caller, Probability
 from loadtest.peers.errors import PeerUnavailableError
 
 LOOPBACK = "127.0.0.1"
@@ -74,10 +74,10 @@ def free_port() -> int:
 
 @dataclass(frozen=True)
 class Known:
-    """A request's answer, and how far a score may be off, absolute: engines round differently."""
+    """A request's answer, and how far a score may be off."""
 
     probability: Probability
-    off: float = 1e-3
+    off: float = OFF
 
 
 def await_ready(make_caller: Callable[[], Caller], known: Known, pid: int, bound_s: float, log: Path) -> None:

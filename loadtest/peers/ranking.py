@@ -11,17 +11,10 @@ from exfm.features.signature import tensors_of
 from loadtest.checking.answers import tier_of
 from loadtest.checking.outcomes import Outcome, of_status
 from loadtest.driving.rank_target import RANK
-from loadtest.peers.caller import Probability, RefusedError
+from loadtest.peers.caller import CHANNEL, CONNECTIONS, Probability, RefusedError
 from loadtest.peers.model import Model
 from loadtest.peers.samples import Sample
 from serving.rpc.pb import ranking_pb2 as pb
-
-CONNECTIONS = 4
-CHANNEL: list[tuple[str, Any]] = [
-    ("grpc.enable_retries", 0),
-    # Each channel a connection of its own, so that worker processes on one port all get some.
-    ("grpc.use_local_subchannel_pool", 1),
-]
 
 
 class RankingCaller:

@@ -1,6 +1,7 @@
 """What is compared: one interface over every system, whatever it is made of."""
 
 import contextlib
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 from exfm.features.signature import PROBABILITY
-from loadtest.peers.caller import Caller
+from loadtest.peers.caller import OFF, Caller
 from loadtest.peers.environments import Report, ensure, packages_of, versions_in
 from loadtest.peers.http import HttpCaller
 from loadtest.peers.model import Model
@@ -20,8 +21,8 @@ from loadtest.peers.triton_environment import VARIABLE, default_path
 
 SERVERS = Path(__file__).parent / "servers"
 PATH = "/score"
-WORKERS = 2
-"""Processes that score, on two cores."""
+WORKERS = max(len(os.sched_getaffinity(0)), 2)
+"""Processes that score: one per core, as all the peers' manuals have it."""
 READY_S = 90.0
 END_S = 3.0
 """Peers have nothing to lose when they are killed, and Ray takes its time."""
@@ -78,7 +79,8 @@ class HttpPeer:
         name: as in the figures.
         model: what it serves.
         pins: exact packages.
-        command: the program and its arguments; `{python}`, `{servers}`, `{model}` and `{port}` are filled in.
+        command: the program and its arguments; `{python}`, `{servers}`, `{model}`, `{port}` and `{workers}`
+            are filled in.
         cache: folder of the environments.
         variables: of the process.
         python: run with this interpreter as it is, instead of in an environment of its own.
@@ -105,8 +107,9 @@ class HttpPeer:
         port = free_port()
         python = self.python or str(ensure(self.name, self.pins, self.cache, lambda _: None) / "bin" / "python")
         filled = {"python": python, "servers": str(SERVERS), "model": str(self.model.folder), "port": str(port)}
-        command = [part.format(**filled) for part in self.command]
-        variables = {"PYTHONPATH": str(SERVERS), "EXFM_PEER_MODEL": str(self.model.folder), **dict(self.variables)}
+        command = [part.format(**filled, workers=WORKERS) for part in self.command]
+        told = {"EXFM_PEER_MODEL": str(self.model.folder), "EXFM_PEER_WORKERS": str(WORKERS)}
+        variables = {"PYTHONPATH": str(SERVERS), **told, **dict(self.variables)}
         with child(command, clean_environment(**variables), log, END_S) as pid:
             running = Running(pid, f"{LOOPBACK}:{port}", partial(_http_caller, port, self.model.tasks))
             await_golden(running, self.model, log)
@@ -143,7 +146,7 @@ class Exfm:
 def await_golden(running: Running, model: Model, log: Path) -> None:
     """Return once the system scores the model's golden request right; `PeerUnavailableError` if it doesn't."""
     make = partial(running.caller, [golden_sample(model)])
-    known = Known(model.golden[PROBABILITY], max(model.golden_bound, Known.off))
+    known = Known(model.golden[PROBABILITY], max(model.golden_bound, OFF))
     await_ready(make, known, running.pid, READY_S, log)
 
 

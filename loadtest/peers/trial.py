@@ -3,10 +3,8 @@
 import asyncio
 import contextlib
 import os
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from statistics import median
 from typing import Any, Self
 
 import numpy as np
@@ -16,12 +14,14 @@ from loadtest.arrivals.schedule import arrivals
 from loadtest.arrivals.shapes import SHAPES
 from loadtest.checking.outcomes import SCORED, Outcome
 from loadtest.driving.measure import quiet
-from loadtest.driving.search import find_capacity
+from loadtest.driving.search import NoCapacityError, find_capacity
 from loadtest.driving.target import Result, drive
-from loadtest.peers.caller import Caller, CheckedTarget
+from loadtest.peers.asking import alone, in_time, one_by_one, warm
+from loadtest.peers.caller import OFF, CheckedTarget, Probability
 from loadtest.peers.samples import Sample
 from loadtest.peers.systems import Running
-from loadtest.verdict.judge import CPU_SHARE, SENT_LATE_SHARE
+from loadtest.verdict.judge import faults_of_generator
+from loadtest.verdict.tally import tally_of
 
 IN_TIME_SHARE = 0.99
 """At the capacity at least this share is answered by the full model within the budget, so p99 is within it, too."""
@@ -31,11 +31,8 @@ PROBED, CONFIRMED = 300, 600
 """The least requests of a probe and of a confirming run, however low the rate."""
 STEP, NEAR_STEP = 1.5, 1.25
 """From one rate to the next: at first, and where an earlier search gives the place to begin at."""
-ASKED = 30
-"""Requests one after the other that tell where to begin."""
-WARM_UP = 24
-WARM_S = 2.0
-ASK_S = 1.0
+PATIENCE = 2
+"""So often a rate is driven at which the generator was the bottleneck."""
 SETTLE_S = 10.0
 """The longest to wait after a run until the system answers in time again."""
 CALM = 20
@@ -86,13 +83,17 @@ class Bench:
     A system that an overload has killed, or left busy for long, is started anew; `restarts` counts how often.
     """
 
-    def __init__(self, start: Start, samples: Sequence[Sample], tasks: int, budget_s: float, seed: int) -> None:
+    def __init__(
+        self, start: Start, samples: Sequence[Sample], tasks: int, budget_s: float, *, seed: int, off: float = OFF
+    ) -> None:
+        """`off`: how far a score may be off when the same request is asked again, absolute."""
         self.restarts = 0
         self._start = start
         self._samples = samples
         self._shapes = [(len(sample), tasks) for sample in samples]
         self._budget_s = budget_s
-        self._seed = seed
+        self._seed, self._off = seed, off
+        self._known: list[Probability | None] = []
         self._life = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
@@ -116,22 +117,22 @@ class Bench:
         return trial_of(result, rate_rps, self._budget_s)
 
     def capacity(self, probe_s: float, confirm_s: float, found_rps: float = 0.0) -> tuple[float, list[Trial]]:
-        """The largest rate with p99 within the budget, and the trials that found it.
+        """The largest rate with p99 within the budget, 0 if there is none, and the trials that found it.
 
         Args:
             probe_s: least length of a probe.
             confirm_s: least length of a confirming run.
             found_rps: where to begin, the result of an earlier search; 0: at the rate of one request at a time.
-
-        Raises:
-            loadtest.driving.search.NoCapacityError: there is no such rate.
         """
         made: list[Trial] = []
 
         def holds(rate_rps: float, seconds: float) -> bool:
-            least = PROBED if seconds == probe_s else CONFIRMED
-            made.append(self.trial(rate_rps, max(seconds, least / rate_rps), len(made)))
-            self.settle()
+            length_s = max(seconds, (PROBED if seconds == probe_s else CONFIRMED) / rate_rps)
+            for _ in range(PATIENCE):
+                made.append(self.trial(rate_rps, length_s, len(made)))
+                self.settle()
+                if made[-1].sound or made[-1].in_time_share >= IN_TIME_SHARE:
+                    break
             return made[-1].in_time_share >= IN_TIME_SHARE
 
         def hopeless() -> bool:
@@ -139,7 +140,10 @@ class Bench:
             return made[-1].sound and made[-1].in_time_share < HOPELESS_SHARE
 
         first_rps, step = (found_rps, NEAR_STEP) if found_rps else (asyncio.run(self._one_by_one()), STEP)
-        return find_capacity(holds, first_rps, probe_s, confirm_s, step=step, hopeless=hopeless), made
+        try:
+            return find_capacity(holds, first_rps, probe_s, confirm_s, step=step, hopeless=hopeless), made
+        except NoCapacityError:
+            return 0.0, made
 
     def settle(self) -> None:
         """Wait until what a run has left behind is gone; start the system anew if it isn't within `SETTLE_S`."""
@@ -150,22 +154,21 @@ class Bench:
 
     async def _driven(self, schedule_s: NDArray[np.float64], seconds: float) -> Result:
         caller = self._running.caller(self._samples)
-        target = CheckedTarget(caller, self._shapes)
         try:
-            await _warm(target)
+            await warm(CheckedTarget(caller, self._shapes))
+            self._known = self._known or await alone(caller, len(self._samples))
+            target = CheckedTarget(caller, self._shapes, self._known, self._off)
             return await drive(target, schedule_s, self._budget_s, seconds=seconds)
         finally:
             await caller.close()
 
     async def _one_by_one(self) -> float:
-        """Requests per second of a single caller that waits for each answer; the median, so that no hiccup counts."""
         caller = self._running.caller(self._samples)
         try:
-            await _warm(CheckedTarget(caller, self._shapes))
-            spent_s = [await _spent_s(caller, index) for index in range(ASKED)]
+            await warm(CheckedTarget(caller, self._shapes))
+            return await one_by_one(caller)
         finally:
             await caller.close()
-        return 1 / median(spent_s)
 
     async def _settled(self) -> bool:
         caller = self._running.caller(self._samples)
@@ -173,7 +176,7 @@ class Bench:
             async with asyncio.timeout(SETTLE_S):
                 calm = 0
                 while calm < CALM:
-                    calm = calm + 1 if await _in_time(caller, calm, self._budget_s) else 0
+                    calm = calm + 1 if await in_time(caller, calm, self._budget_s) else 0
         except TimeoutError:
             return False
         finally:
@@ -200,7 +203,7 @@ def trial_of(result: Result, rate_rps: float, budget_s: float) -> Trial:
         errors=dict(list(record.errors().items())[:3]),
         sent_late_p99_ms=result.sent_late_p99_ms,
         generator_cpu_share=result.cpu_share,
-        sound=result.cpu_share <= CPU_SHARE and result.sent_late_share <= SENT_LATE_SHARE,
+        sound=not faults_of_generator(tally_of(result, budget_s)),
     )
 
 
@@ -212,31 +215,3 @@ def own_priority_afterwards() -> Iterator[None]:
     finally:
         with contextlib.suppress(PermissionError):
             os.setpriority(os.PRIO_PROCESS, 0, 0)
-
-
-async def _warm(target: CheckedTarget) -> None:
-    """Connections, and code that has run; what comes of it counts for nothing."""
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(WARM_S):
-            for _ in range(3):
-                sent = (target.send(index, WARM_S) for index in range(WARM_UP // 3))
-                await asyncio.gather(*sent, return_exceptions=True)
-
-
-async def _spent_s(caller: Caller, index: int) -> float:
-    start_s = time.monotonic()
-    try:
-        await caller.ask(index, ASK_S)
-    except Exception:  # refused, late or failed; quick as that may have been, no speed to begin with
-        return ASK_S
-    return time.monotonic() - start_s
-
-
-async def _in_time(caller: Caller, index: int, budget_s: float) -> bool:
-    try:
-        tier, _ = await caller.ask(index, budget_s)
-    except Exception:  # refused, late or failed: not settled yet
-        tier = ""
-    if tier != Outcome.FULL:
-        await asyncio.sleep(budget_s)
-    return tier == Outcome.FULL

@@ -9,7 +9,7 @@ from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from exfm.features.signature import PROBABILITY, tensors_of
 from loadtest.checking.outcomes import Outcome
-from loadtest.peers.caller import Probability, RefusedError
+from loadtest.peers.caller import CHANNEL, CONNECTIONS, Probability, RefusedError
 from loadtest.peers.model import Model
 from loadtest.peers.samples import Sample
 
@@ -18,7 +18,6 @@ TYPES = {"ids": "INT64", "numbers": "FP32"}
 FULL_QUEUE = ("exceeds maximum queue size", "request timeout expired")
 """How Triton says that it is full; its status, UNAVAILABLE, stands for more than that."""
 METADATA_S = 5.0
-CHANNEL: list[tuple[str, Any]] = [("grpc.enable_retries", 0)]
 
 
 class TritonCaller:
@@ -29,14 +28,15 @@ class TritonCaller:
     ) -> None:
         self._tasks = model.tasks
         self._messages = [infer_message(model, sample, queue_timeout_s) for sample in samples]
-        self._channel = grpc.aio.insecure_channel(address, options=CHANNEL)
+        self._channels = [grpc.aio.insecure_channel(address, options=CHANNEL) for _ in range(CONNECTIONS)]
         read = service_pb2.ModelInferResponse.FromString
-        self._infer: Any = self._channel.unary_unary(INFER, response_deserializer=read)
+        self._calls: list[Any] = [channel.unary_unary(INFER, response_deserializer=read) for channel in self._channels]
 
     async def ask(self, index: int, timeout_s: float) -> tuple[str, Probability]:
         """See `Caller.ask`."""
         try:
-            answer = await self._infer(self._messages[index % len(self._messages)], timeout=timeout_s)
+            call = self._calls[index % len(self._calls)]
+            answer = await call(self._messages[index % len(self._messages)], timeout=timeout_s)
         except grpc.aio.AioRpcError as error:
             if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
                 raise TimeoutError from error
@@ -47,7 +47,8 @@ class TritonCaller:
 
     async def close(self) -> None:
         """See `Caller.close`."""
-        await self._channel.close()
+        for channel in self._channels:
+            await channel.close()
 
 
 def server_version(address: str) -> str:

@@ -83,7 +83,7 @@ def timeline(record: Record, seconds: float, budget_s: float) -> list[dict[str, 
 
 def slice_of(part: Record, at_s: float, seconds: float, budget_s: float) -> dict[str, Any]:
     """One slice of a timeline, which begins at `at_s` and holds these requests, possibly none."""
-    latency_ms = part.latency_s * 1e3
+    latency_ms = part.counted_s(budget_s) * 1e3
     return {
         "at_s": at_s,
         "seconds": seconds,

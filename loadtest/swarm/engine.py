@@ -1,6 +1,5 @@
 """What one locust process does: the requests, the clock, the counts. Plain calls under gevent, never an event loop."""
 
-import resource
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -15,7 +14,7 @@ from exfm.features.schema import Schema
 from loadtest.arrivals.schedule import arrivals, check_due
 from loadtest.arrivals.shapes import SHAPES, Profile
 from loadtest.driving.rank_target import OPTIONS, RANK, describe, judged, refused
-from loadtest.driving.target import LEAST_S, Reply
+from loadtest.driving.target import LEAST_S, Reply, own_cpu_s
 from loadtest.verdict.tally import Tally
 from loadtest.workload.asked import Workload, WorkloadError
 from loadtest.workload.making import from_schema, schema_of
@@ -58,7 +57,7 @@ class Engine:
     def __post_init__(self) -> None:
         self.tally = Tally(self.budget_s)
         self._zero_s = time.monotonic() + LEAD_S
-        self._cpu_s, self._wall_s = _cpu_s(), time.monotonic()
+        self._cpu_s, self._wall_s = own_cpu_s(), time.monotonic()
         self._numbers, self._sent = count(), count()
 
     def stream(self) -> None:
@@ -78,7 +77,7 @@ class Engine:
     def fetch(self) -> Tally:
         """The counts since the last fetch."""
         fetched, self.tally = self.tally, Tally(self.budget_s)
-        fetched.cpu_share = (_cpu_s() - self._cpu_s) / max(time.monotonic() - self._wall_s, 1e-9)
+        fetched.cpu_share = (own_cpu_s() - self._cpu_s) / max(time.monotonic() - self._wall_s, 1e-9)
         return fetched
 
     def _one(self, call: Any, scheduled_s: float) -> None:
@@ -123,8 +122,3 @@ def _refused(error: grpc.RpcError) -> Reply:
     # A failed blocking call is an error and its call in one; the library's types don't say so.
     assert isinstance(error, grpc.Call)
     return refused(error.code(), error.details() or "")
-
-
-def _cpu_s() -> float:
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    return used.ru_utime + used.ru_stime

@@ -14,7 +14,7 @@ from loadtest.verdict.objectives import Objective, load, usual
 from loadtest.verdict.tally import Tally
 
 DEVIATIONS = 6.0
-"""By so many standard deviations fewer requests than due are no chance of a Poisson process."""
+"""By so many standard deviations fewer or more requests than due are no chance of a Poisson process."""
 
 
 def objectives_of(options: Any, budget_s: float) -> tuple[Objective, ...]:
@@ -33,9 +33,10 @@ def verdict_of(options: Any, total: Tally, expected: float) -> Verdict:
     invalid = faults_of_generator(total, Limits(sent_late_share=options.max_sent_late))
     if not total.offered:
         return Verdict((), invalid)
-    if total.offered < expected - DEVIATIONS * math.sqrt(expected):
-        lost = f"{total.offered:,} requests were sent of about {expected:,.0f}: a process ended early or never began"
-        invalid = (*invalid, lost)
+    off = total.offered - expected
+    if abs(off) > DEVIATIONS * math.sqrt(expected):
+        why = "a process ended early or never began" if off < 0 else "a process joined after the others had begun"
+        invalid = (*invalid, f"{total.offered:,} requests were sent of about {expected:,.0f}: {why}")
     return judge(total.figures(), objectives_of(options, total.budget_s), invalid)
 
 

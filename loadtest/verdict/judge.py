@@ -4,9 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from loadtest.driving.target import sent_late_s
 from loadtest.verdict.objectives import Objective, ObjectivesError
 from loadtest.verdict.stats import Interval, wilson
-from loadtest.verdict.tally import Tally, sent_late_s
+from loadtest.verdict.tally import Tally
 
 PASS, FAIL, USAGE, INVALID = 0, 1, 2, 3
 """Exit codes."""
@@ -91,12 +92,17 @@ class Verdict:
 def judge(figures: Mapping[str, Interval], objectives: Sequence[Objective], invalid: Sequence[str] = ()) -> Verdict:
     """Hold figures against the objectives that name one of them; the others are another command's.
 
+    Wrong answers fail a run whatever the objectives hold, unless one of them says how many there may be.
+
     Raises:
         ObjectivesError: no objective names any of the figures, so that nothing could fail.
     """
     named = [objective for objective in objectives if objective.name in figures]
     if not named:
         raise ObjectivesError(f"none of the objectives is measured here; measured are: {', '.join(figures)}")
+    wrong = figures.get("wrong_share")
+    if wrong is not None and wrong.value > 0 and not any(each.name == "wrong_share" for each in named):
+        named.append(Objective("wrong_share", 0.0))
     checks = [Check(each.name, figures[each.name], each.bound, each.at_least) for each in named]
     return Verdict(tuple(checks), tuple(invalid))
 

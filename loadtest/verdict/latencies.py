@@ -1,5 +1,6 @@
 """Latencies of any number of requests in an HdrHistogram: three digits, mergeable, small enough for a result file."""
 
+import math
 from collections.abc import Iterable
 
 import numpy as np
@@ -40,7 +41,8 @@ class Latencies:
 
     def percentile_ms(self, percent: float) -> float:
         """The least latency that at least `percent` % of the requests kept; 0 for no request."""
-        return float(self._histogram.get_value_at_percentile(percent)) / 1e3
+        # The histogram rounds a rank to the nearest; for few requests that may be one too low.
+        return self._ranked_ms(max(math.ceil(len(self) * percent / 100 - 1e-6), 1)) if len(self) else 0.0
 
     def interval_ms(self, percent: float) -> Interval:
         """A percentile with the bounds that order statistics give; see `stats.quantile_ranks`."""
@@ -67,7 +69,7 @@ class Latencies:
         return text.decode() if isinstance(text, bytes) else str(text)
 
     def _ranked_ms(self, rank: int) -> float:
-        return self.percentile_ms(100.0 * rank / len(self))
+        return float(self._histogram.get_value_at_percentile(100.0 * rank / len(self))) / 1e3
 
 
 def _decoded(text: str) -> HdrHistogram:

@@ -5,6 +5,7 @@ late_share = 0.001        # at most this share of the requests late
 p99_ms = 25.0             # 99 % of the requests end within this, from the scheduled instant
 full_tier_share = 0.99    # at least this share is answered by the full tier
 error_share = 0.0         # at most this share unanswered, failed or answered wrongly
+wrong_share = 0.0         # at most this share answered wrongly; holds unless said otherwise
 """
 
 import tomllib
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-SHARES = ("late_share", "error_share", "full_tier_share", "goodput_share")
+SHARES = ("late_share", "error_share", "wrong_share", "full_tier_share", "goodput_share")
 TIMES = ("p50_ms", "p90_ms", "p99_ms", "p999_ms")
 AT_LEAST = ("full_tier_share", "goodput_share", "goodput_kept")
 RATIOS = ("goodput_kept", "p99_drift", "rss_mb_per_h")

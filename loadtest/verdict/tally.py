@@ -7,18 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from loadtest.checking.outcomes import BAD, Outcome
-from loadtest.driving.target import Reply, Result
+from loadtest.checking.outcomes import BAD, PAST, Outcome
+from loadtest.driving.target import Reply, Result, sent_late_s
 from loadtest.verdict.latencies import Latencies
 from loadtest.verdict.stats import Interval, wilson
 
 _COUNTS = ("offered", "late", "in_time", "full_in_time", "sent_late")
 PERCENTILES = {"p50_ms": 50.0, "p90_ms": 90.0, "p99_ms": 99.0, "p999_ms": 99.9}
-
-
-def sent_late_s(budget_s: float) -> float:
-    """From how late on a request counts as sent late: a fifth of the budget, at least 2 ms."""
-    return max(0.002, budget_s / 5)
 
 
 @dataclass
@@ -31,7 +26,8 @@ class Tally:
         sent_late: those that the generator itself sent late, see `sent_late_s`.
         tiers: requests by tier or what came instead.
         errors: requests by what was the matter.
-        latencies, lateness: from the scheduled instant to the end of the call, and to sending.
+        latencies: from the scheduled instant to the end of the call, see `outcomes.counted_s`.
+        lateness: from the scheduled instant to sending.
         cpu_share: CPU seconds over wall seconds of the busiest generating process.
     """
 
@@ -57,7 +53,7 @@ class Tally:
         self.sent_late += lateness_s >= sent_late_s(self.budget_s)
         self.tiers[reply.tier] += 1
         self.errors.update([reply.error] if reply.error else [])
-        self.latencies.add([latency_s])
+        self.latencies.add([max(latency_s, PAST * self.budget_s) if reply.tier in BAD else latency_s])
         self.lateness.add([lateness_s])
 
     def merge(self, other: "Tally") -> None:
@@ -76,6 +72,7 @@ class Tally:
         return {
             "late_share": wilson(self.late, self.offered),
             "error_share": wilson(bad, self.offered),
+            "wrong_share": wilson(self.tiers[Outcome.WRONG], self.offered),
             "full_tier_share": wilson(self.tiers[Outcome.FULL], self.offered),
             "goodput_share": wilson(self.in_time, self.offered),
             **{name: self.latencies.interval_ms(percent) for name, percent in PERCENTILES.items()},
@@ -115,7 +112,7 @@ def tally_of(result: Result, budget_s: float) -> Tally:
         sent_late=int(np.sum(record.lateness_s >= sent_late_s(budget_s))),
         tiers=Counter(record.tier.tolist()),
         errors=Counter(record.errors()),
-        latencies=Latencies(record.latency_s.tolist()),
+        latencies=Latencies(record.counted_s(budget_s).tolist()),
         lateness=Latencies(record.lateness_s.tolist()),
         cpu_share=result.cpu_share,
     )

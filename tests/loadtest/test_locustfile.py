@@ -79,6 +79,7 @@ def test_the_web_page_starts_a_run_with_its_own_options(scripted: Any, tmp_path:
             ask(f"{page}/swarm", {**wrong, "vertical": "selftest", "shape": "ramp"})
             poll(lambda: ask(f"{page}/stats/requests")["stats"][-1]["num_requests"] > 0)
             poll(lambda: ask(f"{page}/stats/requests")["state"] == "stopped")
+            poll(verdict.with_suffix(".html").exists)  # while the page is still there
             process.terminate()
             assert process.wait(20) == 0
         finally:

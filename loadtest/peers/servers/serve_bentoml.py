@@ -12,10 +12,11 @@ import bentoml  # type: ignore[import-not-found]
 from scoring import Scoring  # type: ignore[import-not-found]
 
 MODEL = "EXFM_PEER_MODEL"
+WORKERS = int(os.environ["EXFM_PEER_WORKERS"])
 Body = Annotated[bytes, bentoml.validators.ContentType("application/octet-stream")]
 
 
-@bentoml.service(workers=2, traffic={"timeout": 5}, metrics={"enabled": False})
+@bentoml.service(workers=WORKERS, traffic={"timeout": 5}, metrics={"enabled": False})
 class Peer:
     """Raw bytes both ways."""
 

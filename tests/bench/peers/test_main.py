@@ -2,18 +2,20 @@
 
 import copy
 import json
+from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from bench.peers.__main__ import main, medians
+from bench.peers.__main__ import lacks, main, medians
 from bench.peers.page import page
 from loadtest.commands import peers as command
 
 RESULT: dict[str, Any] = {
     "machine": {"processor": "CPU <one>", "cores": 2},
+    "about": {"exfm": "ours & <its> Triton", "mosec": "its own front"},
     "candidates": 200,
     "budget_ms": 25.0,
     "vertical": "feed_click",
@@ -42,6 +44,7 @@ def test_the_page_tells_conditions_figures_and_the_referees_word() -> None:
     text = page(RESULT)
     for words in (
         "CPU &lt;one&gt;",
+        "ours &amp; &lt;its&gt; Triton",
         "VALID at 285.0/s",
         "used unofficially",
         "a closed loop 3.0 ms",
@@ -98,3 +101,17 @@ def test_what_was_measured_before_a_failure_stays(tmp_path: Path, monkeypatch: p
     assert left["medians"]["exfm"]["capacity_rps"] == 300.0
     assert (left["finished"], left["failed"]) == (False, "the machine is tired")
     assert (tmp_path / "peers.html").is_file()
+
+
+def test_a_result_that_lacks_something_says_what() -> None:
+    asked = Namespace(repeats=2, multiples=(1, 4))
+    whole = copy.deepcopy(RESULT) | {"skipped": {}, "systems": ["exfm", "mosec"]}
+    whole["goodput_rps"]["mosec"]["4x"] = [1.0, 1.0]
+    assert lacks(asked, whole) == []
+    short = copy.deepcopy(RESULT) | {"systems": ["exfm", "mosec", "ray"], "generator_selftest": {}}
+    assert lacks(asked, short) == [
+        "ray was skipped",
+        "mosec was measured 0 times of 2",
+        "no generator_selftest",
+    ]
+    assert "ray was skipped" in page(short | {"lacks": lacks(asked, short)})

@@ -12,9 +12,10 @@ from typing import Any
 import grpc
 import pytest
 
-from loadtest.commands import capacity, output
+from loadtest.commands import capacity, output, soak
 from loadtest.commands.main import COMMANDS, main
 from loadtest.driving import search
+from loadtest.driving.target import own_cpu_s
 
 # The server shares the process, and the machine has much else to do.
 LENIENT = ("--max-sent-late", "1", "--max-generator-cpu", "1")
@@ -150,6 +151,8 @@ def test_capacity_is_found_between_a_rate_that_held_and_one_that_did_not(
         code, made = run("capacity", *on(address, *asked))
     assert code in (0, 1)  # the objectives at the edge are another matter
     assert 40 <= made["capacity_rps"] <= 320
+    least, most = made["capacity_interval_rps"]
+    assert (least or 0) <= made["capacity_rps"] < (most or float("inf"))
     low, high = made["bracket_rps"]
     assert low == made["capacity_rps"]
     assert high is None or high > low
@@ -167,12 +170,16 @@ def test_overload_tells_what_is_left_of_the_goodput(run: Run, sound: str, object
     assert made["knee_rps"] is None  # it held all that was tried
 
 
-def test_soak_counts_windows_and_watches_memory(run: Run, sound: str, objectives: Path) -> None:
+def test_soak_counts_windows_and_watches_memory(
+    run: Run, sound: str, objectives: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(soak, "machine_cpu_s", own_cpu_s)  # nothing else runs
     objectives.write_text("[objectives]\nerror_share = 0\nrss_mb_per_h = 1e9\np99_drift = 1000\n")
     load = ("--rate", "80", "--seconds", "1.2", "--window-s", "0.4", "--pid", str(os.getpid()))
     code, made = run("soak", *on(sound, *load))
     assert code == 0
     assert len(made["timeline"]) == len(made["rss_mb"]) == 3
+    assert made["generator"]["others_cpu_s"] < 0.01
     assert {check["name"] for check in made["checks"]} == {"error_share", "rss_mb_per_h", "p99_drift"}
     assert made["figures"]["offered"] == sum(each["offered"] for each in made["timeline"])
 

@@ -1,3 +1,5 @@
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -45,3 +47,12 @@ def test_what_fails_beyond_hope_is_not_tried_again_nor_anything_above_it() -> No
     failed = [rate for rate in tried if rate > 101]
     assert len(failed) == len(set(failed))
     assert max(tried) == 120.0  # the confirmed rate isn't raised into what is known to be too much
+
+
+def test_the_better_of_two_tries_does_not_confirm_a_rate() -> None:
+    flattering = itertools.cycle([False, True, False])
+
+    def holds(rate: float, seconds: float) -> bool:
+        return rate <= 60 or (rate <= 100 and (seconds < 2 or next(flattering)))
+
+    assert 55 <= find_capacity(holds, 10.0, 1.0, 3.0) <= 60

@@ -1,13 +1,15 @@
 """The course of a comparison, with systems and benches that take no time."""
 
+import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
 import pytest
 
-from loadtest.driving.search import NoCapacityError
+from loadtest.commands.peers import table
 from loadtest.peers.compare import Comparison, Plan
 from loadtest.peers.environments import Report
 from loadtest.peers.errors import PeerUnavailableError
@@ -47,7 +49,7 @@ class FakeBench:
 
     restarts = 0
 
-    def __init__(self, start: Start, *_: Any) -> None:
+    def __init__(self, start: Start, *_: Any, **__: Any) -> None:
         self.start = start
         self.versions = {"server": "2"}
 
@@ -59,9 +61,7 @@ class FakeBench:
     def __exit__(self, *_: object) -> None: ...
 
     def capacity(self, *_: float) -> tuple[float, list[Trial]]:
-        if self.rps <= 0:
-            raise NoCapacityError("none")
-        return self.rps, [self.trial(self.rps, 1.0)]
+        return self.rps, [self.trial(self.rps or 2.0, 1.0)]
 
     def trial(self, rate_rps: float, seconds: float, _: int = 0) -> Trial:
         good = min(rate_rps, self.rps)
@@ -149,3 +149,33 @@ def test_a_later_search_begins_where_the_earlier_one_ended(
     monkeypatch.setattr(FakeBench, "capacity", capacity)
     compared([Fake("mosec", 80.0, student, course)], tmp_path)
     assert begun == [0.0, 80.0]
+
+
+def test_what_the_generator_spoiled_is_driven_again_and_told(
+    student: Model, course: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, tries = FakeBench.trial, itertools.count()
+    monkeypatch.setattr(
+        FakeBench, "trial", lambda *given: replace(made(*given), sound=next(tries) != 1, full_goodput_rps=7.0)
+    )
+    result, _ = compared([Fake("mosec", 100.0, student, course)], tmp_path, 1)
+    assert [trial["kind"] for trial in result["trials"]] == ["capacity", "spoiled", *["goodput"] * 3]
+    assert result["generator"] == {"mosec": {"drives": 5, "spoiled": 1, "most_cpu_share": 0.2}}
+    assert result["full_goodput_rps"] == {"mosec": {"1x": [7.0], "2x": [7.0], "4x": [7.0]}}
+    text = table(result)
+    assert "the generator was late or busy in 1 of 5 drives" in text
+    assert "100 (7)" in text
+    assert "at least that" not in text
+
+
+@pytest.mark.parametrize("sound", [True, False])
+def test_a_capacity_below_a_rate_that_the_generator_spoiled_is_at_least_that(
+    student: Model, course: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sound: bool
+) -> None:
+    def capacity(bench: FakeBench, *_: float) -> tuple[float, list[Trial]]:
+        return bench.rps, [bench.trial(bench.rps, 1.0), replace(bench.trial(2 * bench.rps, 1.0), sound=sound)]
+
+    monkeypatch.setattr(FakeBench, "capacity", capacity)
+    result, _ = compared([Fake("mosec", 100.0, student, course)], tmp_path, 1)
+    assert result["capacity_at_least"] == ([] if sound else ["mosec"])
+    assert ("just above the capacity, too" in table(result)) is not sound

@@ -1,4 +1,5 @@
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
@@ -26,9 +27,11 @@ class Server:
         self.script = script
         self.connections = self.requests = 0
         self.bodies: list[bytes] = []
+        self.by_connection: Counter[int] = Counter()
         self.tasks: list[asyncio.Task[None] | None] = []
 
     async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        number = self.connections
         self.connections += 1
         self.tasks.append(asyncio.current_task())
         try:
@@ -38,6 +41,7 @@ class Server:
                 self.bodies.append(await reader.readexactly(length))
                 writer.write(self.script(self.requests))
                 self.requests += 1
+                self.by_connection[number] += 1
         except (asyncio.IncompleteReadError, ConnectionError):
             writer.close()
 
@@ -108,3 +112,11 @@ async def test_errors_say_what_came(answer: bytes, words: str) -> None:
     async with serving(lambda _: answer) as (_, caller):
         with pytest.raises(HttpError, match=words):
             await caller.ask(0, 1.0)
+
+
+async def test_connections_take_turns() -> None:
+    async with serving(lambda _: OK) as (server, caller):
+        await asyncio.gather(*(caller.ask(index, 1.0) for index in range(3)))
+        for index in range(6):
+            await caller.ask(index, 1.0)
+        assert server.by_connection == {0: 3, 1: 3, 2: 3}

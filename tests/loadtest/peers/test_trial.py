@@ -1,18 +1,19 @@
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 
 import numpy as np
 import pytest
 
 from loadtest.checking.record import Record
+from loadtest.driving.search import NoCapacityError
 from loadtest.driving.target import summed_up
 from loadtest.peers import trial
 from loadtest.peers.caller import Probability
 from loadtest.peers.model import Model
 from loadtest.peers.samples import draw_samples
 from loadtest.peers.systems import Running
-from loadtest.peers.trial import Bench, trial_of
+from loadtest.peers.trial import Bench, Trial, trial_of
 
 
 def test_a_prior_in_time_is_answered_and_no_goodput_and_no_capacity() -> None:
@@ -116,3 +117,79 @@ def test_a_search_begins_at_one_request_at_a_time_or_where_another_ended(
     ((rate_rps, by),) = begun
     assert by == step
     assert first_rps / 3 <= rate_rps <= first_rps
+
+
+class Mixing:
+    """Answers a request right when it is the only one, with another's scores otherwise."""
+
+    def __init__(self, shape: tuple[int, int]) -> None:
+        self.shape, self.waiting = shape, 0
+
+    async def ask(self, index: int, _: float) -> tuple[str, Probability]:
+        self.waiting += 1
+        await asyncio.sleep(0.005)
+        mixed, self.waiting = self.waiting > 1, self.waiting - 1
+        return "full", np.full(self.shape, 0.9 if mixed else 0.1 * (index % 3), np.float32)
+
+    async def close(self) -> None: ...
+
+
+def test_answers_that_batching_mixes_up_are_wrong(student: Model) -> None:
+    samples = draw_samples(student, 4, 3, seed=0)
+    running = Running(0, "", lambda _: Mixing((4, student.tasks)))
+    with Bench(lambda: nullcontext(running), samples, student.tasks, 1.0, seed=1) as bench:
+        made = bench.trial(400.0, 0.2)
+    assert made.tiers["wrong"] > 0.3
+    assert made.errors.keys() == {"scores of another request"}
+
+
+@pytest.mark.parametrize(("late_s", "sound"), [(0.004, True), (0.006, False)])
+def test_late_means_for_the_peers_what_it_means_for_all(late_s: float, sound: bool) -> None:
+    rows = 200
+    record = Record(
+        at_s=np.arange(rows) / rows,
+        latency_s=np.full(rows, 0.01),
+        lateness_s=np.full(rows, late_s),
+        ok=np.ones(rows, bool),
+        tier=np.full(rows, "full"),
+        version=np.ones(rows, np.int64),
+        error=("",) * rows,
+    )
+    assert trial_of(summed_up(record, 0.025, 1.0, 0.1, 1.0), 200.0, 0.025).sound is sound
+
+
+def test_a_rate_that_the_generator_spoiled_is_driven_again(student: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    spoiled = iter([True, False, True, True])
+
+    def driven(rate_rps: float, seconds: float, _: int) -> Trial:
+        bad = next(spoiled)
+        return Trial(rate_rps, seconds, 100, 0, 0, 0, 0.5 if bad else 1.0, 1.0, 2.0, {}, {}, 0.1, 0.2, not bad)
+
+    held: list[bool] = []
+
+    def search(holds: Callable[[float, float], bool], *_: object, **__: object) -> float:
+        held.extend(holds(rate, 0.1) for rate in (10.0, 20.0))
+        return 1.0
+
+    monkeypatch.setattr(trial, "find_capacity", search)
+    running = Running(0, "", lambda _: Pausing((4, student.tasks), 0.0))
+    with Bench(lambda: nullcontext(running), draw_samples(student, 4, 1, seed=0), student.tasks, 1.0, seed=1) as bench:
+        monkeypatch.setattr(bench, "trial", driven)
+        _, made = bench.capacity(0.1, 0.2, 5.0)
+    assert held == [True, False]
+    assert [each.sound for each in made] == [False, True, False, False]
+
+
+def test_without_a_capacity_the_trials_tell_why(student: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    def search(holds: Callable[[float, float], bool], *_: object, **__: object) -> float:
+        assert not holds(1000.0, 0.1)
+        raise NoCapacityError("none")
+
+    monkeypatch.setattr(trial, "find_capacity", search)
+    monkeypatch.setattr(trial, "SETTLE_S", 0.1)
+    running = Running(0, "", lambda _: Pausing((4, student.tasks), 0.03))
+    with Bench(lambda: nullcontext(running), draw_samples(student, 4, 1, seed=0), student.tasks, 0.01, seed=1) as bench:
+        capacity_rps, made = bench.capacity(0.1, 0.2, 3.0)
+    assert capacity_rps == 0.0
+    assert made
+    assert all(each.in_time_share == 0 for each in made)

@@ -116,3 +116,20 @@ def test_what_happened_outside_the_run_does_not_stretch_the_plots() -> None:
 @pytest.mark.parametrize("latencies", [[0.001], [0.001, 0.002]])
 def test_a_tiny_run_has_a_page_too(latencies: list[float]) -> None:
     assert "<svg" in page(document(curve=curve(Latencies(latencies))))
+
+
+@pytest.mark.parametrize(
+    ("bounds", "any_tier", "said"),
+    [
+        ((180.0, 210.0), False, "by the full tier.*180.0/s holds and\n210.0/s does not"),
+        ((None, None), True, "by any tier.*no rate holds and\nno rate that was tried above it fails"),
+    ],
+)
+def test_a_capacity_stands_with_its_bounds(bounds: tuple[float | None, ...], any_tier: bool, said: str) -> None:
+    plain: dict[str, Any] = {"capacity_rps": 200.0, "curve": None, "timeline": None, "ledger": None}
+    found = document(**plain, kind="capacity", capacity_interval_rps=bounds)
+    found["conditions"] = {"vertical": "v", "target": "t", "budget_ms": 25.0, "any_tier": any_tier}
+    text = page(found)
+    assert "Capacity: <b>200.0</b>" in text
+    assert re.search(said, text, re.DOTALL)
+    assert "1x is 200.0 requests per second" in page(document(**plain, kind="overload"))

@@ -18,8 +18,11 @@ def tally(requests: int) -> Tally:
     return made
 
 
-@pytest.mark.parametrize(("requests", "word"), [(1000, "pass"), (930, "pass"), (500, "invalid"), (0, "invalid")])
-def test_a_process_that_was_lost_makes_the_run_invalid(requests: int, word: str) -> None:
+@pytest.mark.parametrize(
+    ("requests", "word"),
+    [(1000, "pass"), (930, "pass"), (1070, "pass"), (500, "invalid"), (0, "invalid"), (1500, "invalid")],
+)
+def test_a_process_that_was_lost_or_came_late_makes_the_run_invalid(requests: int, word: str) -> None:
     assert verdict_of(OPTIONS, tally(requests), expected=1000.0).word == word
 
 

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from loadtest.driving.target import Reply
 from loadtest.verdict.judge import FAIL, INVALID, PASS, Limits, faults_of_generator, judge
 from loadtest.verdict.latencies import Latencies
 from loadtest.verdict.objectives import KNOWN, Objective, ObjectivesError, load, parse, usual
@@ -84,7 +85,7 @@ def test_a_bad_file_is_refused_and_named(tmp_path: Path, text: str, said: str) -
 
 
 json_like = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text('a=[]"\n.é'),
     lambda inner: st.lists(inner) | st.dictionaries(st.sampled_from([*KNOWN, "objectives", "x"]), inner),
 )
 
@@ -101,3 +102,19 @@ def test_anything_else_is_refused_with_the_same_error(raw: dict[str, object]) ->
 
 def test_the_usual_objectives_follow_the_budget() -> None:
     assert Objective("p99_ms", 25.0) in usual(0.025)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "objectives", "code"),
+    [
+        (0, [Objective("p99_ms", 25.0)], PASS),
+        (1, [Objective("p99_ms", 25.0)], FAIL),
+        (1, [Objective("p99_ms", 25.0), Objective("error_share", 0.5)], FAIL),
+        (1, [Objective("p99_ms", 25.0), Objective("wrong_share", 0.5)], PASS),
+    ],
+)
+def test_a_wrong_answer_fails_unless_an_objective_allows_it(wrong: int, objectives: list[Objective], code: int) -> None:
+    made = Tally(0.025)
+    for at in range(1000):
+        made.add(Reply(at >= wrong, "wrong" if at < wrong else "full"), 0.004, 0.0)
+    assert judge(made.figures(), objectives).code == code

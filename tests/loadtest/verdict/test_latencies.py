@@ -44,3 +44,10 @@ def test_a_large_sample_is_thinned_evenly() -> None:
 def test_what_is_no_histogram_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="HdrHistogram"):
         Latencies(encoded=text)
+
+
+@pytest.mark.parametrize(("count", "rank"), [(60, 60), (160, 159), (100, 99), (101, 100), (1, 1)])
+def test_a_percentile_is_never_one_rank_too_low(count: int, rank: int) -> None:
+    made = Latencies((np.arange(1, count + 1) / 100).tolist())
+    assert made.percentile_ms(99) == pytest.approx(rank * 10, rel=1e-3)
+    assert Latencies().percentile_ms(99) == 0.0

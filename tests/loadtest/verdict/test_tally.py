@@ -84,3 +84,12 @@ def test_a_shed_refusal_in_time_is_neither_late_nor_goodput_and_a_wrong_answer_i
 def test_an_empty_tally_has_no_figures() -> None:
     with pytest.raises(ValueError, match="share"):
         Tally(BUDGET_S).figures()
+
+
+@pytest.mark.parametrize("tier", ["failed", "wrong", "unanswered"])
+def test_what_comes_to_nothing_at_once_makes_no_good_percentile(tier: str) -> None:
+    rows = [("full", 0.02, 0.0)] * 95 + [(tier, 0.001, 0.0)] * 5
+    figures = counted(rows).figures()
+    assert figures["p90_ms"].value < 25 < figures["p99_ms"].value
+    whole = summed_up(recorded(rows), BUDGET_S, 1.0, cpu_s=0.0, wall_s=1.0)
+    assert whole.p50_ms < 25 < whole.p99_ms
