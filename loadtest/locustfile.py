@@ -1,4 +1,4 @@
-"""Open-loop load with locust: `locust -f loadtest/locustfile.py --host 127.0.0.1:8500 --vertical feed_click`.
+"""Open-loop load with locust: `locust -f loadtest/locustfile.py --host 127.0.0.1:8500`.
 
 A locust user is one stream of Poisson arrivals. All streams together have the rate that the shape says, however many
 there are and on whichever process or machine they run; each arrival gets a greenlet of its own and is timed from its

@@ -112,8 +112,13 @@ class Ranker:
             raise DeadlinePassedError("the deadline was over before there was an answer")
 
     def describe(self, name: str) -> pb.DescribeVerticalResponse:
-        """What a vertical expects and promises; `UnknownVerticalError` if this server has none of that name."""
-        return describe(self._catalog.find(name), self._ladders[name].tiers)
+        """What a vertical expects and promises, the first one where no name is given.
+
+        Raises:
+            UnknownVerticalError: this server has none of that name.
+        """
+        vertical = self._catalog.find(name or min(self._catalog))
+        return describe(vertical, self._ladders[vertical.name].tiers, self._catalog)
 
 
 def _keep_nothing() -> None:

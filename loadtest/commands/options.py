@@ -42,7 +42,7 @@ def add_target(parser: argparse.ArgumentParser, *, vertical: bool = True) -> Non
     add = parser.add_argument
     add("--target", default="127.0.0.1:8500", metavar="HOST:PORT", help="the ranking server (127.0.0.1:8500)")
     if vertical:
-        add("--vertical", required=True, metavar="NAME", help="which of its verticals")
+        add("--vertical", default="", metavar="NAME", help="which of its verticals (the first by name)")
     add("--connections", type=count, default=4, metavar="N", help="to the server (4)")
     add("--timeout-ms", type=positive, metavar="MS", help="deadline of each call (the vertical's budget)")
 
@@ -116,6 +116,6 @@ def _workload(asked: argparse.Namespace, described: pb.DescribeVerticalResponse)
     schema, sizes = schema_of(described), sizes_of(asked.candidates)
     if asked.data:
         source = open_source(resolve_data_dir(asked.data, os.environ), asked.seed)
-        return from_source(source, schema, asked.vertical, sizes, seed=asked.seed)
+        return from_source(source, schema, described.vertical, sizes, seed=asked.seed)
     chosen = Schema.load(asked.schema) if asked.schema else schema
-    return from_schema(chosen, asked.vertical, sizes, seed=asked.seed)
+    return from_schema(chosen, described.vertical, sizes, seed=asked.seed)

@@ -40,7 +40,7 @@ def main(asked: argparse.Namespace) -> int:
     try:
         ruling = measure(
             asked.target,
-            asked.vertical,
+            described.vertical,
             asked.rate,
             bound_s,
             asked.out,

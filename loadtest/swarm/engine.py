@@ -107,7 +107,7 @@ def make_engine(address: str, options: Any, *, streams: int, process: int, tell:
     budget_s = described.budget_ms / 1e3
     return Engine(
         address=address,
-        workload=from_schema(schema, options.vertical, sizes_of(options.candidates), seed=options.seed),
+        workload=from_schema(schema, described.vertical, sizes_of(options.candidates), seed=options.seed),
         profile=profile,
         streams=streams,
         budget_s=budget_s,

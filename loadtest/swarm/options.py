@@ -8,7 +8,7 @@ from loadtest.arrivals.shapes import SHAPES
 def add_options(parser: Any) -> None:
     """Add them to locust's parser."""
     add = parser.add_argument
-    add("--vertical", default="", help="which vertical of the server (required)", env_var="EXFM_VERTICAL")
+    add("--vertical", default="", help="which vertical of the server (the first by name)", env_var="EXFM_VERTICAL")
     add("--rate", type=float, default=50.0, help="requests per second over all processes, around which the shape moves")
     add("--seconds", type=float, default=30.0, help="length of the shape")
     add("--shape", choices=sorted(SHAPES), default="steady", help="how the rate moves")

@@ -9,8 +9,11 @@ from serving.ladder.tier import Tier
 from serving.rpc.pb import ranking_pb2 as pb
 
 
-def describe(vertical: Vertical, tiers: Iterable[Tier]) -> pb.DescribeVerticalResponse:
-    """Layout, limits, versions and tiers of one vertical; blocks without columns are left out."""
+def describe(vertical: Vertical, tiers: Iterable[Tier], verticals: Iterable[str]) -> pb.DescribeVerticalResponse:
+    """Layout, limits, versions and tiers of one vertical; blocks without columns are left out.
+
+    `verticals`: the names of all that the server has.
+    """
     return pb.DescribeVerticalResponse(
         vertical=vertical.name,
         tasks=vertical.tasks,
@@ -21,6 +24,7 @@ def describe(vertical: Vertical, tiers: Iterable[Tier]) -> pb.DescribeVerticalRe
         schema_json=json.dumps(vertical.schema.to_dict()),
         model=pb.ModelVersion(name=vertical.name, version=vertical.version),
         tiers=[tier.wire_name for tier in tiers],
+        verticals=sorted(verticals),
     )
 
 

@@ -40,7 +40,7 @@ ROWS: list[Row] = [{"ad": 11, "genre": 10, "length": 3.0}, {"ad": "eleven", "gen
 
 @pytest.fixture
 def layout(catalog: Catalog) -> Layout:
-    return Layout(describe(catalog["feed_click"], (LadderTier.FULL,)))
+    return Layout(describe(catalog["feed_click"], (LadderTier.FULL,), catalog))
 
 
 def test_rows_and_columns_are_encoded_alike(layout: Layout) -> None:

@@ -145,6 +145,7 @@ async def test_refusals_are_raised_as_they_are(catalog: Catalog, scripted: Any, 
         await ranker.rank(message.SerializeToString(), Arrival(clock()))
     with pytest.raises(UnknownVerticalError):
         ranker.describe("other")
+    assert ranker.describe("").vertical == min(catalog)
 
 
 async def test_cancellation_reaches_the_scorer_and_the_caller(

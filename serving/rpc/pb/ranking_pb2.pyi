@@ -192,7 +192,7 @@ class BlockLayout(_message.Message):
     def __init__(self, side: _Optional[str] = ..., kind: _Optional[str] = ..., columns: _Optional[_Iterable[_Union[FeatureColumn, _Mapping]]] = ..., row_bytes: _Optional[int] = ...) -> None: ...
 
 class DescribeVerticalResponse(_message.Message):
-    __slots__ = ("vertical", "tasks", "budget_ms", "max_candidates", "blocks", "schema_hash", "schema_json", "model", "tiers")
+    __slots__ = ("vertical", "tasks", "budget_ms", "max_candidates", "blocks", "schema_hash", "schema_json", "model", "tiers", "verticals")
     VERTICAL_FIELD_NUMBER: _ClassVar[int]
     TASKS_FIELD_NUMBER: _ClassVar[int]
     BUDGET_MS_FIELD_NUMBER: _ClassVar[int]
@@ -202,6 +202,7 @@ class DescribeVerticalResponse(_message.Message):
     SCHEMA_JSON_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     TIERS_FIELD_NUMBER: _ClassVar[int]
+    VERTICALS_FIELD_NUMBER: _ClassVar[int]
     vertical: str
     tasks: _containers.RepeatedScalarFieldContainer[str]
     budget_ms: float
@@ -211,4 +212,5 @@ class DescribeVerticalResponse(_message.Message):
     schema_json: str
     model: ModelVersion
     tiers: _containers.RepeatedScalarFieldContainer[Tier]
-    def __init__(self, vertical: _Optional[str] = ..., tasks: _Optional[_Iterable[str]] = ..., budget_ms: _Optional[float] = ..., max_candidates: _Optional[int] = ..., blocks: _Optional[_Iterable[_Union[BlockLayout, _Mapping]]] = ..., schema_hash: _Optional[str] = ..., schema_json: _Optional[str] = ..., model: _Optional[_Union[ModelVersion, _Mapping]] = ..., tiers: _Optional[_Iterable[_Union[Tier, str]]] = ...) -> None: ...
+    verticals: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, vertical: _Optional[str] = ..., tasks: _Optional[_Iterable[str]] = ..., budget_ms: _Optional[float] = ..., max_candidates: _Optional[int] = ..., blocks: _Optional[_Iterable[_Union[BlockLayout, _Mapping]]] = ..., schema_hash: _Optional[str] = ..., schema_json: _Optional[str] = ..., model: _Optional[_Union[ModelVersion, _Mapping]] = ..., tiers: _Optional[_Iterable[_Union[Tier, str]]] = ..., verticals: _Optional[_Iterable[str]] = ...) -> None: ...

@@ -128,7 +128,8 @@ def test_the_ledger_sums_exactly_on_the_wire(clock: Any) -> None:
 
 
 def test_the_description_says_all_that_a_caller_needs(vertical: Vertical) -> None:
-    said = describe(vertical, (Tier.FULL, Tier.PRIOR))
+    said = describe(vertical, (Tier.FULL, Tier.PRIOR), ["b", "a"])
+    assert list(said.verticals) == ["a", "b"]
     assert (said.vertical, list(said.tasks), said.budget_ms) == ("feed_click", ["click", "like"], 200.0)
     assert said.max_candidates == 500
     assert [(block.side, block.kind, block.row_bytes) for block in said.blocks] == [

@@ -329,16 +329,19 @@ async def test_an_answer_is_refused_past_its_deadline(calling: Any, scripted: An
 async def test_outcomes_are_not_offered_and_verticals_are_described(
     calling: Any, scripted: Any, catalog: Catalog
 ) -> None:
+    nobody = pb.DescribeVerticalRequest(vertical="nobody").SerializeToString()
     async with calling(scripted()) as (caller, _):
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await caller.method("RecordOutcomes")(b"")
         assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
-        for payload, code in ((b"\xff", "INVALID_ARGUMENT"), (b"", "NOT_FOUND")):
+        for payload, code in ((b"\xff", "INVALID_ARGUMENT"), (nobody, "NOT_FOUND")):
             with pytest.raises(grpc.aio.AioRpcError) as caught:
                 await caller.method("DescribeVertical")(payload)
             assert caught.value.code().name == code
         payload = pb.DescribeVerticalRequest(vertical="feed_long_view").SerializeToString()
         said = pb.DescribeVerticalResponse.FromString(await caller.method("DescribeVertical")(payload))
+        first = pb.DescribeVerticalResponse.FromString(await caller.method("DescribeVertical")(b""))
+    assert (first.vertical, list(first.verticals)) == (min(catalog), sorted(catalog))
     assert said.schema_hash == catalog["feed_long_view"].schema.digest
 
 
