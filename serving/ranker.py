@@ -34,12 +34,13 @@ class Reply:
     Attributes:
         response: a `RankResponse`, its numbers packed.
         since_s: when the answer was due to leave scoring; what comes after is the reply's own time.
-        keep: logs the answer; to be called when it has been handed over, so that no reply waits for it.
+        keep: logs the answer if it was handed over, else counts it; to be called when that is known, so that no reply
+            waits for it.
     """
 
     response: Any
     since_s: float
-    keep: Callable[[], None]
+    keep: Callable[[bool], None]
 
 
 class Ranker:
@@ -121,5 +122,5 @@ class Ranker:
         return describe(vertical, self._ladders[vertical.name].tiers, self._catalog)
 
 
-def _keep_nothing() -> None:
+def _keep_nothing(_: bool) -> None:
     pass

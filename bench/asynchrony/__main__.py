@@ -28,11 +28,12 @@ serving feels of it.
              with its share of a budget of 25 ms, and inside Rank, by the ledger's stage, with the same writer
   isolation  p99 of exfm-serve, open loop, with exfm-annotate flat out on the same machine over p99 without, in turns
   overhead   median of a server that logs over that of one that doesn't, open loop, in turns; both share one Triton
-  kill       kill -9 of frontend, joiner and annotator in turn at random instants under load, by a caller over gRPC that
-             ranks and records outcomes; the books afterwards
+  kill       kill -9 of frontend, joiner, annotator and store in turn at random instants under load, by a caller over
+             gRPC that ranks and records outcomes; the books afterwards. The store is embedded: its writer dies between
+             the stream's commit and the store's, and every second time the store's folder is lost with it
   annotate   the annotator with one worker process over the bare forward pass on the same batches, in turns; the lag
-             of a row from the join's output to stream and store at half of the measured rate; the join's own time,
-             the attribution window and the lateness, comes before that
+             of a row from serving's log through the join, annotation and stream to the store, at half of the measured
+             rate, with a window and a lateness of 0.1 s each, which are part of it
   histories  a student with stored histories, without, and with the ads themselves in their place, paired seeds; on
              EXFM_DATA_DIR's log; without one on the simulator's, and then the result says so
 
@@ -109,7 +110,7 @@ def _measure(name: str, asked: argparse.Namespace, result: dict[str, Any]) -> No
 
 
 def _broken(kill: dict[str, Any]) -> bool:
-    return any(kill.get(name, 0) for name in ("lost_outcomes", "duplicates", "unaccounted", "store_wrong"))
+    return any(kill.get(name, 0) for name in ("lost_outcomes", "duplicates", "unaccounted", "store_wrong", "failed"))
 
 
 def _parser() -> argparse.ArgumentParser:

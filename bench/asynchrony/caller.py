@@ -1,7 +1,7 @@
 """An ad server: asks for rankings, and tells later what became of the ad on top; notes what was acknowledged.
 
-`python -m bench.asynchrony.caller PORT ACKS SEED RPS`. It outlives the frontend, and tells again what was not
-acknowledged.
+`python -m bench.asynchrony.caller PORT ACKS SEED RPS CODES`. It outlives the frontend, tells again what was not
+acknowledged, and writes down with which codes rankings failed.
 """
 
 import asyncio
@@ -33,14 +33,14 @@ CHANNEL = (("grpc.max_reconnect_backoff_ms", 100), ("grpc.initial_reconnect_back
 class Caller:
     """One ad server."""
 
-    def __init__(self, channel: grpc.aio.Channel, acks: Path, seed: int, rps: float) -> None:
+    def __init__(self, channel: grpc.aio.Channel, acks: Path, seed: int, rps: float, codes: Path) -> None:
         self._draw, self._rps = np.random.default_rng(seed), rps
         source = world()
         self._tasks = {each.name: each.tasks[0] for each in source.schema.verticals}
         self._messages = [self._message(source, row) for row in range(MESSAGES)]
         self._rank: Any = channel.unary_unary(f"/{SERVICE}/Rank", response_deserializer=pb.RankResponse.FromString)
         self._record: Any = channel.unary_unary(f"/{SERVICE}/RecordOutcomes")
-        self._acks = os.open(acks, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        self._acks, self._codes = (os.open(each, os.O_WRONLY | os.O_APPEND | os.O_CREAT) for each in (acks, codes))
 
     def _message(self, source: Any, row: int) -> pb.RankRequest:
         name = source.schema.verticals[row % len(source.schema.verticals)].name
@@ -68,7 +68,8 @@ class Caller:
         happened, after_s = self._draw.random() < POSITIVE, float(self._draw.random()) * SOON_S
         try:
             answer = await self._rank(payload, timeout=LIMIT_S)
-        except grpc.aio.AioRpcError:
+        except grpc.aio.AioRpcError as error:
+            os.write(self._codes, f"{error.code().name}\n".encode())
             return
         if happened:
             await asyncio.sleep(after_s)
@@ -88,13 +89,14 @@ class Caller:
                 return
 
 
-async def main(port: int, acks: Path, seed: int, rps: float) -> None:
+async def main(port: int, acks: Path, seed: int, rps: float, codes: Path) -> None:
     """Ask until SIGTERM."""
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=CHANNEL) as channel:
-        await Caller(channel, acks, seed, rps).run(stop)
+        await Caller(channel, acks, seed, rps, codes).run(stop)
 
 
 if __name__ == "__main__":
-    asyncio.run(main(int(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4])))
+    _, port, acks, seed, rps, codes = sys.argv
+    asyncio.run(main(int(port), Path(acks), int(seed), float(rps), Path(codes)))

@@ -1,12 +1,16 @@
-"""A frontend as `exfm-serve` runs it, with `Rank` and `RecordOutcomes` on a socket and its log; only its model is none.
+"""A frontend as `exfm-serve` runs it, with `Rank` and `RecordOutcomes` on a socket, its log and the online store.
 
-`python -m bench.asynchrony.frontend LOG PORT`
+Only its model is none. `python -m bench.asynchrony.frontend LOG PORT STORE LOOKUPS`; how its look-ups of histories
+ended is in the file LOOKUPS when it has ended.
 """
 
 import asyncio
+import json
 import signal
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +18,8 @@ from numpy.typing import NDArray
 
 from exfm.data.simulator import Scale, simulate
 from exfm.data.source import Source
+from exfm.features.schema import HistorySpec
+from exfm.features.signature import HISTORY
 from serving.budget.deadline import Deadline
 from serving.catalog import Catalog, Golden, Vertical
 from serving.inference.scorer import Scores
@@ -25,6 +31,8 @@ SCALE = Scale(rows=2000, days=2, users=200, ads=100)
 BUDGET_S = 1.0
 """Wide: it is not speed that is measured, and others want the processor."""
 CANDIDATES = 5
+SPEC = HistorySpec(8, 32)
+"""Of the histories that it reads; `bench.asynchrony.teacher` makes such."""
 
 
 class Prompt:
@@ -71,17 +79,27 @@ def _vertical(source: Source, name: str) -> Vertical:
     )
 
 
-async def main(url: str, port: int) -> None:
+def reading(vertical: Vertical, spec: HistorySpec) -> Vertical:
+    """A vertical as if its student read histories."""
+    inputs: dict[str, Any] = {**vertical.golden.inputs, HISTORY: np.zeros((1, spec.width), np.float32)}
+    golden = replace(vertical.golden, inputs=inputs)
+    return replace(vertical, schema=replace(vertical.schema, history=spec), golden=golden, lite=None)
+
+
+async def main(url: str, port: int, store: str, lookups: Path) -> None:
     """Serve until SIGTERM, then drain."""
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
-    catalog = catalog_of(world())
+    plain = catalog_of(world())
+    catalog = Catalog({name: reading(each, SPEC) for name, each in plain.items()})
     scorers = {"here": dict.fromkeys(catalog, Prompt())}
-    worker = Worker(catalog, scorers, WorkerOptions(listen=f"127.0.0.1:{port}", log=url, drain_s=1.0))
+    options = WorkerOptions(listen=f"127.0.0.1:{port}", log=url, histories=store, drain_s=1.0)
+    worker = Worker(catalog, scorers, options)
     await worker.start()
     await stop.wait()
     await worker.stop()
+    lookups.write_text(json.dumps(worker.state()["histories"]["found"]))  # noqa: ASYNC240 nothing else runs any more
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1], int(sys.argv[2])))
+    asyncio.run(main(sys.argv[1], int(sys.argv[2]), sys.argv[3], Path(sys.argv[4])))

@@ -1,22 +1,26 @@
-"""Kill -9 of frontend, joiner and annotator at random instants under load, and the books afterwards.
+"""Kill -9 of frontend, joiner, annotator and store at random instants under load, and the books afterwards.
 
-The frontend is a whole one, asked over gRPC by a caller that nobody kills.
+The frontend is a whole one, which reads histories too, asked over gRPC by a caller that nobody kills.
 
-An embedded store is a file of the annotator's, so it dies with it; other engines are killed in their turn.
+An embedded store dies with its writer, amid an update, or is lost; other engines are killed in their turn.
 """
 
+import json
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import grpc
 import numpy as np
 
 from bench.asynchrony import held
-from bench.asynchrony.processes import JOIN, Engine, Processes, environment, where_of
+from bench.asynchrony.embedded_store import SCHEME, EmbeddedStore
+from bench.asynchrony.processes import CODES, JOIN, LOOKUPS, Engine, Processes, environment, where_of
 from bench.asynchrony.teacher import publish
 from exfm.augment.accounts import accounts
 from exfm.augment.join import example
@@ -32,6 +36,8 @@ from exfm.features.schema import Schema
 from serving.features.store import opener
 
 _BEGUN_S = 30.0
+FAULTS = (grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN, grpc.StatusCode.INVALID_ARGUMENT)
+"""Codes that neither a frontend's death nor a machine with too much to do explains."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +55,10 @@ class KillReport:
         acknowledged: outcomes.
         killed: how often each process was.
         store_wrong: users of whose last events the store has not exactly those that the stream has.
+        failed: rankings that a frontend which was there did not make, for a fault of its own.
+        lookups: of histories, by how they ended, of the frontend that lived last; empty if it had only just begun.
+        store_behind: how often an embedded store that was killed had less than the stream, and
+        store_lost: how often it had to come back from nothing.
         books: see `exfm.augment.accounts`.
     """
 
@@ -61,6 +71,10 @@ class KillReport:
     acknowledged: int
     killed: dict[str, int]
     store_wrong: int
+    failed: int
+    lookups: dict[str, int]
+    store_behind: int
+    store_lost: int
     books: dict[str, Any] = field(repr=False)
 
     def plain(self) -> dict[str, Any]:
@@ -94,6 +108,7 @@ def kill_rounds(
     publish(schema, places.snapshots)
     acks, draw = folder / "acks", np.random.default_rng(seed)
     processes = Processes(places, acks, folder, engines or {}, seed=seed, rps=rps)
+    store = _embedded(places, processes, seed)
     killed = dict.fromkeys(processes.victims, 0)
     for name in processes.names:
         processes.start(name)
@@ -113,7 +128,27 @@ def kill_rounds(
     subprocess.run(
         [sys.executable, "-m", "exfm.commands.annotate", *drain], check=True, capture_output=True, env=environment()
     )
-    return _books(places, schema, acks, killed)
+    return _books(places, schema, acks, killed, _found(folder, store))
+
+
+def _embedded(places: Places, processes: Processes, seed: int) -> EmbeddedStore | None:
+    """An embedded store as one more victim; another one is among the engines."""
+    if not places.store.startswith(SCHEME):
+        return None
+    store = EmbeddedStore(places, lambda: processes.kill("annotator"), lambda: processes.start("annotator"), seed)
+    processes.engines["store"] = store
+    return store
+
+
+def _found(folder: Path, store: EmbeddedStore | None) -> dict[str, Any]:
+    """What the caller and the last frontend have written down."""
+    codes, lookups = Counter((folder / CODES).read_text().split()), folder / LOOKUPS
+    return {
+        "failed": sum(codes[each.name] for each in FAULTS),
+        "lookups": json.loads(lookups.read_text()) if lookups.exists() else {},
+        "store_behind": store.behind if store else 0,
+        "store_lost": store.lost if store else 0,
+    }
 
 
 def _wait_for(condition: Callable[[], bool]) -> None:
@@ -124,7 +159,7 @@ def _wait_for(condition: Callable[[], bool]) -> None:
         time.sleep(0.1)
 
 
-def _books(places: Places, schema: Schema, acks: Path, killed: dict[str, int]) -> KillReport:
+def _books(places: Places, schema: Schema, acks: Path, killed: dict[str, int], found: dict[str, Any]) -> KillReport:
     log, output = places.open_log(), places.open_output()
     joiner = Joiner(log, places.join, schema)
     reader = StreamReader(places.stream)
@@ -152,6 +187,7 @@ def _books(places: Places, schema: Schema, acks: Path, killed: dict[str, int]) -
             acknowledged=len(told),
             killed=killed,
             store_wrong=_store_wrong(reader, places),
+            **found,
             books=books,
         )
     finally:

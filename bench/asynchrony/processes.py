@@ -13,6 +13,8 @@ from exfm.augment.places import Places
 
 JOIN = ("--window", "click=1", "--window", "buy=1.5", "--lateness-s", "0.5")
 CALLER = "caller"
+CODES, LOOKUPS = "codes", "lookups.json"
+"""Files: why rankings failed, and how the last frontend's look-ups ended."""
 
 
 class Engine(Protocol):
@@ -33,13 +35,13 @@ class Processes:
     ) -> None:
         annotate = [sys.executable, "-m", "exfm.commands.annotate"]
         where = where_of(places, folder)
-        self._engines = engines
+        self.engines = dict(engines)
         python, (port,) = [sys.executable, "-m"], map(str, free_ports(1))
         self._commands: dict[str, list[str]] = {
-            "frontend": [*python, "bench.asynchrony.frontend", places.log, port],
+            "frontend": [*python, "bench.asynchrony.frontend", places.log, port, places.store, str(folder / LOOKUPS)],
             "joiner": [*annotate, "join", *where, *JOIN, "--idle-s", "1"],
             "annotator": [*annotate, "annotate", *where, "--linger-s", "0.2", "--batch", "512"],
-            CALLER: [*python, "bench.asynchrony.caller", port, str(acks), str(seed), str(rps)],
+            CALLER: [*python, "bench.asynchrony.caller", port, str(acks), str(seed), str(rps), str(folder / CODES)],
         }
         self._log = (folder / "processes.log").open("ab")
         self.running: dict[str, subprocess.Popen[bytes]] = {}
@@ -52,12 +54,12 @@ class Processes:
     @property
     def victims(self) -> tuple[str, ...]:
         """Names of all that may be killed."""
-        return (*(name for name in self._commands if name != CALLER), *self._engines)
+        return (*(name for name in self._commands if name != CALLER), *self.engines)
 
     def start(self, name: str) -> None:
         """Start one; what it says goes into a file."""
-        if name in self._engines:
-            self._engines[name].start()
+        if name in self.engines:
+            self.engines[name].start()
             return
         self.running[name] = subprocess.Popen(
             self._commands[name], stdout=self._log, stderr=self._log, env=environment()
@@ -65,8 +67,8 @@ class Processes:
 
     def kill(self, name: str) -> None:
         """Kill -9."""
-        if name in self._engines:
-            self._engines[name].kill()
+        if name in self.engines:
+            self.engines[name].kill()
             return
         self.running[name].send_signal(signal.SIGKILL)
         self.running[name].wait()

@@ -4,18 +4,16 @@ import asyncio
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import grpc
 import numpy as np
 
-from bench.asynchrony.frontend import Prompt
+from bench.asynchrony.frontend import Prompt, reading
 from bench.overload.messages import make_pools
 from bench.overload.plant import BenchError
 from exfm.features.schema import HistorySpec
-from exfm.features.signature import HISTORY
 from serving.catalog import Catalog, Vertical
 from serving.rpc.pb import ranking_pb2 as pb
 from serving.rpc.servicer import SERVICE
@@ -35,7 +33,7 @@ def rank_lookups(vertical: Vertical, store: Path, users: Sequence[int], spec: Hi
         users: one per request.
         spec: of the histories in the store.
     """
-    return asyncio.run(_measure(_reading(vertical, spec), store, users))
+    return asyncio.run(_measure(reading(vertical, spec), store, users))
 
 
 async def _measure(vertical: Vertical, store: Path, users: Sequence[int]) -> dict[str, float]:
@@ -53,12 +51,6 @@ async def _measure(vertical: Vertical, store: Path, users: Sequence[int]) -> dic
     p50, p99 = np.quantile(spent_us, [0.5, 0.99])
     without = 1 - found.get("hit", 0) / sum(found.values())
     return {"p50_us": float(p50), "p99_us": float(p99), "missed_share": without, **found}
-
-
-def _reading(vertical: Vertical, spec: HistorySpec) -> Vertical:
-    inputs: dict[str, Any] = {**vertical.golden.inputs, HISTORY: np.zeros((1, spec.width), np.float32)}
-    golden = replace(vertical.golden, inputs=inputs)
-    return replace(vertical, schema=replace(vertical.schema, history=spec), golden=golden, lite=None)
 
 
 def _messages(vertical: Vertical, users: Sequence[int]) -> list[bytes]:

@@ -2,20 +2,18 @@
 
 import os
 import tempfile
-import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-import numpy as np
 import torch
 
+from bench.asynchrony import lag
 from bench.asynchrony.teacher import publish
 from bench.asynchrony.traffic import impressions, outcomes
 from exfm.augment.annotate.annotator import Annotator
@@ -26,7 +24,7 @@ from exfm.augment.annotate.workers.local import LocalWorkers
 from exfm.augment.annotate.workers.priority import yield_to_others
 from exfm.augment.annotate.workers.protocol import Task
 from exfm.augment.join import example
-from exfm.augment.join.joiner import ANNOTATOR, Joiner
+from exfm.augment.join.joiner import Joiner
 from exfm.augment.join.windows import JoinOptions
 from exfm.augment.store.lmdb_store import LmdbStore
 from exfm.data.simulator import Scale, simulate
@@ -91,7 +89,7 @@ def measure(folder: Path, *, rows: int, rounds: int, seconds: float) -> dict[str
             pairs.append((whole, _forward(snapshots, workers.tasks)))
         count = sum(number for number, _ in payloads)
         rate = count / median(whole.wall_s for whole, _ in pairs)
-        lags_s = _lags_s(folder, payloads, snapshots, workers, rate=rate / 2, seconds=seconds)
+        delay = lag.measure(folder / "lag", snapshots, workers, BATCH, lag.Load(rows, rate / 2, seconds))
     finally:
         pool.close()
     return {
@@ -100,9 +98,7 @@ def measure(folder: Path, *, rows: int, rounds: int, seconds: float) -> dict[str
         "own_cpu_over_forwards": median(whole.cpu_s / forward.cpu_s for whole, forward in pairs),
         "examples_per_s": rate,
         "forward_examples_per_s": count / median(forward.wall_s for _, forward in pairs),
-        "lag_p99_s": float(np.quantile(lags_s, 0.99)),
-        "lag_of": "a row, from the join's output to stream and store",
-        "lag_at_examples_per_s": rate / 2,
+        **delay,
         "rows": count,
         "model": MODEL,
         "batch": BATCH,
@@ -185,52 +181,3 @@ def _forward(snapshots: Snapshots, tasks: list[Task]) -> Spent:
             annotate(snapshot, task.rows, task.counters, task.codec)
 
     return Spent.of(run)
-
-
-def _lags_s(
-    folder: Path,
-    payloads: list[tuple[int, bytes]],
-    snapshots: Snapshots,
-    workers: Remembering,
-    *,
-    rate: float,
-    seconds: float,
-) -> list[float]:
-    """By row, from its arrival at the join's output until stream and store have it."""
-    done, sent_s = threading.Event(), deque[tuple[float, int]]()
-
-    def feed(path: Path) -> None:
-        log, began_s, sent = SqliteLog(path), time.monotonic(), 0
-        while (spent_s := time.monotonic() - began_s) < seconds:
-            if sent < rate * spent_s:
-                count, payload = payloads[sent // 1024 % len(payloads)]
-                sent_s.append((time.monotonic(), count))
-                log.append(example.TOPIC, payload, count, os.urandom(16))
-                sent += count
-            else:
-                time.sleep(0.005)
-        log.close()
-        done.set()
-
-    options = replace(AnnotateOptions(batch=BATCH), linger_s=0.25)
-    lags: list[float] = []
-    with _annotator(folder, snapshots, workers, options) as (annotator, output):
-        path = Path(output.path)
-        feeder = threading.Thread(target=feed, args=(path,))
-        feeder.start()
-        while not done.is_set() or output.lag(ANNOTATOR, example.TOPIC).events:
-            if settled := annotator.step():
-                lags += settled_s(sent_s, settled, time.monotonic())
-            else:
-                time.sleep(0.005)
-        feeder.join()
-    return lags
-
-
-def settled_s(sent_s: "deque[tuple[float, int]]", rows: int, now_s: float) -> list[float]:
-    """How long each of the first rows took that were sent; whole records, which are taken away."""
-    lags: list[float] = []
-    while len(lags) < rows:
-        at_s, count = sent_s.popleft()
-        lags += [now_s - at_s] * count
-    return lags

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from exfm.augment.join import example
-from exfm.augment.join.joiner import ANNOTATOR, CONSUMER
+from exfm.augment.join.joiner import ANNOTATOR
 from exfm.data.commits import Commit
 from exfm.events import impression, outcome
 from exfm.events.log import EventLog
@@ -25,7 +25,7 @@ def accounts(log: EventLog, output: EventLog, joined: Mapping[str, int], commits
         shows only against the log. Meaningful while neither the joiner nor the annotator is in the middle of a step.
     """
     listed = list(commits)
-    unread = log.lag(CONSUMER, impression.TOPIC).events
+    unread = log.ahead(impression.TOPIC, joined["impressions_after"]).events
     waiting = output.lag(ANNOTATOR, example.TOPIC)
     seen = {
         "pending": joined["impressions_pending"] + unread,
@@ -38,7 +38,7 @@ def accounts(log: EventLog, output: EventLog, joined: Mapping[str, int], commits
     logged = joined.get("impressions_read", 0) + unread
     outcomes = {name: joined.get(f"outcomes_{name}", 0) for name in ("used", "late", "before", "orphan")}
     outcomes |= {name: joined.get(f"outcomes_{name}", 0) for name in ("duplicate", "dead", "foreign", "unknown_task")}
-    unread_outcomes = log.lag(CONSUMER, outcome.TOPIC).events
+    unread_outcomes = log.ahead(outcome.TOPIC, joined["outcomes_after"]).events
     outcomes["pending"] = joined["outcomes_pending"] + unread_outcomes
     outcomes_logged = joined.get("outcomes_read", 0) + unread_outcomes
     return {

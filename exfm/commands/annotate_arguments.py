@@ -60,7 +60,9 @@ def make_parser() -> argparse.ArgumentParser:
     run = commands.add_parser("run", help="join and annotate until stopped")
     join = commands.add_parser("join", help="only join")
     annotate = commands.add_parser("annotate", help="only annotate")
-    status = commands.add_parser("status", help="say where every logged event is")
+    status = commands.add_parser(
+        "status", help="say where every logged event is, and lag_s: from join to commit, of the last batch"
+    )
     add_plan(commands, _positive, _count)
     for each in (publish, run, join, annotate, status):
         _add_places(each)

@@ -37,6 +37,7 @@ class Commit:
         dead_file: where they lie; empty if there are none.
         oldest_ms: the examples' earliest and
         newest_ms: latest time; both 0 without rows.
+        counts: of the annotator; `lag_ms` is from when the oldest row came out of the join until this commit began.
     """
 
     number: int

@@ -16,7 +16,7 @@ from exfm.data.annotated import StreamReader
 from exfm.data.cursor import Cursor
 from exfm.data.source import Source
 from exfm.data.windows import WINDOW, refuse_other, windows
-from exfm.distill import state_file
+from exfm.distill import former, state_file
 from exfm.distill.config import TrainConfig
 from exfm.distill.continual import FORMAT, Continued
 from exfm.distill.publish import publish
@@ -122,6 +122,7 @@ class _Run:
         self._log = order.log() if order.log and not (state and _log_is_over(state)) else None
         if state is None:
             self.learned = Continued(self._reader.form, config, self._log)
+            former.look_for(self._cursor, order.stream, order.consumer, row=None)
             if config.teacher.table:
                 self.save()  # before anything is committed there: whoever is killed later finds the table its own
             return
@@ -130,6 +131,7 @@ class _Run:
         self.learned.resume(state)
         refuse_other(self._reader, self.learned.place)
         self._refuse_shared_cursor()
+        former.look_for(self._cursor, order.stream, order.consumer, self.learned.place.row)
 
     def learn(self, progress: Show) -> Trainer | None:
         """What the last window's run was; None if nothing has come."""

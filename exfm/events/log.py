@@ -67,7 +67,10 @@ class EventLog(Protocol):
         """The consumer's last commit, or `BEGIN`."""
 
     def lag(self, consumer: str, topic: str) -> Lag:
-        """How far behind the consumer is."""
+        """How far behind its commit the consumer is."""
+
+    def ahead(self, topic: str, after: int) -> Lag:
+        """What the topic holds above an offset: the lag of who keeps its place itself."""
 
     def trim(self, topic: str, before_ms: int) -> int:
         """Drop records appended before that which every consumer of the topic has committed, the oldest first.

@@ -36,7 +36,10 @@ class MemoryLog:
         return self._commits[topic].get(consumer, BEGIN)
 
     def lag(self, consumer: str, topic: str) -> Lag:
-        ahead = self.read(topic, self.committed(consumer, topic), len(self._records[topic]))
+        return self.ahead(topic, self.committed(consumer, topic))
+
+    def ahead(self, topic: str, after: int) -> Lag:
+        ahead = self.read(topic, after, len(self._records[topic]))
         return Lag(sum(record.count for record in ahead), min((record.appended_ms for record in ahead), default=0))
 
     def trim(self, topic: str, before_ms: int) -> int:

@@ -82,7 +82,9 @@ class NatsLog:
         return self._call(lambda: self._commits.get(consumer, topic))
 
     def lag(self, consumer: str, topic: str) -> Lag:
-        after = self.committed(consumer, topic)
+        return self.ahead(topic, self.committed(consumer, topic))
+
+    def ahead(self, topic: str, after: int) -> Lag:
         return self._call(lambda: self._lag(topic, after), _SLOWER)
 
     def trim(self, topic: str, before_ms: int) -> int:

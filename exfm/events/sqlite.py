@@ -42,6 +42,10 @@ class SqliteLog:
         with self._translated():
             return tables.lag(self._connection, consumer, topic)
 
+    def ahead(self, topic: str, after: int) -> Lag:
+        with self._translated():
+            return tables.ahead(self._connection, topic, after)
+
     def trim(self, topic: str, before_ms: int) -> int:
         with self._translated():
             return tables.trim(self._connection, topic, before_ms)

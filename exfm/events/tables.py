@@ -81,8 +81,13 @@ def committed(connection: sqlite3.Connection, consumer: str, topic: str) -> int:
 
 def lag(connection: sqlite3.Connection, consumer: str, topic: str) -> Lag:
     """What a consumer has before it."""
+    return ahead(connection, topic, committed(connection, consumer, topic))
+
+
+def ahead(connection: sqlite3.Connection, topic: str, after: int) -> Lag:
+    """What a topic holds above an offset."""
     sql = "SELECT coalesce(sum(count), 0), coalesce(min(appended_ms), 0) FROM records WHERE topic = ? AND position > ?"
-    return Lag(*connection.execute(sql, (topic, committed(connection, consumer, topic))).fetchone())
+    return Lag(*connection.execute(sql, (topic, after)).fetchone())
 
 
 def drop(connection: sqlite3.Connection, topic: str, before_ms: int) -> int:

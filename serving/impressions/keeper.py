@@ -22,9 +22,16 @@ class Keeper:
         self._tasks = {task: [name for name, one in verticals.items() if task in one.tasks] for task in every}
         self._log = log
 
-    def keep(self, query: RankQuery, answer: Answer, order: Order) -> None:
-        """Log an answer, to be called once it has been handed over; returns at once, whatever the log is doing."""
-        self._log.offer(self._captures[query.vertical.name].rows(query, answer, order))
+    def keep(self, query: RankQuery, answer: Answer, order: Order, handed_over: bool) -> None:
+        """Log an answer that was handed over, and count one that was not, for nobody saw its ads.
+
+        Returns at once, whatever the log is doing.
+        """
+        rows = self._captures[query.vertical.name].rows(query, answer, order)
+        if handed_over:
+            self._log.offer(rows)
+        elif rows:
+            self._log.dropped["not_delivered"] += len(rows)
 
     async def record(self, payload: bytes) -> int:
         """Log the outcomes in a `RecordOutcomesRequest`; how many, once they are durable.

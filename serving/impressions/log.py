@@ -23,10 +23,10 @@ from serving.errors import OverloadedError
 
 log = logging.getLogger(__name__)
 
-Dropped = Literal["queue_full", "no_request_id", "log_failed", "not_encoded", "closed"]
-"""Why an impression was not kept: the bounded queue was full; the request had no id, so no outcome could ever name it;
-the log could not be written until the server stopped, or failed in a way that nobody foresaw; a value did not fit; it
-came after the log was closed."""
+Dropped = Literal["not_delivered", "queue_full", "no_request_id", "log_failed", "not_encoded", "closed"]
+"""Why an impression was not kept: its answer never reached the caller; the bounded queue was full; the request had no
+id, so no outcome could ever name it; the log could not be written until the server stopped, or failed in a way that
+nobody foresaw; a value did not fit; it came after the log was closed."""
 RETRY_MS = 1000
 """What a caller is told to wait when outcomes can't be taken."""
 

@@ -2,7 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -15,6 +16,7 @@ from serving.budget.reserve import ReplyReserve
 from serving.errors import InvalidRequestError, NotOfferedError, RefusalError
 from serving.ranker import Ranker, Reply
 from serving.rpc import packed
+from serving.rpc.handover import when_handed_over
 from serving.rpc.pb import ranking_pb2 as pb
 from serving.rpc.status import CODE_OF, INTERNAL_TEXT, code_name, number_of, pushback_of, trailers_of
 from serving.telemetry.hooks import Hooks
@@ -80,8 +82,8 @@ class RankingServicer:
 
     async def _rank(self, payload: bytes, context: Context) -> bytes:
         reply = await self._ask(payload, self._arrival(context))
-        context.add_done_callback(partial(self._sent, reply))  # type: ignore[arg-type]  # the stubs know no functions
         written: bytes = reply.response.SerializeToString()
+        when_handed_over(partial(self._left, reply, self._clock()))
         return written
 
     async def rank_stream(self, payloads: AsyncIterator[bytes], context: Context) -> None:
@@ -95,10 +97,9 @@ class RankingServicer:
         async def one(payload: bytes, arrival: Arrival) -> None:
             try:
                 response, reply = await self._answer(payload, arrival)
-                async with writing:
-                    await context.write(response.SerializeToString())
-                if reply:
-                    self._sent(reply, context)
+                with self._watched(reply):
+                    async with writing:
+                        await context.write(response.SerializeToString())
             finally:
                 slots.release()
 
@@ -177,9 +178,25 @@ class RankingServicer:
         now_s = self._clock()
         return Arrival(now_s, context.time_remaining(), self._waited_s(now_s))
 
-    def _sent(self, reply: Reply, _: Context) -> None:
-        self._reserve.observe(self._clock() - reply.since_s)
-        reply.keep()
+    @contextmanager
+    def _watched(self, reply: Reply | None) -> Iterator[None]:
+        """A stream's answer is written inside, which fails where the caller has gone."""
+        made_s, written = self._clock(), False
+        try:
+            yield
+            written = True
+        finally:
+            if reply:
+                self._left(reply, made_s, written)
+
+    def _left(self, reply: Reply, made_s: float, handed_over: bool) -> None:
+        """An answer that was made at `made_s` has left, or never will.
+
+        Of one that never left the reserve hears what it took to make it, and no more: how long its caller had stopped
+        reading before it gave up is no time that other replies need.
+        """
+        self._reserve.observe((self._clock() if handed_over else made_s) - reply.since_s)
+        reply.keep(handed_over)
 
 
 async def _or_abort(work: Awaitable[bytes], context: Context) -> bytes:

@@ -155,7 +155,8 @@ LOG_WRITTEN = Metric(
 LOG_DROPPED = Metric(
     "exfm_log_dropped_total",
     "counter",
-    "Impressions that were not kept; reason is queue_full, no_request_id, log_failed, not_encoded or closed.",
+    "Impressions that were not kept; "
+    "reason is not_delivered, queue_full, no_request_id, log_failed, not_encoded or closed.",
     ("worker", "reason"),
 )
 LOG_QUEUED = Metric("exfm_log_queued", "gauge", "Impressions that wait to be written.", ("worker",))

@@ -16,7 +16,8 @@ import pyarrow as pa
 from exfm.augment.join import example
 from exfm.augment.join.known import Known
 from exfm.augment.join.label import Labels
-from exfm.augment.join.reading import Place, Reading, read_on
+from exfm.augment.join.pick import gather, payload_of
+from exfm.augment.join.reading import Place, Reading, next_after, read_on
 from exfm.augment.join.state import JoinState, Waiting
 from exfm.augment.join.windows import JoinOptions, Watermark
 from exfm.events import impression, outcome, tables
@@ -123,14 +124,20 @@ class Joiner:
         return Step(shown.events + told.events, emitted)
 
     def accounts(self) -> dict[str, int]:
-        """The running counts, with what is pending: `impressions_read` is the sum of the impressions' other fates."""
+        """The running counts, with what is pending: `impressions_read` is the sum of the impressions' other fates.
+
+        `impressions_after` and `outcomes_after` are the offsets behind which the log is still to be read.
+        """
         with self._state.transaction():
+            places = {topic: self._state.place(topic) for topic in _TOPICS}
             sizes = {
                 "impressions_pending": self._state.size("pending"),
                 "outcomes_pending": self._state.size("outcomes"),
                 "watermark_ms": self._state.position(_WATERMARK),
             }
-            return {**self._state.counts(), **sizes}
+            counts = self._state.counts()
+        after = {f"{each}_after": next_after(self._log, CONSUMER, each, place) for each, place in places.items()}
+        return {**counts, **sizes, **after}
 
     def trim(self, before_ms: int) -> int:
         """Drop output older than that: what was annotated, what is late and what is dead; how many examples went.
@@ -243,22 +250,3 @@ class Joiner:
 
     def _put(self, topic: str, payload: bytes, count: int) -> None:
         tables.insert(self._state.connection, topic, payload, count, os.urandom(16))
-
-
-def payload_of(batch: pa.RecordBatch, place: int) -> bytes:
-    """One row of a batch of impressions as a batch of its own."""
-    return impression.encode([impression.Impression(*batch.slice(place, 1).to_pylist()[0].values())])
-
-
-def gather(rows: list[Waiting], payload: Callable[[int], bytes]) -> pa.RecordBatch:
-    """The impressions' rows out of their batches, in the given order."""
-    places: dict[int, list[int]] = {}
-    for index, row in enumerate(rows):
-        places.setdefault(row.batch, []).append(index)
-    parts, order = [], []
-    for batch, indices in places.items():
-        taken = pa.array([rows[index].place for index in indices], pa.int64())
-        parts.append(impression.decode(payload(batch)).take(taken))
-        order += indices
-    back = sorted(range(len(order)), key=order.__getitem__)
-    return pa.concat_batches(parts).take(pa.array(back, pa.int64()))

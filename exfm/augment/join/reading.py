@@ -67,6 +67,11 @@ def read_on(source: EventLog, consumer: str, topic: str, place: Place, limit: in
     return Reading(BEGIN, records, len(records) == limit, rewound=True)
 
 
+def next_after(source: EventLog, consumer: str, topic: str, place: Place) -> int:
+    """The offset behind which `read_on` would read; `BEGIN` if the log is not the one that the place is of."""
+    return read_on(source, consumer, topic, place, 1).start
+
+
 def _reading(start: int, records: Sequence[Record], limit: int) -> Reading:
     return Reading(start, records, len(records) == limit)
 

@@ -1,12 +1,10 @@
 """The books of a run under kill -9 are held against the log itself: what nobody counted shows."""
 
-from collections import deque
 from pathlib import Path
 
 import pytest
 
 from bench.asynchrony import held
-from bench.asynchrony.throughput import settled_s
 from bench.asynchrony.traffic import impressions, outcomes
 from exfm.augment.accounts import accounts
 from exfm.augment.join import example
@@ -62,9 +60,3 @@ def _annotated(log: EventLog, output: EventLog, joiner: Joiner) -> dict[str, dic
     shown = books["impressions"]
     shown |= {"trained": shown["waiting"], "waiting": 0}
     return books
-
-
-def test_a_lag_is_that_of_every_row() -> None:
-    sent = deque([(1.0, 2), (2.0, 1), (4.0, 5)])
-    assert settled_s(sent, 3, 5.0) == [4.0, 4.0, 3.0]
-    assert list(sent) == [(4.0, 5)]

@@ -1,6 +1,7 @@
 """Training over a stream: each row once across runs, in order of time, with windows of bounded size."""
 
 import os
+import re
 import signal
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -253,6 +254,31 @@ def test_runs_into_two_folders_keep_retention_from_each_other(
     assert sorted(path.name for path in (stream / "cursors").iterdir()) == sorted(
         consumer_of(each.out) for each in (slow, quick)
     )
+
+
+@pytest.mark.parametrize(("row", "ours"), [(60, True), (40, False)])
+def test_the_cursor_of_an_earlier_version_becomes_the_runs_own_or_is_named(
+    tiny: Make,
+    config: TrainConfig,
+    write_stream: Write,
+    tmp_path: Path,
+    *,
+    row: int,
+    ours: bool,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    stream = write_stream(tiny(120), 30, 0, 60)
+    order = StreamOrder(stream, tmp_path / "one", resume=True)
+    train_stream(order, config)
+    own, former = Cursor(stream, consumer_of(order.out)), Cursor(stream, "train")
+    own.path.unlink()  # as that version left it
+    former.move(row)
+    write_stream(tiny(120), 30, 60)
+    assert train_stream(order, config).rows == 60
+    assert (own.row, former.there) == (120, not ours)
+    assert lowest_cursor(stream, 999) == (120 if ours else row)
+    said = f"is now {consumer_of(order.out)!r}" if ours else f"waits at row 40 .* delete {former.path} unless"
+    assert re.search(said, caplog.text)
 
 
 def test_a_cursor_that_another_run_moves_is_refused(

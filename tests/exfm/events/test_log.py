@@ -105,6 +105,8 @@ def test_lag_is_what_was_not_committed(log: EventLog) -> None:
     assert before_ms <= lag.oldest_ms <= time.time_ns() // 1_000_000
     log.commit("me", "a", log.read("a", BEGIN, 10)[-1].offset)
     assert (log.lag("me", "a").events, log.lag("me", "a").oldest_ms) == (0, 0)
+    assert log.ahead("a", BEGIN) == lag
+    assert log.ahead("a", log.read("a", BEGIN, 2)[-1].offset).events == log.read("a", BEGIN, 10)[-1].count
 
 
 def test_retention_waits_for_every_consumer(log: EventLog) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import multiprocessing
+import shutil
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
@@ -16,6 +17,7 @@ from exfm.augment.store.store import StoreOptions
 from exfm.features.embeddings import quantise
 from exfm.features.encoding import MISSING
 from exfm.features.history import History, unpack
+from serving.features import store as store_module
 from serving.features.lookup import HistoryLookup, LookupOptions
 from serving.features.store import LmdbReader, OutageError, opener
 
@@ -183,3 +185,27 @@ def test_reading_while_another_process_writes_gives_whole_histories_that_only_gr
     assert writer.exitcode == 0
     assert reader.get(99) is None
     reader.close()
+
+
+async def test_a_store_that_is_lost_and_made_anew_is_an_outage_and_then_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def writes(count: int) -> None:
+        writer = multiprocessing.get_context("fork").Process(target=_write, args=(str(tmp_path / "store"), count))
+        writer.start()
+        writer.join(20)
+        assert writer.exitcode == 0
+
+    monkeypatch.setattr(store_module, "LOOK_S", 0.0)
+    options = LookupOptions(share=1.0, most_s=5.0, retry_s=0.01)
+    writes(2)
+    lookup = HistoryLookup(lambda: LmdbReader(tmp_path / "store"), options)
+    lookup.start()
+    assert len(unpack(await lookup.packed(7, 1.0))) == 2
+    shutil.rmtree(tmp_path / "store")
+    assert await lookup.packed(7, 1.0) == b""
+    writes(4)
+    await asyncio.sleep(options.retry_s)
+    assert len(unpack(await lookup.packed(7, 1.0))) == 4
+    assert lookup.found == {"hit": 2, "outage": 1}
+    lookup.close()

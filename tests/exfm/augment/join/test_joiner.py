@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -365,6 +366,21 @@ def test_records_that_took_the_place_of_lost_ones_are_read(bench: Bench, lost: i
     bench.send(rows[80:])
     bench.flush()
     assert sorted(row["key"] for row in bench.examples()) == sorted(each.key for each in rows)
+
+
+def test_the_books_of_a_log_that_lost_records_have_all_that_is_read_again(bench: Bench) -> None:
+    """A cluster lost its last records, and not how far its consumers were."""
+    rows = bench.world.impressions
+    bench.send(rows[:80])
+    bench.drain()
+    bench.log._records[impression.TOPIC] = kept = bench.log._records[impression.TOPIC][:-3]
+    bench.log._next = kept[-1].offset + 1
+    time.sleep(0.002)
+    bench.send(rows[80:100])
+    assert bench.log.lag(CONSUMER, impression.TOPIC).events == 0  # all below its commit
+    with closing(SqliteLog(bench.path)) as output:
+        shown = accounts(bench.log, output, bench.joiner.accounts(), [])["impressions"]
+    assert (shown["pending"] + shown["waiting"], shown["logged"], shown["unaccounted"]) == (80 + 40, 80 + 40, 0)
 
 
 def test_what_retention_took_of_the_log_is_no_loss(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
