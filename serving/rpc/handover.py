@@ -29,11 +29,9 @@ def _follow(task: "asyncio.Task[Any] | None", told: Told) -> None:
 
     An interpreter whose tasks don't show what they wait for can't be asked; there every answer counts as delivered.
     """
-    if not hasattr(task, "_fut_waiter"):
-        told(True)
-        return
-    batch: asyncio.Future[Any] | None = task._fut_waiter
-    if batch is None:
-        told(False)
+    unknown = object()
+    batch: Any = getattr(task, "_fut_waiter", unknown)
+    if batch is None or batch is unknown:
+        told(batch is unknown)
     else:
         batch.add_done_callback(lambda sent: told(not sent.cancelled() and sent.exception() is None))
