@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-DOOR_SHARE = 0.15
+DOOR_SHARE = 0.25
 """The share of the tightest budget that the way in may take before requests are refused for it."""
 FLUSH_S = 1.5
 """How long the log may take to write what waits once the last request has been answered."""

@@ -12,6 +12,7 @@ from serving.budget.deadline import Deadline
 from serving.budget.estimates import Estimates
 from serving.catalog import Batching
 from serving.errors import BackendError, BadScoresError, BusyError, EjectedError, LateError
+from serving.inference.company import Company, Span
 from serving.inference.edf import EdfQueue, Ticket
 from serving.inference.scorer import Scorer, Scores
 from serving.query import RankQuery
@@ -58,14 +59,10 @@ class _Job:
 
 
 @dataclass(eq=False)
-class _Call:
-    """One that is outstanding; times are instants, but for `p99_s`, which it is expected to take at most."""
+class _Call(Span):
+    """One that is outstanding."""
 
-    jobs: list[_Job]
-    rows: int
-    began_s: float
-    ends_s: float
-    p99_s: float
+    jobs: list[_Job] = field(default_factory=list)
     extra: bool = False
     timer: asyncio.TimerHandle | None = None
     task: "asyncio.Task[None]" = field(init=False)
@@ -84,8 +81,8 @@ class EdfBatcher:
     what the gate has let in. Nobody waits for shadow requests: they go when no other is waiting, never in a batch with
     others.
 
-    Short calls whose cost is mostly fixed go one at a time, so that the requests of a busy moment share one. Where the
-    backend has room for it, one may go beside long ones, beyond the ordinary calls: a small request would otherwise
+    Short calls whose cost is mostly fixed are held back for company (`Company`). Where the backend has room for it, one
+    may go beside long ones, beyond the ordinary calls: a small request would otherwise
     wait for whole large ones, and costs them next to nothing.
 
     A request leaves the queue with `BusyError` as soon as it couldn't be answered in time even if it were served at
@@ -110,6 +107,7 @@ class EdfBatcher:
         clock: Clock = MONOTONIC,
         *,
         extra: bool = False,
+        linger_s: float = 0.0,
     ) -> None:
         """A batcher without requests.
 
@@ -120,12 +118,14 @@ class EdfBatcher:
             most_rows: see `EdfQueue`.
             clock: the clock of the deadlines.
             extra: whether the backend has room for a short call beyond those.
+            linger_s: see `Company`.
         """
         self._scorer = scorer
         self._estimates = estimates
         self._slots = batching.calls
         self._most_rows, self._extra = most_rows, extra
         self._clock = clock
+        self._company, self._most = Company(estimates, linger_s), batching.most
         self._queue: EdfQueue[_Job] = EdfQueue(estimates.mean_s, batching.most, most_rows)
         self._running: list[_Call] = []
         self._alarm: asyncio.TimerHandle | None = None
@@ -139,6 +139,7 @@ class EdfBatcher:
             raise LateError("no time left for the call")
         job = _Job(query, until, asyncio.get_running_loop().create_future())
         background = query.priority is Priority.SHADOW
+        self._company.came(len(query), self._clock())
         free_s = None if not background and self._goes_beside(len(query)) else self._free_s()
         job.ticket = self._queue.offer(job, until.at_s, len(query), free_s, now_s=self._clock(), background=background)
         if job.ticket is None:
@@ -207,6 +208,7 @@ class EdfBatcher:
             "scored": self.scored,
             "requests_per_call": round(self.scored / self.calls, 2) if self.calls else None,
             "dropped": self.dropped,
+            "linger_ms": round(1e3 * self._company.linger_s(self._clock()), 3),
         }
 
     def _free_s(self) -> list[float]:
@@ -238,23 +240,11 @@ class EdfBatcher:
                 self._begin(jobs, extra=not free)
 
     def _held_until_s(self, now_s: float, candidates: int = 0, late_s: float = float("inf")) -> float | None:
-        """When a short call that runs is predicted to end, if what waits is short too and does well to go after it.
-
-        Calls have a fixed cost. Where it is at least half of what a short call takes, short ones go one after the
-        other, together with what has come meanwhile, unless that could make a request late. Where candidates cost more
-        than calls, the other call does more for the requests than sharing this one.
-
-        Args:
-            now_s: the present instant.
-            candidates: of a request that would come to those who wait.
-            late_s: from when that one would be late.
-        """
-        cheap = min(self._short, self._estimates.most(float("inf"), 2 * self._estimates.mean_s(0)))
-        calls = [call for call in self._running if call.rows <= cheap and call.ends_s > now_s]
-        if not calls or self._queue.candidates + candidates > cheap:
+        """See `Company.until_s`; `candidates`, `late_s`: of a request that would come to those who wait."""
+        if len(self._queue) >= self._most:
             return None
-        first = min(calls, key=lambda call: call.ends_s)
-        return first.ends_s if first.began_s + first.p99_s < min(self._queue.first_late_s, late_s) else None
+        waiting, late_s = self._queue.candidates + candidates, min(self._queue.first_late_s, late_s)
+        return self._company.until_s(self._running, waiting, late_s, now_s)
 
     def _goes_beside(self, candidates: int) -> bool:
         """Whether a request of that size would go at once, past those who wait: none of them is as short."""
@@ -276,7 +266,8 @@ class EdfBatcher:
     def _begin(self, jobs: list[_Job], *, extra: bool) -> None:
         rows = sum(len(job.query) for job in jobs)
         estimate, now_s = self._estimates.predict(rows), self._clock()
-        call = _Call(jobs, rows, now_s, now_s + estimate.mean_s, estimate.p99_s, extra)
+        call = _Call(rows, now_s, now_s + estimate.mean_s, estimate.p99_s, jobs, extra)
+        self._company.began(rows, now_s)
         for job in jobs:
             job.ticket, job.call = None, call
         self._running.append(call)

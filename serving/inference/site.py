@@ -11,6 +11,7 @@ from serving.budget.estimates import Estimates
 from serving.catalog import Vertical
 from serving.inference.batcher import BatchScorer, EdfBatcher
 from serving.inference.canary import Canary, Sighting
+from serving.inference.company import LINGER
 from serving.inference.guard import GuardedScorer
 from serving.inference.scorer import Scorer
 
@@ -64,7 +65,8 @@ class Site:
         batching = replace(model.batching, calls=math.ceil(model.batching.calls * share))
         estimates, most = self.estimates[model.name], model.max_candidates
         # With other workers beside it, nobody knows whether the instance that is left over is free.
-        return EdfBatcher(scorer, estimates, batching, most, self._clock, extra=share == 1 and batching.calls > 1)
+        extra, linger_s = share == 1 and batching.calls > 1, LINGER * model.budget_s
+        return EdfBatcher(scorer, estimates, batching, most, self._clock, extra=extra, linger_s=linger_s)
 
     def _guard(self, vertical: Vertical, scorer: Scorer, vet: Vet) -> GuardedScorer:
         estimates, batcher = self.estimates[vertical.name], self.batchers.get(vertical.name)

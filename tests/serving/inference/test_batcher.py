@@ -76,7 +76,7 @@ def make_query(catalog: Catalog, make_message: Callable[..., Any]) -> MakeQuery:
 @pytest.fixture
 def make_batcher(model: Model, clock: Clock) -> Callable[..., EdfBatcher]:
     """`make_batcher(calls=1, most=8, service_s=0.001)`: ten candidates take the model so long, half of it fixed;
-    at most fifty go together, beside which ten aren't short."""
+    at most fifty go together."""
 
     def make(calls: int = 1, most: int = 8, service_s: float = 0.001) -> EdfBatcher:
         return EdfBatcher(model, Estimates(ROWS, service_s, clock), Batching(calls, most), 50, clock)
@@ -287,6 +287,7 @@ async def test_shadow_requests_go_behind_all_who_wait(
     assert model.calls == [["0"], ["1"]]
     tasks += [asyncio.create_task(batcher.score(make_query(i), Deadline.after(1.0, clock))) for i in (10, 11)]
     await settle()
+    clock.now_s += 0.001
     model.answer(0)
     await settle()
     assert model.calls[2:] == [["10", "11"]]  # later in coming and in deadline, and not with the shadow request
