@@ -33,8 +33,8 @@ class Span:
 class Company:
     """Says until when a call of few candidates is held back; large ones never are.
 
-    Only where requests come so thick that within `linger_s` another one is to be expected. Then for two reasons: a
-    short call runs, and what comes meanwhile can share the next one; or the last one began so lately that company is still
+    Only where requests come so thick that within `linger_s` another one is to be expected, and for two reasons: a short
+    call runs, and what comes meanwhile can share the next one; or the last one began so lately that company is still
     to come. The thicker they come, the longer: not at all where one comes per `linger_s`, all of it where two do.
     Nothing is held where that could make a request late.
 
