@@ -20,7 +20,7 @@ class Destination:
 
     Attributes:
         repository: its folder.
-        trusted_keys: folder of the keys to trust instead of its own.
+        trusted_keys: folder of the keys to trust besides its own.
         signer: who vouches for what is published here; None: nobody.
         gate: how much worse than the served version a new one may be.
         suffix: of a model's name there, after its vertical's.

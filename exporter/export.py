@@ -21,6 +21,7 @@ from exporter.itinerary import Itinerary, Step
 from exporter.lint.check import lint_config
 from exporter.lint.facts import Facts
 from exporter.metrics import add_budget_edges
+from exporter.neighbours import refuse_graphs
 from exporter.options import DEFAULT_OPTIONS, ExportOptions
 from exporter.own_loading import load_own
 from exporter.own_model import OwnFiles
@@ -90,12 +91,18 @@ def export(
         ExportRefusedError: the model must not be served; nothing was published.
         OSError: the repository cannot be written; nothing was published.
     """
+    refuse_graphs(repository)
     itinerary = Itinerary(report, watch=watch)
     itinerary.begin("load", str(source))
     checkpoint, served = load_source(source)
     destination = Destination.open(repository, options)
     comparison = destination.compare(checkpoint, watch)
     warnings = destination.warnings(comparison, itinerary.say)
+
+    def guard(_: Path) -> None:
+        refuse_graphs(repository)
+        destination.compare_again(checkpoint, comparison, watch)
+
     with staging(repository) as folder:
         choice = _choose(checkpoint, served, folder, options, itinerary)
         itinerary.begin("verify", f"{choice.engine}, as the server will run it")
@@ -108,9 +115,7 @@ def export(
         write_parts(folder, checkpoint.schema, {"prior": vars(checkpoint.prior), "golden": golden})
         itinerary.begin("publish", f"into {repository}")
         publication = Publication(checkpoint.vertical, manifest, config, destination.signer, options.trusted_keys)
-        path = publish(
-            folder, repository, publication, lambda _: destination.compare_again(checkpoint, comparison, watch), watch
-        )
+        path = publish(folder, repository, publication, guard, watch)
         itinerary.end()
     return Published(
         vertical=checkpoint.vertical,

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from exporter.compare import QualityGate
-from exporter.configure import DEFAULT_BATCHING, Batching
+from exporter.configure import Batching, instances_for
 from exporter.engines.table import SERVER_PACKAGES
 from exporter.lint.facts import Host, this_host
 
@@ -18,7 +18,7 @@ class ExportOptions:
     """How to export.
 
     Attributes:
-        batching: how requests become batches.
+        batching: how requests become batches; by default with the instances that this machine has cores for.
         engines: which to try; the fastest that is exact enough serves.
         buckets: numbers of candidates to measure latency at; empty: `exporter.profile.BUCKETS` up to the most.
         gate: how much worse than the served version the new one may be.
@@ -30,7 +30,7 @@ class ExportOptions:
         host: the machine that will serve.
     """
 
-    batching: Batching = DEFAULT_BATCHING
+    batching: Batching = field(default_factory=lambda: Batching(instances=instances_for(this_host().cores)))
     engines: tuple[str, ...] = QUICK_ENGINES
     buckets: tuple[int, ...] = ()
     gate: QualityGate = field(default_factory=QualityGate)

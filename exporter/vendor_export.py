@@ -1,6 +1,5 @@
 """Publish a model's whole graph for Triton's own backends, in a repository of NVIDIA's container alone."""
 
-import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,13 +18,14 @@ from exporter.engines.candidate import Candidate
 from exporter.engines.recipes import RECIPES
 from exporter.engines.table import fastest, try_engines
 from exporter.engines.trial import Trial
-from exporter.errors import ExportRefusedError, VersionError
+from exporter.errors import ExportRefusedError
 from exporter.export import Published, common_manifest, hold_to_rules, load_source
 from exporter.golden import encode_request
-from exporter.home import CONFIG, parse_config, read_config
+from exporter.home import CONFIG
 from exporter.integrity import MADE_LATER
 from exporter.itinerary import Itinerary
 from exporter.lint.facts import Facts, Host
+from exporter.neighbours import refuse_served
 from exporter.options import ExportOptions
 from exporter.own_model import OwnFiles
 from exporter.package import write_data
@@ -91,13 +91,13 @@ def export_graph(
     itinerary.begin("load", str(source))
     checkpoint, served = load_source(source)
     destination = Destination.open(repository, options, SUFFIX)
-    comparison = destination.compare(checkpoint)
+    comparison = destination.compare(checkpoint, itinerary.watch)
     warnings = destination.warnings(comparison, itinerary.say)
     job = _Job(checkpoint, served, comparison, backend, options, itinerary)
 
     def guard(_: Path) -> None:
         refuse_served(repository)
-        destination.compare_again(checkpoint, comparison)
+        destination.compare_again(checkpoint, comparison, itinerary.watch)
 
     with staging(repository) as folder:
         proof = job.build(folder)
@@ -105,43 +105,9 @@ def export_graph(
         job.package(folder, proof)
         itinerary.begin("publish", f"into {repository}")
         publication = Publication(config.name, manifest, config, destination.signer, options.trusted_keys)
-        path = publish(folder, repository, publication, guard)
+        path = publish(folder, repository, publication, guard, itinerary.watch)
         itinerary.end()
     return job.result(publication, path, proof, warnings)
-
-
-def refuse_served(repository: Path) -> None:
-    """Refuse a folder that belongs to a repository with models for the frontend, or is one.
-
-    The frontend holds every published folder there to its manifest, and does not start over a plan that TensorRT has
-    written; the Triton beside it has none of these backends.
-
-    Raises:
-        ExportRefusedError: naming such a model.
-    """
-    whole = repository.resolve()
-    for place in (whole, *whole.parents):
-        for home in (place, *(_folders(place) if place.is_dir() else ())):
-            if _is_served(home):
-                raise ExportRefusedError(
-                    f"{repository}: {home} is a model that the frontend serves; a graph for Triton's own backends goes "
-                    "into a repository of its own, say --repository vendor_repository"
-                )
-
-
-def _folders(place: Path) -> list[Path]:
-    try:
-        return [Path(entry.path) for entry in os.scandir(place) if os.path.isfile(Path(entry.path) / CONFIG)]
-    except PermissionError:  # a folder above, of somebody else
-        return []
-
-
-def _is_served(home: Path) -> bool:
-    try:
-        content = read_config(home)
-        return content is not None and parse_config(content).backend == "python"
-    except (OSError, VersionError):
-        return False
 
 
 @dataclass(frozen=True)

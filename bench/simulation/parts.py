@@ -110,10 +110,13 @@ class WatchedGate(Gate):
 class WatchedQueue:
     """A model's batcher, as the link behind it sees its calls."""
 
-    def __init__(self, site: Site, model: str, link: Link, most: int, watch: Watch) -> None:
-        """Most: calls that may be outstanding."""
+    def __init__(
+        self, site: Site, model: str, link: Link, most: int, watch: Watch, *, held_s: float, clock: Clock
+    ) -> None:
+        """Most: calls that may be outstanding; held_s: for how long requests may wait though none is."""
         self._batcher, self._guard = site.batchers[model], site.guards[model]
         self._model, self._link, self._most, self._watch = model, link, most, watch
+        self._held_s, self._clock, self._idle_s = held_s, clock, float("inf")
 
     def look(self) -> None:
         """See `Part.look`."""
@@ -126,6 +129,10 @@ class WatchedQueue:
                 self._watch.fault("queue: requests wait for a backend that is not trusted")
             if batcher.overdue_s > EPSILON_S:
                 self._watch.fault(f"queue: a request waits {batcher.overdue_s:.6f} s past hope")
+        now_s = self._clock()
+        self._idle_s = min(self._idle_s, now_s) if batcher.waiting and not calls else float("inf")
+        if now_s - self._idle_s > self._held_s + EPSILON_S:
+            self._watch.fault(f"queue: requests wait for {now_s - self._idle_s:.6f} s and no call is outstanding")
         counted, served = (batcher.calls, batcher.scored), (link.served[name], link.scored[name])
         # The company of a request that the model refuses is called again one by one, which no batcher counts.
         if counted > served or (counted != served and not link.refuses):

@@ -19,6 +19,7 @@ from exfm.features.schema import Feature, Schema
 from exfm.features.schema import Vertical as Task
 from serving.admission.choose import law_for
 from serving.catalog import Catalog, Golden, Vertical
+from serving.inference.company import LINGER
 from serving.inference.site import Site
 
 Part = WatchedGate | WatchedQueue | WatchedTokens | WatchedWork
@@ -85,5 +86,6 @@ class Scene:
             if name in site.batchers and model.batching:
                 calls = math.ceil(model.batching.calls * self._plan.share)
                 beside = self._plan.share == 1 and model.batching.calls > 1  # one short call may go beside the others
-                queues.append(WatchedQueue(site, name, link, calls + beside, self._watch))
+                held_s, most = LINGER * model.budget_s, calls + beside
+                queues.append(WatchedQueue(site, name, link, most, self._watch, held_s=held_s, clock=self._loop.time))
         return queues

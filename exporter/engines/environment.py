@@ -11,6 +11,8 @@ from exporter.engines.recipes import RECIPES
 from exporter.engines.table import SERVER_PACKAGES
 
 VARIABLE, DEFAULT_NAME = "EXFM_TRITON_ENV", ".venv-triton"
+STAMP = "exfm-stamp.json"
+"""Empty from the beginning of the environment's making to its end."""
 PATIENCE_S = 30.0
 _ASK = """\
 import importlib.util, json, sys
@@ -20,7 +22,8 @@ log = logging.getLogger(__name__)
 
 
 def server_packages() -> tuple[str, ...]:
-    """Packages that engines need and the embedded server's environment has; `SERVER_PACKAGES`, if it isn't there yet.
+    """Packages that engines need and the embedded server's environment has; `SERVER_PACKAGES`, if it isn't there yet
+    or was not made to its end.
 
     It lies where the server looks for it: `EXFM_TRITON_ENV`, else `.venv-triton` in the working directory.
     """
@@ -31,7 +34,7 @@ def server_packages() -> tuple[str, ...]:
 def ask(environment: Path) -> tuple[str, ...]:
     """Ask the environment's own Python, once; one that does not answer is taken for a usual one, with a warning."""
     python = environment / "bin" / "python"
-    if not python.exists():
+    if not python.exists() or _is_unfinished(environment / STAMP):
         return SERVER_PACKAGES
     wanted = sorted({package for recipe in RECIPES.values() for package in recipe.packages})
     try:
@@ -45,3 +48,7 @@ def ask(environment: Path) -> tuple[str, ...]:
             "%s does not say what it has (%s); taken for granted: %s", python, error, ", ".join(SERVER_PACKAGES)
         )
         return SERVER_PACKAGES
+
+
+def _is_unfinished(stamp: Path) -> bool:
+    return stamp.is_file() and stamp.stat().st_size == 0

@@ -1,5 +1,6 @@
 """The engine of a version, chosen by measured latency under an accuracy bound."""
 
+import errno
 import importlib.util
 import math
 import shutil
@@ -32,6 +33,8 @@ __all__ = [
 ]
 
 ALL: tuple[str, ...] = tuple(RECIPES)
+NO_PLACE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
+"""What a disk says that is no engine's fault."""
 SERVER_PACKAGES: tuple[str, ...] = ("onnxruntime", "openvino")
 """What the embedded Triton server's environment offers to an engine, where there is none yet that can be asked; see
 `exporter.engines.environment`. The vendor's container may offer others."""
@@ -160,6 +163,10 @@ def _try(name: str, shop: Workshop, folder: Path, reference: Reference, built: d
         trial = candidate.judge(reference)
     except ExportRefusedError:
         raise  # a weight is not the student's: no engine would mend that
+    except OSError as error:
+        if error.errno in NO_PLACE:
+            raise  # nor a disk that takes nothing more
+        return Trial(name, {}, None, None, accepted=False, reason=first_line(error))
     except Exception as error:  # whatever a foreign converter or engine says to this model
         return Trial(name, {}, None, None, accepted=False, reason=first_line(error.__cause__ or error))
     built[name] = candidate

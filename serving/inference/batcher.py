@@ -139,7 +139,8 @@ class EdfBatcher:
             raise LateError("no time left for the call")
         job = _Job(query, until, asyncio.get_running_loop().create_future())
         background = query.priority is Priority.SHADOW
-        self._company.came(len(query), self._clock())
+        if not background:
+            self._company.came(len(query), self._clock())
         free_s = None if not background and self._goes_beside(len(query)) else self._free_s()
         job.ticket = self._queue.offer(job, until.at_s, len(query), free_s, now_s=self._clock(), background=background)
         if job.ticket is None:
@@ -166,7 +167,7 @@ class EdfBatcher:
             held_until_s = self._held_until_s(now_s, candidates, late_s)
             if held_until_s is None:
                 return 0.0
-            together_s = self._estimates.mean_s(self._queue.candidates) - self._estimates.mean_s(0)
+            together_s = self._estimates.mean_s(self._queue.together[1]) - self._estimates.mean_s(0)
             return max(held_until_s - now_s, _OVERDUE_S) + together_s
         if candidates and self._goes_beside(candidates):
             return 0.0
@@ -241,10 +242,12 @@ class EdfBatcher:
 
     def _held_until_s(self, now_s: float, candidates: int = 0, late_s: float = float("inf")) -> float | None:
         """See `Company.until_s`; `candidates`, `late_s`: of a request that would come to those who wait."""
-        if len(self._queue) >= self._most:
+        count, rows = self._queue.together
+        count, rows = count + (candidates > 0), rows + candidates
+        # Held only if one more like them could join.
+        if not count or count >= self._most or rows * (count + 1) > self._most_rows * count:
             return None
-        waiting, late_s = self._queue.candidates + candidates, min(self._queue.first_late_s, late_s)
-        return self._company.until_s(self._running, waiting, late_s, now_s)
+        return self._company.until_s(self._running, rows, min(self._queue.first_late_s, late_s), now_s)
 
     def _goes_beside(self, candidates: int) -> bool:
         """Whether a request of that size would go at once, past those who wait: none of them is as short."""

@@ -16,6 +16,8 @@ TOGETHER = 4.0
 """Up to so many times the fixed cost requests are gathered: each shares a quarter of the call at least."""
 LINGER = 0.12
 """The share of a budget that gathering may take."""
+TICK_S = 0.001
+"""A timer of the event loop may be late by so much."""
 SEEN = 16
 """Requests by whose coming it is judged how thick they come."""
 
@@ -40,7 +42,8 @@ class Company:
 
     Args:
         estimates: what calls take.
-        linger_s: how far the beginnings of short calls may be put apart; 0: not at all, and short calls that run are
+        linger_s: how far the beginnings of short calls may be put apart, and never by more than four times the fixed
+            cost, lest they wait for what saves them little; 0: not at all, and short calls that run are
             waited for however thin requests come.
     """
 
@@ -61,7 +64,8 @@ class Company:
 
     def linger_s(self, now_s: float) -> float:
         """How far the beginnings of short calls are put apart now."""
-        return self._most_s * min(max(self._expected(now_s) - 1.0, 0.0), 1.0)
+        most_s = min(self._most_s, TOGETHER * self._estimates.mean_s(0))
+        return most_s * min(max(self._expected(now_s) - 1.0, 0.0), 1.0)
 
     def _expected(self, now_s: float) -> float:
         """How many requests come within the time that gathering may take."""
@@ -76,21 +80,21 @@ class Company:
         Args:
             running: the outstanding calls.
             waiting: candidates of those who would go together.
-            late_s: from when one of them would be late.
+            late_s: from when one of them would be late, were it alone.
             now_s: the present instant.
         """
         if self._most_s and self._expected(now_s) <= 1:
             return None
         held_s = [now_s]
+        estimate, fixed_s = self._estimates.predict(waiting), self._estimates.mean_s(0)
+        last_s = late_s - (estimate.p99_s - fixed_s) - TICK_S
         if waiting <= (cheap := self._cheap(AFTER)):
             ends = [call for call in running if call.rows <= cheap and call.ends_s > now_s]
             first = min(ends, key=lambda call: call.ends_s, default=None)
-            if first and first.began_s + first.p99_s < late_s:
+            if first and first.began_s + first.p99_s <= last_s:
                 held_s.append(first.ends_s)
-        if waiting <= self._cheap(TOGETHER):
-            gathered_s, estimate = self._began_s + self.linger_s(now_s), self._estimates.predict(waiting)
-            if gathered_s + estimate.p99_s - estimate.mean_s < late_s:
-                held_s.append(gathered_s)
+        if waiting <= self._cheap(TOGETHER) and (gathered_s := self._began_s + self.linger_s(now_s)) <= last_s:
+            held_s.append(gathered_s)
         return until_s if (until_s := max(held_s)) > now_s else None
 
     def _cheap(self, times: float) -> int:

@@ -80,9 +80,10 @@ class EdfQueue(Generic[Item]):
         return min(map(self.late_s, self._waiting), default=float("inf"))
 
     @property
-    def candidates(self) -> int:
-        """Of all who wait."""
-        return sum(ticket.candidates for ticket in self._waiting)
+    def together(self) -> tuple[int, int]:
+        """How many wait who may go with others, and their candidates: all but the background."""
+        sizes = [ticket.candidates for ticket in self._waiting if not ticket.background]
+        return len(sizes), sum(sizes)
 
     def offer(
         self,

@@ -114,3 +114,14 @@ def test_a_repository_that_the_frontend_serves_is_refused(
     assert (code, "is a model that the frontend serves" in said["error"]) == (2, True)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["feed_click"]
     assert versions_in(tmp_path / "feed_click") == [1]
+
+
+def test_a_model_for_the_frontend_is_refused_beside_graphs(run: Run, student: Path, tmp_path: Path) -> None:
+    assert run("vendor", student, "--repository", tmp_path)[0] == 0
+    code, said = run("publish", student, "--repository", tmp_path, "--quick")
+    assert (code, "is a graph for Triton's own backends" in said["error"]) == (2, True)
+    assert not (tmp_path / "feed_click").exists()
+    encoder = tmp_path / "encode" / "config.pbtxt"  # a Python model of somebody else's, which no frontend serves
+    encoder.parent.mkdir()
+    encoder.write_text('name: "encode"\nbackend: "python"\n', encoding="utf-8")
+    assert run("vendor", student, "--repository", tmp_path)[0] == 0

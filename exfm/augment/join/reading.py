@@ -54,6 +54,18 @@ def read_on(source: EventLog, consumer: str, topic: str, place: Place, limit: in
     Raises:
         LogUnavailableError: as of the log.
     """
+    reading = _behind(source, consumer, topic, place, limit)
+    if reading.rewound:
+        log.warning("the log has lost records of %s up to %d: all it has is read again", topic, place.offset)
+    return reading
+
+
+def next_after(source: EventLog, consumer: str, topic: str, place: Place) -> int:
+    """The offset behind which `read_on` would read; `BEGIN` if the log is not the one that the place is of."""
+    return _behind(source, consumer, topic, place, 1).start
+
+
+def _behind(source: EventLog, consumer: str, topic: str, place: Place, limit: int) -> Reading:
     if place.offset == BEGIN:
         return _reading(BEGIN, source.read(topic, BEGIN, limit), limit)
     records = source.read(topic, place.offset - 1, limit + 1)
@@ -62,14 +74,8 @@ def read_on(source: EventLog, consumer: str, topic: str, place: Place, limit: in
         return _reading(place.offset, records[1:], limit)
     if not here and _retention_took(source, consumer, topic, place.offset):
         return _reading(place.offset, records[:limit], limit)
-    log.warning("the log has lost records of %s up to %d: all it has is read again", topic, place.offset)
     records = source.read(topic, BEGIN, limit)
     return Reading(BEGIN, records, len(records) == limit, rewound=True)
-
-
-def next_after(source: EventLog, consumer: str, topic: str, place: Place) -> int:
-    """The offset behind which `read_on` would read; `BEGIN` if the log is not the one that the place is of."""
-    return read_on(source, consumer, topic, place, 1).start
 
 
 def _reading(start: int, records: Sequence[Record], limit: int) -> Reading:

@@ -1,5 +1,6 @@
 """The embedded online store: LMDB, which readers of any process map into memory; one writer."""
 
+import logging
 import struct
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ import lmdb
 from exfm.augment.store.store import StoreOptions, StoreUnavailableError
 from exfm.features.history import History, PackedError, append, unpack, user_key
 
+log = logging.getLogger(__name__)
 _POSITION = b"position"[:7]
 """Seven bytes, so that it is no user's key."""
 _NUMBER = struct.Struct("<q")
@@ -23,11 +25,9 @@ class LmdbStore:
     """An `EmbeddingStore` in a folder. Open it after a fork, once per process."""
 
     def __init__(self, path: str | Path, options: StoreOptions | None = None) -> None:
-        self._path, self._options = path, options or StoreOptions()
-        with self._translated():
-            Path(path).mkdir(parents=True, exist_ok=True)
-            self._swept = b""
-            self._env = lmdb.open(str(path), map_size=self._options.bytes, readahead=False, max_readers=512)
+        self._path, self._options = Path(path), options or StoreOptions()
+        self._swept = b""
+        self._open()
 
     def update(self, events: Mapping[int, History], position: int) -> None:
         options = self._options
@@ -41,6 +41,8 @@ class LmdbStore:
                 writing.put(_POSITION, _NUMBER.pack(position))
 
     def position(self) -> int:
+        """What the last update noted; that of what lies in the folder now, 0 where it was removed."""
+        self._look()
         with self._translated(), self._env.begin() as reading:
             value = reading.get(_POSITION)
         return int(_NUMBER.unpack(value)[0]) if value else 0
@@ -63,6 +65,30 @@ class LmdbStore:
 
     def close(self) -> None:
         self._env.close()
+
+    def _open(self) -> None:
+        with self._translated():
+            self._path.mkdir(parents=True, exist_ok=True)
+            self._env = lmdb.open(str(self._path), map_size=self._options.bytes, readahead=False, max_readers=512)
+        self._identity = self._lies_there()
+
+    def _look(self) -> None:
+        """A store that was lost lives on for who has it open: let go of it, and open what lies in its place."""
+        there = self._lies_there()
+        if there is not None and there == self._identity:
+            return
+        self._env.close()
+        self._identity = None  # its inode may be the next file's now
+        self._open()
+        log.warning("%s: the online store was removed or replaced; it is opened anew", self._path)
+
+    def _lies_there(self) -> tuple[int, int] | None:
+        """Tells the file from any that takes its place while it is open; None if there is none."""
+        try:
+            found = (self._path / "data.mdb").stat()
+        except OSError:
+            return None
+        return found.st_dev, found.st_ino
 
     def _older(self, before_ms: int, start: bytes) -> tuple[list[bytes], bytes]:
         """Of the users from a key on those whose last event is older than that, or whose value can't be read.

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from exporter.engines.environment import ask, server_packages
+from exporter.engines.environment import STAMP, ask, server_packages
 from exporter.engines.table import SERVER_PACKAGES
 
 
@@ -36,3 +36,9 @@ def test_one_that_does_not_answer_is_taken_for_a_usual_one(tmp_path: Path, caplo
     with caplog.at_level(logging.WARNING):
         assert ask(environment(tmp_path / "broken", "exit 3")) == SERVER_PACKAGES
     assert "does not say what it has" in caplog.text
+
+
+def test_one_that_is_still_being_made_is_not_there_yet(tmp_path: Path) -> None:
+    made = environment(tmp_path / "made", "echo '[]'")
+    (made / STAMP).touch()
+    assert ask(made) == SERVER_PACKAGES

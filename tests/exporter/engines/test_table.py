@@ -1,3 +1,4 @@
+import errno
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -182,6 +183,17 @@ def test_an_engine_that_breaks_is_left_out(
     choice = choose_engine(checkpoint, served, tmp_path, engines=("onnx_int8", "onnx"), buckets=(1,))
     assert choice.engine == "onnx"
     assert choice.trials[0].reason == "RuntimeError: no kernel for this"
+
+
+def test_a_full_disk_is_no_engines_fault(
+    checkpoint: Checkpoint, served: ServedStudent, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("exporter.engines.workshop.quantize_dynamic", full)
+    with pytest.raises(OSError, match="No space left"):
+        choose_engine(checkpoint, served, tmp_path, engines=("onnx_int8", "onnx"), buckets=(1,))
 
 
 def test_a_graph_with_a_foreign_weight_is_refused_whatever_else_would_run(

@@ -410,3 +410,38 @@ async def test_a_lite_model_is_asked_in_batches_by_its_own_name(make_query: Make
     assert isinstance(scorer, LiteBatchScorer)
     await scorer.score_together([make_query(0), make_query(1)], Deadline.after(1.0))
     assert asked == ["feed_click_lite"] * 2
+
+
+async def test_where_requests_come_thick_a_call_waits_for_company(
+    model: Model, make_query: MakeQuery, clock: Clock
+) -> None:
+    batcher = EdfBatcher(model, Estimates(ROWS, 0.01, clock), Batching(2, 8), 40 * ROWS, clock, linger_s=0.004)
+    tasks: list[asyncio.Task[Any]] = []
+
+    async def ask(count: int) -> None:
+        for _ in range(count):
+            query = make_query(len(tasks), 1)
+            tasks.append(asyncio.create_task(batcher.score(query, Deadline.after(1.0, clock))))
+        await settle()
+
+    async def answer(after_s: float) -> None:
+        clock.now_s += after_s
+        model.answer()
+        await settle()
+
+    await ask(16)
+    while batcher.outstanding or batcher.waiting:
+        await answer(0.0055)
+    await ask(1)  # the last call began long ago
+    assert (batcher.waiting, batcher.outstanding) == (0, 1)
+    await answer(0.0005)
+    await ask(2)
+    assert (batcher.waiting, batcher.outstanding) == (2, 0)
+    assert 0 < batcher.ahead_s(1.0, 1) <= 0.006
+    clock.now_s += 0.0041
+    async with asyncio.timeout(1.0):
+        while batcher.waiting:  # noqa: ASYNC110 a timer of the real loop
+            await asyncio.sleep(0.001)
+    assert len(model.calls[-1]) == 2
+    model.answer()
+    await asyncio.gather(*tasks)

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.budget.estimates import Estimates
+from serving.budget.estimates import Estimate, Estimates
 from serving.inference.company import SEEN, Company, Span
 
 MOST_S = 0.003
-FIXED_S, PER_ROW_S = 0.0015, 0.000002
+FIXED_S, PER_ROW_S, TAIL_S = 0.0015, 0.000002, 0.001
 NEVER = float("inf")
 
 
@@ -20,8 +20,11 @@ class Line(Estimates):
     def __init__(self) -> None:
         super().__init__(200, 0.002)
 
-    def mean_s(self, candidates: float) -> float:
+    def mean_s(self, candidates: int) -> float:
         return FIXED_S + PER_ROW_S * candidates
+
+    def predict(self, candidates: int) -> Estimate:
+        return Estimate(self.mean_s(candidates), self.mean_s(candidates) + TAIL_S)
 
     def most(self, p99_s: float, mean_s: float = NEVER) -> int:  # noqa: ARG002 as its base
         return int(round((mean_s - FIXED_S) / PER_ROW_S, 6))
@@ -105,6 +108,11 @@ def test_large_calls_and_large_requests_do_not_count() -> None:
     assert crowd.linger_s(1.0) == 0.0
 
 
+def test_gathering_ends_where_the_fixed_cost_is_no_more_worth_it() -> None:
+    made = company(0.0005, linger_s=0.024)
+    assert made.linger_s(1.0) == pytest.approx(4 * FIXED_S)
+
+
 @given(
     every_s=st.floats(0.0, 0.01),
     began_s=st.floats(0.99, 1.0),
@@ -117,4 +125,9 @@ def test_nobody_is_made_late(every_s: float, began_s: float, late_s: float, wait
     made.began(200, began_s)
     running = [Span(200, 0.99, end_s, end_s - 0.99 + 0.001) for end_s in ends_s]
     until_s = ask(made, waiting, late_s, running=running)
-    assert until_s is None or 1.0 < until_s < late_s
+    if until_s is not None:
+        # Alone it would be late from `late_s` on; together they end, at worst, before its deadline.
+        deadline_s = late_s + FIXED_S
+        worst_s = max([until_s] + [span.began_s + span.p99_s for span in running if until_s == span.ends_s])
+        assert until_s > 1.0
+        assert worst_s + FIXED_S + PER_ROW_S * waiting + TAIL_S < deadline_s

@@ -30,10 +30,11 @@ def test_the_earliest_deadline_goes_first_and_ties_go_by_arrival() -> None:
 
 def test_how_much_waits_is_told() -> None:
     queue: EdfQueue[str] = EdfQueue(predict, most=8, most_rows=ROWS)
-    assert queue.candidates == 0
+    assert queue.together == (0, 0)
     for name in ("one", "two"):
         queue.offer(name, 1.0, 100, [0.0])
-    assert queue.candidates == 200
+    queue.offer("in the background", 1.0, 50, [0.0], background=True)
+    assert queue.together == (2, 200)
     assert queue.offer("past them", 0.0021, 100, None, now_s=0.0)
     assert not queue.offer("hopeless", 0.0019, 100, None, now_s=0.0)
 

@@ -11,6 +11,7 @@ from contextlib import suppress
 
 log = logging.getLogger(__name__)
 _AGAIN_S = 1.0
+_END_S = 5.0
 
 
 class GivingWay:
@@ -46,7 +47,10 @@ class GivingWay:
         with self._changing:
             self._closed.set()
             self._hang_up()
-        self._keeper.join()
+        self._keeper.join(_END_S)
+        if self._keeper.is_alive():  # it is stopped, or gets no processor
+            self._process.kill()
+            self._keeper.join(_END_S)
 
     def _start(self) -> "subprocess.Popen[bytes]":
         return subprocess.Popen(
@@ -55,7 +59,7 @@ class GivingWay:
 
     def _say(self) -> None:
         assert self._process.stdin
-        with suppress(OSError):  # it has ended; the next one is told
+        with suppress(OSError, ValueError):  # it has ended; the next one is told
             self._process.stdin.write(b"%s\n" % " ".join(map(str, self._workers)).encode())
 
     def _hang_up(self) -> None:
@@ -63,7 +67,7 @@ class GivingWay:
         self._process.stdin.close()
 
     def _keep(self) -> None:
-        while True:
+        while not self._closed.is_set():
             ended = self._process.wait()
             for worker in self._workers:
                 with suppress(ProcessLookupError):
@@ -72,7 +76,12 @@ class GivingWay:
             with self._changing:
                 if self._closed.is_set():
                     return
-                log.warning("who watches for others ended with %d; there is a new one", ended)
+                log.warning("who watches for others ended with %d; there will be a new one", ended)
+                try:
+                    fresh = self._start()
+                except OSError as error:
+                    log.warning("it does not start: %s", error)
+                    continue
                 self._hang_up()
-                self._process = self._start()
+                self._process = fresh
                 self._say()

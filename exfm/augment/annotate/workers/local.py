@@ -1,6 +1,8 @@
 """Workers that are processes of this machine, at low priority."""
 
+import ctypes
 import os
+import signal
 import threading
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -65,16 +67,21 @@ class LocalWorkers:
 
     def _start(self) -> ProcessPoolExecutor:
         context = get_context("spawn")
-        return ProcessPoolExecutor(self._count, context, initializer=_begin, initargs=(str(self._folder),))
+        words = (str(self._folder), self._way is not None)
+        return ProcessPoolExecutor(self._count, context, initializer=_begin, initargs=words)
 
 
+_DIE_WITH_PARENT = 1
+"""Linux's PR_SET_PDEATHSIG: the signal that comes when the thread that started this process ends; see prctl(2)."""
 _models: Models | None = None
 
 
-def _begin(folder: str) -> None:
+def _begin(folder: str, may_be_stopped: bool) -> None:
     global _models  # noqa: PLW0603  # a worker process has one set of models
     yield_to_others(own_session=True)
     end_with_parent()
+    if may_be_stopped:  # then no thread of its own can see to that
+        ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)
     torch.set_num_threads(1)
     _models = Models(Snapshots(Path(folder)).load)
 

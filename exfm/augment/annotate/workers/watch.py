@@ -14,9 +14,13 @@ from contextlib import ExitStack, suppress
 
 from exfm.augment.annotate.workers.priority import yield_to_others
 from exfm.augment.annotate.workers.runnable import Runnable
-from exfm.augment.annotate.workers.way import Way
+from exfm.augment.annotate.workers.way import MostlyStopped, Way
 
 LOOK_S = 0.0005
+TOLD = """\
+exfm-annotate: the workers were stopped for nearly all of the last minute, since others on this machine wanted to run
+(another annotator that gives way counts, too); on a machine that serves nobody leave out give_way_ms
+"""
 
 
 class Held:
@@ -56,20 +60,22 @@ class Held:
 
 def watch(annotator: int, quiet_s: float, words: int) -> None:
     """Stop and continue who is named on the file descriptor `words`, until that ends."""
-    way, machine, workers = Way(quiet_s), Runnable(annotator), Held()
+    way, machine, workers, held = Way(quiet_s), Runnable(annotator), Held(), MostlyStopped()
     try:
         while True:
-            if select.select([words], [], [], LOOK_S)[0]:
+            if select.select([words], [], [], LOOK_S if workers.pids else None)[0]:
                 heard = os.read(words, 1 << 16)
                 if not heard:
                     return
                 workers.let_go()
                 workers, way = Held(int(each) for each in heard.splitlines()[-1].split()), Way(quiet_s)
-            before = way.runs
-            if not way.hear(machine.others(workers.pids), time.monotonic()):
+            before, now_s = way.runs, time.monotonic()
+            if not way.hear(machine.others(workers.pids), now_s):
                 workers.stop()  # each time, lest somebody else had them go on
             elif not before:
                 workers.go_on()
+            if held.hear(way.runs, now_s):
+                sys.stderr.write(TOLD)
     finally:
         workers.let_go()
 

@@ -13,8 +13,8 @@ TURN_S = 0.01
 class Way:
     """Workers run while nobody else does, and stay off for a while after.
 
-    The while matters more than the stop: what a request finds cold is what ran before it came, and requests that queue
-    behind one another, of which the tail is made, come soon after others.
+    Requests that queue behind one another, of which the tail is made, come soon after others; in that while the caches
+    stay theirs.
 
     Attributes:
         quiet_s: how long nobody else must have run.
@@ -39,3 +39,26 @@ class Way:
         elif now_s - self._stopped_s >= LONGEST_S:
             self.runs, self._turn_ends_s = True, now_s + TURN_S
         return self.runs
+
+
+@dataclass
+class MostlyStopped:
+    """Notices that workers hardly ever run."""
+
+    minute_s: float = 60.0
+    share: float = 0.9
+    _begun_s: float = field(default=inf, init=False)
+    _heard_s: float = field(default=0.0, init=False)
+    _stopped_s: float = field(default=0.0, init=False)
+
+    def hear(self, runs: bool, now_s: float) -> bool:
+        """Whether a minute is over in which they stood still for more than that share of it."""
+        if self._begun_s == inf:
+            self._begun_s = self._heard_s = now_s
+        self._stopped_s += 0.0 if runs else now_s - self._heard_s
+        self._heard_s = now_s
+        over_s = now_s - self._begun_s
+        if over_s < self.minute_s:
+            return False
+        stopped_s, self._begun_s, self._stopped_s = self._stopped_s, now_s, 0.0
+        return stopped_s > self.share * over_s

@@ -368,7 +368,9 @@ def test_records_that_took_the_place_of_lost_ones_are_read(bench: Bench, lost: i
     assert sorted(row["key"] for row in bench.examples()) == sorted(each.key for each in rows)
 
 
-def test_the_books_of_a_log_that_lost_records_have_all_that_is_read_again(bench: Bench) -> None:
+def test_the_books_of_a_log_that_lost_records_have_all_that_is_read_again(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
     """A cluster lost its last records, and not how far its consumers were."""
     rows = bench.world.impressions
     bench.send(rows[:80])
@@ -381,6 +383,7 @@ def test_the_books_of_a_log_that_lost_records_have_all_that_is_read_again(bench:
     with closing(SqliteLog(bench.path)) as output:
         shown = accounts(bench.log, output, bench.joiner.accounts(), [])["impressions"]
     assert (shown["pending"] + shown["waiting"], shown["logged"], shown["unaccounted"]) == (80 + 40, 80 + 40, 0)
+    assert not caplog.text  # who only looks reads nothing again
 
 
 def test_what_retention_took_of_the_log_is_no_loss(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:

@@ -1,6 +1,7 @@
 """One contract for every online store."""
 
 import multiprocessing
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -80,6 +81,32 @@ def test_an_update_that_is_done_again_changes_nothing(store: EmbeddingStore) -> 
     for _ in range(3):
         store.update({1: events(10, 20)}, 1)
     assert times_of(store, 1) == [10, 20]
+
+
+def test_a_folder_that_is_lost_is_opened_anew_by_whoever_asks_for_the_position(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / "store"
+    store = open_store(f"lmdb:{folder}", OPTIONS)
+    store.update({1: events(10)}, 7)
+    assert store.position() == 7
+    assert not caplog.text
+    shutil.rmtree(folder)
+    folder.write_text("in its place")
+    for _ in range(2):
+        with pytest.raises(StoreUnavailableError, match="store"):
+            store.position()
+    with pytest.raises(StoreUnavailableError, match="store"):
+        store.update({1: events(20)}, 8)
+    folder.unlink()
+    assert store.position() == 0
+    assert "removed or replaced" in caplog.text
+    assert times_of(store, 1) == []
+    store.update({1: events(20)}, 8)
+    store.close()
+    again = open_store(f"lmdb:{folder}", OPTIONS)
+    assert (again.position(), times_of(again, 1)) == (8, [20])
+    again.close()
 
 
 def test_old_events_go_with_the_next_update(store: EmbeddingStore) -> None:

@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 import psutil
 import pytest
 
+from exfm.augment.annotate.workers import giving_way
 from exfm.augment.annotate.workers.giving_way import GivingWay
 
 BUSY = "while True: pass"
@@ -98,3 +99,14 @@ def test_the_death_of_who_asked_lets_them_go_on() -> None:
         asker.wait()
         until(lambda: not stopped(worker.pid))
         assert share_of(worker.pid, 0.3) > 0.1
+
+
+def test_a_watching_process_that_is_stopped_holds_up_no_end() -> None:
+    made = GivingWay(0.005)
+    os.kill(made.pid, signal.SIGSTOP)
+    giving_way._END_S, usual_s = 0.2, giving_way._END_S
+    try:
+        made.close()
+    finally:
+        giving_way._END_S = usual_s
+    until(lambda: not psutil.pid_exists(made.pid))

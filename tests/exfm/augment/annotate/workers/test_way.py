@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exfm.augment.annotate.workers.way import LONGEST_S, TURN_S, Way
+from exfm.augment.annotate.workers.way import LONGEST_S, TURN_S, MostlyStopped, Way
 
 QUIET_S = 0.005
 
@@ -47,3 +47,10 @@ def test_where_others_never_rest_a_twentieth_is_left(look_s: float) -> None:
     for step in range(looks):
         ran += way.hear(True, step * look_s)
     assert ran / looks == pytest.approx(TURN_S / (LONGEST_S + TURN_S), rel=0.2)
+
+
+@pytest.mark.parametrize(("stopped", "told"), [(0.85, 0), (0.95, 3)])
+def test_who_hardly_ever_runs_is_told_of_each_minute(stopped: float, told: int) -> None:
+    held = MostlyStopped()
+    looks = [held.hear(step % 100 >= 100 * stopped, step * 0.1) for step in range(1900)]
+    assert sum(looks) == told
