@@ -45,7 +45,8 @@ examples:
   python -m bench.asynchrony --only kill --rounds 20
   python -m bench.asynchrony --only isolation --turn-s 2 --turns 4
 
-exit codes: 0 measured, 1 could not be measured or an event was lost, repeated or unaccounted for, 2 bad usage or input
+exit codes: 0 measured; 1 could not be measured, or an event was lost, repeated or unaccounted for, or in 40 kills or
+more no store died amid an update or no history was found; 2 bad usage or input
 """
 
 
@@ -77,6 +78,8 @@ PARTS: dict[str, Part] = {
     "histories": _histories,
 }
 """Each gets an empty folder and the command line, and returns keys of `async.json`."""
+ENOUGH_ROUNDS = 40
+"""From so many kills on a store must have died amid an update, and histories must have been found."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -97,7 +100,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     if asked.json:
         sys.stdout.write(json.dumps(result) + "\n")
-    return 1 if _broken(result.get("kill", {})) else 0
+    broken = _broken(result.get("kill", {}))
+    sys.stderr.writelines(f"bench-async: kill: {each}\n" for each in broken)
+    return 1 if broken else 0
 
 
 def _measure(name: str, asked: argparse.Namespace, result: dict[str, Any]) -> None:
@@ -109,8 +114,16 @@ def _measure(name: str, asked: argparse.Namespace, result: dict[str, Any]) -> No
         sys.stderr.write(f"bench-async: {key}: {json.dumps(shown)}\n")
 
 
-def _broken(kill: dict[str, Any]) -> bool:
-    return any(kill.get(name, 0) for name in ("lost_outcomes", "duplicates", "unaccounted", "store_wrong", "failed"))
+def _broken(kill: dict[str, Any]) -> list[str]:
+    """What the kills have shown that must not be, or have failed to show."""
+    names = ("lost_outcomes", "duplicates", "unaccounted", "store_wrong", "failed")
+    broken = [f"{name} is {kill[name]}" for name in names if kill.get(name)]
+    if kill.get("rounds", 0) >= ENOUGH_ROUNDS:
+        if not kill.get("store_behind"):
+            broken.append("no store died amid an update")
+        if not kill.get("lookups", {}).get("hit"):
+            broken.append("no history was found")
+    return broken
 
 
 def _parser() -> argparse.ArgumentParser:

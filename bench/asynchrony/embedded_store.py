@@ -8,12 +8,14 @@ from pathlib import Path
 
 import numpy as np
 
+from bench.overload.plant import BenchError
 from exfm.augment.places import Places
 from exfm.augment.store.lmdb_store import LmdbStore
 from exfm.data.commits import COMMITS, read_commits
 
 SCHEME = "lmdb:"
-WAIT_S, LOOK_S = 3.0, 0.0001
+WAIT_S, LOOK_S = 20.0, 0.0001
+"""A writer that was killed just before takes seconds to begin again."""
 AMID_S = 0.001
 """About as long as the store takes to follow a small commit of the stream."""
 
@@ -41,11 +43,12 @@ class EmbeddedStore:
         """How often its folder was."""
 
     def kill(self) -> None:
-        """Kill -9 its writer."""
-        log = self._stream / COMMITS
-        before, until_s = log.stat().st_size, time.monotonic() + WAIT_S
-        while log.stat().st_size == before and time.monotonic() < until_s:
-            time.sleep(LOOK_S)
+        """Kill -9 its writer.
+
+        Raises:
+            BenchError: it commits nothing, so there is no update that it could die amid.
+        """
+        self._await_commit()
         time.sleep(float(self._draw.uniform(0, AMID_S)))
         self._end()
         self._kills += 1
@@ -54,3 +57,11 @@ class EmbeddedStore:
         if self._kills % 2 == 0:
             shutil.rmtree(self._folder)
             self.lost += 1
+
+    def _await_commit(self) -> None:
+        log = self._stream / COMMITS
+        before, until_s = log.stat().st_size, time.monotonic() + WAIT_S
+        while log.stat().st_size == before:
+            if time.monotonic() > until_s:
+                raise BenchError(f"{log}: nothing was committed for {WAIT_S:g} s, so no store can die amid an update")
+            time.sleep(LOOK_S)

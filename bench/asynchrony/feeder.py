@@ -1,7 +1,7 @@
 """A frontend's log without a frontend: impressions at a steady rate, logged as serving logs them, and their outcomes.
 
-`python -m bench.asynchrony.feeder LOG ROWS RATE SECONDS` says as JSON what it has offered. A row's `time_ms` is the
-instant at which the log took it.
+`python -m bench.asynchrony.feeder` reads from standard input what it is to do, `main`'s arguments as JSON, and says as
+JSON what it has offered. A row's `time_ms` is the instant at which it was due, however late it was offered.
 """
 
 import json
@@ -9,7 +9,7 @@ import os
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from itertools import count
 
@@ -38,11 +38,13 @@ class Fed:
     Attributes:
         until_ms: rows count that are not later.
         rows: how many those are.
+        rate: rows per second, those that don't count included, until the last one was offered.
         dropped: by reason, what the log could not keep.
     """
 
     until_ms: int
     rows: int
+    rate: float
     dropped: dict[str, int]
 
 
@@ -57,9 +59,9 @@ class Traffic:
             self._tasks[told.key].append(told.task)
         self._number = count()
 
-    def take(self, most: int, time_ms: int) -> Iterator[tuple[Impression, list[Outcome]]]:
-        """The next rows, of that time."""
-        for _ in range(most):
+    def take(self, times_ms: Iterable[int]) -> Iterator[tuple[Impression, list[Outcome]]]:
+        """The next rows, one of each time."""
+        for time_ms in times_ms:
             number = next(self._number)
             row = self._served[number % len(self._served)]
             name = f"f{number}"
@@ -68,32 +70,37 @@ class Traffic:
             yield row._replace(key=key, request_id=name, time_ms=time_ms), told
 
 
-def feed(log: EventLog, serving: ServingLog, traffic: Traffic, rate: float, seconds: float) -> tuple[int, int]:
-    """Offer rows for that long and a tail longer; until when rows count, and how many those are."""
-    began_s, until_ms, counted, offered = time.monotonic(), 0, 0, 0
-    while (spent_s := time.monotonic() - began_s) < seconds + TAIL_S:
-        now_ms = wall_ms()
-        made = list(traffic.take(int(rate * spent_s) - offered, now_ms))
+def feed(log: EventLog, serving: ServingLog, traffic: Traffic, rate: float, seconds: float) -> tuple[int, int, float]:
+    """Offer rows for that long and a tail longer, those that are due and were not offered yet at once.
+
+    Returns:
+        `until_ms`, `rows` and `rate` of `Fed`.
+    """
+    began_s, began_ms, total = time.monotonic(), wall_ms(), int(rate * (seconds + TAIL_S))
+    until_ms, counted, offered, spent_s = began_ms + int(1e3 * seconds), 0, 0, 0.0
+    while offered < total:
+        due = min(int(rate * (time.monotonic() - began_s)), total)
+        times_ms = [began_ms + int(1e3 * number / rate) for number in range(offered + 1, due + 1)]
+        made = list(traffic.take(times_ms))
         serving.offer([row for row, _ in made])
         if told := [each for _, outcomes_of in made for each in outcomes_of]:
             log.append(outcome.TOPIC, outcome.encode(told), len(told), os.urandom(16))
-        offered += len(made)
-        if spent_s < seconds:
-            until_ms, counted = now_ms, offered
+        offered, spent_s = due, time.monotonic() - began_s
+        counted += sum(time_ms <= until_ms for time_ms in times_ms)
         time.sleep(PAUSE_S)
-    return until_ms, counted
+    return until_ms, counted, offered / spent_s
 
 
 def main(url: str, rows: int, rate: float, seconds: float) -> Fed:
-    """Feed a log."""
+    """Feed a log, `rate` rows a second of a source of `rows`."""
     traffic, log, serving = Traffic(rows), open_log(url), ServingLog(lambda: open_log(url))
     serving.start()
-    until_ms, counted = feed(log, serving, traffic, rate, seconds)
+    fed = feed(log, serving, traffic, rate, seconds)
     serving.close(_CLOSE_S)
     log.close()
-    return Fed(until_ms, counted, {str(why): many for why, many in serving.dropped.items()})
+    return Fed(*fed, {str(why): many for why, many in serving.dropped.items()})
 
 
 if __name__ == "__main__":
-    fed = main(sys.argv[1], int(sys.argv[2]), float(sys.argv[3]), float(sys.argv[4]))
-    sys.stdout.write(json.dumps(asdict(fed)) + "\n")
+    if asked := sys.stdin.read():  # else whoever started it has gone
+        sys.stdout.write(json.dumps(asdict(main(**json.loads(asked)))) + "\n")

@@ -56,14 +56,14 @@ def _isolation(folder: Path, setting: Setting, workers: str) -> dict[str, Any]:
         crowd.kill()
     if not (made and left):
         raise BenchError(f"{workers}: {made} examples were annotated and {left} left: it did not work all the time")
-    ratios = paired(beside, alone, 0.99)
+    ratios = paired(beside, alone, 0.99, budget_s)
     return {
         "workers": workers,
         **setting.plain(),
         "without": shares(alone, budget_s),
         "with": shares(beside, budget_s),
-        "p50_ratio": quantile_ms(beside, 0.5) / quantile_ms(alone, 0.5),
-        "p99_ratio": quantile_ms(beside, 0.99) / quantile_ms(alone, 0.99),
+        "p50_ratio": quantile_ms(beside, 0.5, budget_s) / quantile_ms(alone, 0.5, budget_s),
+        "p99_ratio": quantile_ms(beside, 0.99, budget_s) / quantile_ms(alone, 0.99, budget_s),
         "p99_ratios": ratios,
         "p99_ratio_of_turns": median(ratios),
         "annotated_per_s": made / (setting.seconds * setting.turns),

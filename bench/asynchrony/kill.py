@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,14 +20,14 @@ import numpy as np
 
 from bench.asynchrony import held
 from bench.asynchrony.embedded_store import SCHEME, EmbeddedStore
-from bench.asynchrony.processes import CODES, JOIN, LOOKUPS, Engine, Processes, environment, where_of
+from bench.asynchrony.processes import CLEAN, CODES, JOIN, LOOKUPS, Engine, Processes, environment, where_of
 from bench.asynchrony.teacher import publish
 from exfm.augment.accounts import accounts
 from exfm.augment.join import example
 from exfm.augment.join.joiner import Joiner
 from exfm.augment.places import Places
 from exfm.data.annotated import StreamReader
-from exfm.data.commits import read_commits
+from exfm.data.commits import COMMITS
 from exfm.data.simulator import SCHEMA_FILE
 from exfm.events import outcome
 from exfm.events.log import EventLog
@@ -35,8 +35,15 @@ from exfm.features.history import unpack
 from exfm.features.schema import Schema
 from serving.features.store import opener
 
-_BEGUN_S = 30.0
-FAULTS = (grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN, grpc.StatusCode.INVALID_ARGUMENT)
+_WORKS_S = 30.0
+FAULTS = (
+    grpc.StatusCode.INTERNAL,
+    grpc.StatusCode.UNKNOWN,
+    grpc.StatusCode.INVALID_ARGUMENT,
+    grpc.StatusCode.NOT_FOUND,
+    grpc.StatusCode.UNIMPLEMENTED,
+    grpc.StatusCode.FAILED_PRECONDITION,
+)
 """Codes that neither a frontend's death nor a machine with too much to do explains."""
 
 
@@ -56,7 +63,7 @@ class KillReport:
         killed: how often each process was.
         store_wrong: users of whose last events the store has not exactly those that the stream has.
         failed: rankings that a frontend which was there did not make, for a fault of its own.
-        lookups: of histories, by how they ended, of the frontend that lived last; empty if it had only just begun.
+        lookups: of histories, by how they ended, of the frontend that lived last.
         store_behind: how often an embedded store that was killed had less than the stream, and
         store_lost: how often it had to come back from nothing.
         books: see `exfm.augment.accounts`.
@@ -91,6 +98,7 @@ def kill_rounds(
     gap_s: float = 1.5,
     places: Places | None = None,
     engines: Mapping[str, Engine] | None = None,
+    give_way: bool = True,
 ) -> KillReport:
     """Run the plane, kill something in each round, then drain it and do the books.
 
@@ -102,33 +110,60 @@ def kill_rounds(
         gap_s: the mean time between kills.
         places: where the plane keeps its things; all in the folder unless given.
         engines: running servers that these lead to, killed in their turn too.
+        give_way: joiner and annotator, with its worker, let everybody else go first, as they are meant to; on a machine
+            that is never idle they would get nowhere.
+
+    Raises:
+        BenchError: a process died of anything else, or an embedded store could not be killed amid an update.
+        TimeoutError: nothing comes through the plane.
     """
     places = places or Places.under(folder)
     schema = Schema.load(SCHEMA_FILE)
     publish(schema, places.snapshots)
-    acks, draw = folder / "acks", np.random.default_rng(seed)
-    processes = Processes(places, acks, folder, engines or {}, seed=seed, rps=rps)
+    acks, gaps_s = folder / "acks", np.random.default_rng(seed).uniform(0.1, 2 * gap_s, rounds)
+    processes = Processes(places, acks, folder, engines or {}, seed=seed, rps=rps, give_way=give_way)
     store = _embedded(places, processes, seed)
-    killed = dict.fromkeys(processes.victims, 0)
-    for name in processes.names:
-        processes.start(name)
     try:
-        _wait_for(lambda: bool(read_commits(places.stream)[0]))
-        for number in range(rounds):
-            time.sleep(float(draw.uniform(0.1, 2 * gap_s)))
-            name = processes.victims[number % len(processes.victims)]
-            processes.kill(name)
-            killed[name] += 1
-            processes.start(name)
+        killed = _killed(processes, gaps_s.tolist(), (places.stream / COMMITS, acks), engines or ())
+        processes.demand()
     finally:
-        time.sleep(1.0)
         processes.end()
+    processes.demand(CLEAN)
     time.sleep(2.5)  # the longest window and the lateness
     drain = ["run", *where_of(places, folder), *JOIN, "--idle-s", "0.01", "--drain", "--workers", "local:0"]
     subprocess.run(
         [sys.executable, "-m", "exfm.commands.annotate", *drain], check=True, capture_output=True, env=environment()
     )
     return _books(places, schema, acks, killed, _found(folder, store))
+
+
+def _killed(
+    processes: Processes, gaps_s: Sequence[float], grow: tuple[Path, Path], servers: Collection[str]
+) -> dict[str, int]:
+    """Start all, kill one after each gap, and see that all work before and after; how often each was killed.
+
+    Args:
+        processes: none of them runs yet.
+        gaps_s: before each kill.
+        grow: the stream's commits, and what the caller notes, while all work.
+        servers: a process that begins while one of these is away gives up, so none begins when they are killed.
+    """
+    killed = dict.fromkeys(processes.victims, 0)
+    for name in processes.names:
+        processes.start(name)
+    _await_growth(processes, *grow)
+    for number, gap_s in enumerate(gaps_s):
+        time.sleep(gap_s)
+        name = processes.victims[number % len(processes.victims)]
+        if name in servers:
+            _await_growth(processes, *grow)
+        processes.demand()
+        processes.kill(name)
+        killed[name] += 1
+        processes.start(name)
+    _await_growth(processes, *grow)
+    time.sleep(1.0)  # the frontend is asked for histories that the store has
+    return killed
 
 
 def _embedded(places: Places, processes: Processes, seed: int) -> EmbeddedStore | None:
@@ -151,12 +186,17 @@ def _found(folder: Path, store: EmbeddedStore | None) -> dict[str, Any]:
     }
 
 
-def _wait_for(condition: Callable[[], bool]) -> None:
-    until_s = time.monotonic() + _BEGUN_S
-    while not condition():
+def _await_growth(processes: Processes, *files: Path) -> None:
+    before, until_s = [_size(file) for file in files], time.monotonic() + _WORKS_S
+    while idle := [file.name for file, size in zip(files, before, strict=True) if _size(file) <= size]:
+        processes.demand()
         if time.monotonic() > until_s:
-            raise TimeoutError("the asynchronous plane did not begin to work")
+            raise TimeoutError(f"nothing came to {' and '.join(idle)} for {_WORKS_S:g} s")
         time.sleep(0.1)
+
+
+def _size(file: Path) -> int:
+    return file.stat().st_size if file.exists() else 0
 
 
 def _books(places: Places, schema: Schema, acks: Path, killed: dict[str, int], found: dict[str, Any]) -> KillReport:

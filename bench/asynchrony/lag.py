@@ -5,9 +5,9 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
-from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +29,11 @@ from exfm.augment.store.lmdb_store import LmdbStore
 from exfm.data.annotated import StreamReader
 
 WINDOW_S, LATENESS_S, LINGER_S = 0.1, 0.1, 0.25
+LEAST_SHARE = 0.95
+"""Of the rate that was meant."""
 SPANS = (
-    "a row, from its time_ms, at which serving's log took it, through its batch, the impression log on the disk, the "
-    "attribution window and the lateness (lag_window_s together, and no less than that), the join, the wait for a "
+    "a row, from its time_ms, at which it was due in serving's log, through its batch, the impression log on the disk, "
+    "the attribution window and the lateness (lag_window_s together, and no less than that), the join, the wait for a "
     "batch, annotation and the stream's commit, until the online store has it"
 )
 
@@ -65,8 +67,10 @@ class Settled:
         self._noted = position
 
 
-def measure(folder: Path, snapshots: Snapshots, workers: Workers, batch: int, load: Load) -> dict[str, Any]:
-    """Join and annotate as `exfm-annotate run` does what another process logs meanwhile; keys of `annotate`."""
+def measure(
+    folder: Path, snapshots: Snapshots, workers: Workers, batch: int, load: Load, *, feeder: "subprocess.Popen[str]"
+) -> dict[str, Any]:
+    """Join and annotate as `exfm-annotate run` does what `feeding` logs meanwhile; keys of `annotate`."""
     places = Places.under(folder)
     options = AnnotateOptions(batch=batch, linger_s=LINGER_S)
     joining = JoinOptions(window_s=WINDOW_S, lateness_s=LATENESS_S, idle_s=float("inf"))
@@ -82,8 +86,8 @@ def measure(folder: Path, snapshots: Snapshots, workers: Workers, batch: int, lo
         annotator = Annotator(output, places.stream, store, snapshots, workers, options=options)
         stack.callback(annotator.close)
         settled = Settled(store)
-        fed = _run([JoinPart(joiner, log), AnnotatePart(annotator, settled)], places, load)
-    lags_s = lags(StreamReader(places.stream), settled.at_ms, fed)
+        fed = _run([JoinPart(joiner, log), AnnotatePart(annotator, settled)], places, load, feeder)
+    lags_s = lags(StreamReader(places.stream), settled.at_ms, fed, load.rate)
     return {
         "lag_p99_s": float(np.quantile(lags_s, 0.99)),
         "lag_p50_s": float(np.quantile(lags_s, 0.5)),
@@ -91,19 +95,28 @@ def measure(folder: Path, snapshots: Snapshots, workers: Workers, batch: int, lo
         "lag_window_s": WINDOW_S + LATENESS_S,
         "lag_linger_s": LINGER_S,
         "lag_rows": len(lags_s),
-        "lag_at_examples_per_s": load.rate,
+        "lag_at_examples_per_s": fed.rate,
     }
 
 
-def _run(parts: list[JoinPart | AnnotatePart], places: Places, load: Load) -> Fed:
-    stop = threading.Event()
-    command = [sys.executable, "-m", "bench.asynchrony.feeder", places.log]
-    command += [str(load.rows), str(load.rate), str(load.seconds)]
-    feeder = subprocess.Popen(command, stdout=subprocess.PIPE, env=environment(), text=True)
-    said: list[str] = []
+@contextmanager
+def feeding() -> Iterator["subprocess.Popen[str]"]:
+    """What will feed the log, as a process that waits for its orders, at the priority that this one has now."""
+    command = [sys.executable, "-m", "bench.asynchrony.feeder"]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment(), text=True
+    ) as feeder:
+        try:
+            yield feeder
+        finally:
+            feeder.kill()  # it has ended by itself, unless something went wrong here
+
+
+def _run(parts: list[JoinPart | AnnotatePart], places: Places, load: Load, feeder: "subprocess.Popen[str]") -> Fed:
+    stop, said = threading.Event(), list[str]()
 
     def listen() -> None:
-        said.append(feeder.communicate()[0])
+        said.append(feeder.communicate(json.dumps({"url": places.log, **asdict(load)}))[0])
         stop.set()
 
     listener = threading.Thread(target=listen)
@@ -112,19 +125,27 @@ def _run(parts: list[JoinPart | AnnotatePart], places: Places, load: Load) -> Fe
         serve(parts, stop)
         serve(parts, threading.Event(), ServiceOptions(drain=True))
     finally:
-        feeder.kill()  # it has ended by itself, unless something went wrong here
+        feeder.kill()
         listener.join()
     if feeder.returncode:
         raise BenchError("what feeds the log failed")
     return Fed(**json.loads(said[0]))
 
 
-def lags(reader: StreamReader, settled_ms: Mapping[int, int], fed: Fed) -> NDArray[np.float64]:
+def lags(reader: StreamReader, settled_ms: Mapping[int, int], fed: Fed, rate: float) -> NDArray[np.float64]:
     """Seconds by row, of all rows that count.
 
+    Args:
+        reader: of the stream.
+        settled_ms: by commit, when store and stream had it.
+        fed: what came.
+        rate: rows per second that were to come.
+
     Raises:
-        BenchError: some are missing, so that what is there would flatter.
+        BenchError: rows are missing, or came more slowly than they were to, so that what is there would flatter.
     """
+    if fed.rate < LEAST_SHARE * rate:
+        raise BenchError(f"{fed.rate:.1f} of {rate:.1f} rows a second were fed")
     made = [np.empty(0)]
     for part in reader.read():
         time_ms = part.examples.time_ms

@@ -32,15 +32,16 @@ def measure(folder: Path, asked: Namespace) -> dict[str, Any]:
             logged += kept
             for keeps, each in made.items():
                 runs[keeps] += each
-    ratios = paired(runs[True], runs[False], 0.5)
+    budget_s = setting.vertical.budget_s
+    ratios = paired(runs[True], runs[False], 0.5, budget_s)
     return {
         "log_overhead_ratio": median(ratios),
         "log_overhead": {
             **setting.plain(),
-            "without": shares(runs[False], setting.vertical.budget_s),
-            "with": shares(runs[True], setting.vertical.budget_s),
+            "without": shares(runs[False], budget_s),
+            "with": shares(runs[True], budget_s),
             "p50_ratios": ratios,
-            "p50_ratio_of_all": quantile_ms(runs[True], 0.5) / quantile_ms(runs[False], 0.5),
+            "p50_ratio_of_all": quantile_ms(runs[True], 0.5, budget_s) / quantile_ms(runs[False], 0.5, budget_s),
             "logged": logged,
         },
     }
@@ -71,7 +72,7 @@ def _round(folder: Path, setting: Setting, triton: str, *, first: bool) -> tuple
 
 
 def _logged(path: Path, *, at_least: int, at_most: int) -> int:
-    """Impressions in the log. Answers that came too late for the caller are logged, too; refusals are not."""
+    """Impressions in the log: one per answer that was handed over, be it too late, and none of anything else."""
     log = SqliteLog(path)
     count = sum(record.count for record in log.read(impression.TOPIC, BEGIN, 1 << 30))
     log.close()

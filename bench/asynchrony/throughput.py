@@ -1,6 +1,7 @@
 """How much of the teacher's bare forward pass is left once all around it is paid for, and the lag at half that rate."""
 
 import os
+import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -64,8 +65,9 @@ class Remembering:
 def measure_yielding(folder: Path, rows: int, rounds: int, seconds: float) -> dict[str, Any]:
     """`measure` where the workers' priority holds, so that both sides run alike; for a process of its own."""
     torch.set_num_threads(1)
-    yield_to_others()
-    return measure(folder, rows=rows, rounds=rounds, seconds=seconds)
+    with lag.feeding() as feeder:  # what is started after yielding yields, too
+        yield_to_others()
+        return _measured(folder, rows, rounds, seconds, feeder)
 
 
 def measure(folder: Path, *, rows: int, rounds: int, seconds: float) -> dict[str, Any]:
@@ -75,6 +77,11 @@ def measure(folder: Path, *, rows: int, rounds: int, seconds: float) -> dict[str
     which reads, encodes and writes beside the worker, is a second one. `own_cpu_over_forwards` is its processor time
     over the forward pass's: what there is to pay where no second core is free.
     """
+    with lag.feeding() as feeder:
+        return _measured(folder, rows, rounds, seconds, feeder)
+
+
+def _measured(folder: Path, rows: int, rounds: int, seconds: float, feeder: "subprocess.Popen[str]") -> dict[str, Any]:
     source = Source("simulator", *simulate(0, Scale(rows=rows)))
     snapshots = publish(source.schema, folder / "snapshots", **MODEL)
     payloads = _joined(source, folder)
@@ -89,7 +96,7 @@ def measure(folder: Path, *, rows: int, rounds: int, seconds: float) -> dict[str
             pairs.append((whole, _forward(snapshots, workers.tasks)))
         count = sum(number for number, _ in payloads)
         rate = count / median(whole.wall_s for whole, _ in pairs)
-        delay = lag.measure(folder / "lag", snapshots, workers, BATCH, lag.Load(rows, rate / 2, seconds))
+        delay = lag.measure(folder / "lag", snapshots, workers, BATCH, lag.Load(rows, rate / 2, seconds), feeder=feeder)
     finally:
         pool.close()
     return {

@@ -6,7 +6,7 @@ from bench.asynchrony.kill import kill_rounds
 
 
 def test_eight_kills_lose_and_repeat_nothing(tmp_path: Path) -> None:
-    report = kill_rounds(tmp_path, 8, seed=3, gap_s=0.5)
+    report = kill_rounds(tmp_path, 8, seed=3, gap_s=0.5, give_way=False)
     assert report.rounds == 8
     assert report.killed == {"frontend": 2, "joiner": 2, "annotator": 2, "store": 2}
     assert report.acknowledged > 50

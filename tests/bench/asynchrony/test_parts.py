@@ -40,11 +40,18 @@ def _turn(latency_ms: list[float], outcome: Outcome = Outcome.FULL) -> Run:
 
 def test_turns_are_compared_with_their_neighbours() -> None:
     fast, slow = [_turn([1, 2, 3]), _turn([10, 20, 30])], [_turn([2, 4, 6]), _turn([10, 10, 10])]
-    assert paired(slow, fast, 0.5) == pytest.approx([2.0, 0.5])
-    assert quantile_ms(fast, 0.5) == pytest.approx(6.5)
+    assert paired(slow, fast, 0.5, 0.1) == pytest.approx([2.0, 0.5])
+    assert quantile_ms(fast, 0.5, 0.1) == pytest.approx(6.5)
     said = shares([_turn([1, 2]), _turn([30, 1], Outcome.PRIOR)], 0.025)
     assert (said["requests"], said["late_share"], said["full_share"]) == (4, 0.25, 0.5)
     assert [answered(_turn([1], each).record) for each in (Outcome.PRIOR, Outcome.SHED, Outcome.FAILED)] == [1, 0, 0]
+
+
+def test_what_is_no_full_answer_counts_as_the_budget_at_least() -> None:
+    outcomes = (Outcome.FULL, Outcome.LITE, Outcome.PRIOR, Outcome.SHED, Outcome.FAILED)
+    assert [quantile_ms([_turn([3], each)], 0.5, 0.025) for each in outcomes] == pytest.approx([3, 25, 25, 25, 25])
+    assert quantile_ms([_turn([30], Outcome.PRIOR)], 0.5, 0.025) == pytest.approx(30)
+    assert paired([_turn([1], Outcome.SHED)], [_turn([5])], 0.99, 0.025) == pytest.approx([5.0])
 
 
 def _fails(_: Path, __: Any) -> dict[str, Any]:
@@ -68,6 +75,32 @@ def test_parts_add_to_one_file_and_a_broken_one_costs_none_of_the_others(run: Ca
     assert run("--only", "one") == (0, {"a": 0, "more": {"x": 1}})
     assert run("--only", "three", "--turns", "7") == (0, {"a": 0, "more": {"x": 1}, "b": 7})
     assert run() == (1, {"a": 0, "more": {"x": 1}, "b": 7})
+
+
+SOUND = {"rounds": 40, "lost_outcomes": 0, "failed": 0, "store_behind": 1, "lookups": {"hit": 1, "miss": 9}}
+
+
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        ({}, ""),
+        ({"store_behind": 0}, "no store died amid an update"),
+        ({"lookups": {"miss": 9}}, "no history was found"),
+        ({"rounds": 39, "store_behind": 0, "lookups": {}}, ""),
+        ({"rounds": 4, "lost_outcomes": 2}, "lost_outcomes is 2"),
+    ],
+)
+def test_many_kills_must_have_met_an_update_and_left_histories(
+    run: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    found: dict[str, Any],
+    said: str,
+) -> None:
+    monkeypatch.setitem(bench.PARTS, "kill", lambda *_: {"kill": {**SOUND, **found}})
+    code, _ = run("--only", "kill")
+    assert code == bool(said)
+    assert said in capsys.readouterr().err
 
 
 def test_histories_of_the_simulator_say_so(
