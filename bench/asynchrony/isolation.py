@@ -19,7 +19,7 @@ EXAMPLES_PER_S = 12_000
 """More than an annotator with one core to itself does, so that it never runs out of work."""
 LEAST_SHARE = 0.03
 """Of the speed without giving way; a twentieth of the time is theirs in any case."""
-ARMS = {"isolation": "local:1?give_way_ms=5", "isolation_idle_class": "local:1"}
+ARMS = {"isolation": "local:1?give_way_ms=10", "isolation_idle_class": "local:1"}
 
 
 def measure(folder: Path, asked: Namespace) -> dict[str, Any]:

@@ -29,7 +29,7 @@ examples:
 workers:
   local:N               N processes of this machine; local:0: none, the annotator does it itself
   local:N?give_way_ms=T they stop while anybody else on the machine runs and for T ms after, but for a twentieth of the
-                        time: for a machine that serves as well, where caches and memory are shared, too (T: 5)
+                        time: for a machine that serves as well, where caches and memory are shared, too (T: 10)
   ranks:N[?wait_s=S]    N processes of this machine, or of its N GPUs, that hold one teacher together, each its share of
                         the tables' rows, and share each batch; for a teacher that does not fit into one, whose
                         teacher.sharded/ is published; needs torchrec. S: how long they wait for one another (300)
