@@ -82,8 +82,8 @@ class EdfBatcher:
     others.
 
     Short calls whose cost is mostly fixed are held back for company (`Company`). Where the backend has room for it, one
-    may go beside long ones, beyond the ordinary calls: a small request would otherwise
-    wait for whole large ones, and costs them next to nothing.
+    may go beside long ones, beyond the ordinary calls: a small request would otherwise wait for whole large ones, and
+    costs them next to nothing.
 
     A request leaves the queue with `BusyError` as soon as it couldn't be answered in time even if it were served at
     once; one that is cancelled frees its place. A batch that the backend refuses is sent again one by one, so that a
@@ -138,11 +138,11 @@ class EdfBatcher:
         if until.remaining_s() <= 0:
             raise LateError("no time left for the call")
         job = _Job(query, until, asyncio.get_running_loop().create_future())
-        background = query.priority is Priority.SHADOW
+        background, now_s = query.priority is Priority.SHADOW, self._clock()
         if not background:
-            self._company.came(len(query), self._clock())
+            self._company.came(len(query), now_s)
         free_s = None if not background and self._goes_beside(len(query)) else self._free_s()
-        job.ticket = self._queue.offer(job, until.at_s, len(query), free_s, now_s=self._clock(), background=background)
+        job.ticket = self._queue.offer(job, until.at_s, len(query), free_s, now_s=now_s, background=background)
         if job.ticket is None:
             self.dropped += 1
             raise BusyError("would not finish in time")

@@ -31,7 +31,9 @@ BACKENDS: dict[str, Callable[[str, Path], Workers]] = {
 
 
 def open_workers(url: str, snapshots: Path) -> Workers:
-    """The workers behind `local:N[?give_way_ms=T]`, 0 meaning this process, `ranks:N[?wait_s=S]`, `ray:N` or `ray://host:port/N`.
+    """The workers behind a URL.
+
+    `local:N[?give_way_ms=T]`, 0 meaning this process, `ranks:N[?wait_s=S]`, `ray:N` or `ray://host:port/N`.
 
     Raises:
         UrlError: the scheme is unknown, its library is not installed, or the rest of the URL is wrong.
