@@ -15,12 +15,13 @@ from exfm.augment.annotate.workers import giving_way
 from exfm.augment.annotate.workers.giving_way import GivingWay
 
 BUSY = "while True: pass"
+IDLE = f"from exfm.augment.annotate.workers.priority import yield_to_others; yield_to_others(own_session=True)\n{BUSY}"
 WITHIN_S = 20.0
 
 
 @contextmanager
-def spinning() -> Iterator["subprocess.Popen[bytes]"]:
-    process = subprocess.Popen([sys.executable, "-c", BUSY])
+def spinning(script: str = BUSY) -> Iterator["subprocess.Popen[bytes]"]:
+    process = subprocess.Popen([sys.executable, "-c", script])
     try:
         yield process
     finally:
@@ -59,7 +60,8 @@ def way() -> Iterator[GivingWay]:
 
 
 def test_a_stranger_stops_them_but_for_a_turn_now_and_then(way: GivingWay) -> None:
-    with spinning() as worker:
+    with spinning(IDLE) as worker:  # as the annotator starts them: none outruns who watches it
+        until(lambda: os.sched_getscheduler(worker.pid) == os.SCHED_IDLE)
         way.watch([worker.pid])
         with spinning():
             until(lambda: stopped(worker.pid))
