@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -9,7 +10,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from bench.peers import models
+from bench.peers import models, resume
 from bench.peers.page import page
 from exfm.commands.train import REFUSED
 from exporter.errors import ExportRefusedError
@@ -17,10 +18,13 @@ from loadtest.commands import peers as command
 from loadtest.peers.errors import ModelFolderError, PeerUnavailableError
 from loadtest.peers.model import find_model
 from loadtest.peers.systems import Exfm
-from loadtest.peers.turns import spread
+from loadtest.peers.telling import lacking, p99, table
+from loadtest.peers.turns import middle, spread
 from loadtest.referee.referee import LEAST_QUERIES, RefereeError, Ruling, confirm, measure
+from loadtest.verdict.judge import INTERRUPTED
 
 OUT = Path("build/bench")
+RESULT = "peers.json"
 WARM_SHARE = 0.8
 DESCRIPTION = """\
 Capacity (p99 within the budget) and goodput at 1, 2 and 4 times the best peer's capacity, of exfm and its peers, in
@@ -37,11 +41,14 @@ examples:
   make bench-peers
   python -m bench.peers --seconds 3 --repeats 1 --only exfm,fastapi
   EXFM_DATA_DIR=data make bench-peers
+  python -m bench.peers --resume
   python -m bench.peers --model-repository build/demo/model_repository --naive trained/model_repository
 
-peers.json grows after each turn; `finished` is true in one that lacks nothing, else `lacks` says what.
+peers.json grows after each turn; `finished` is true in one that lacks nothing, else `lacks` says what. With --resume a
+run that was stopped goes on: on the same machine, with the same models and options, and at its next turn.
 
-exit codes: 0 measured (what came of it is in the table), 1 could not be measured, 2 bad usage or data
+exit codes: 0 measured (what came of it is in the table), 1 could not be measured, or the generator was the bottleneck
+in every repeat of a figure, 2 bad usage or data, 130 stopped
 """
 
 
@@ -56,6 +63,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     except (PeerUnavailableError, RefereeError, ExportRefusedError, OSError) as error:
         result["failed"] = str(error)
+    except KeyboardInterrupt:
+        sys.stderr.write("bench-peers: stopped; what was finished is kept, and --resume goes on from there\n")
+        return INTERRUPTED
     else:
         result["lacks"] = lacks(asked, result)
         result["finished"] = not result["lacks"]
@@ -65,8 +75,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if "failed" in result:
         sys.stderr.write(f"bench-peers: {result['failed']}\n")
         return 1
-    sys.stdout.write(json.dumps(result) + "\n" if asked.json else f"{command.table(result)}\n\n{asked.bench_out}\n")
-    return 0
+    sys.stdout.write(json.dumps(result) + "\n" if asked.json else f"{table(result)}\n\n{asked.bench_out}\n")
+    for text in [] if asked.json else result["lacks"]:
+        sys.stdout.write(f"lacks: {text}\n")
+    return command.code_of(result)
 
 
 def run(asked: argparse.Namespace, result: dict[str, Any]) -> None:
@@ -76,6 +88,8 @@ def run(asked: argparse.Namespace, result: dict[str, Any]) -> None:
         asked.model_repository, asked.naive = trained.own, asked.naive or trained.naive
     comparison, facts = command.set_up(asked)
     result |= {"finished": False, **facts}
+    if asked.resume:
+        result |= resume.resumed(asked.bench_out / RESULT, comparison, facts)
 
     def save() -> None:
         result.update(comparison.result)
@@ -84,18 +98,18 @@ def run(asked: argparse.Namespace, result: dict[str, Any]) -> None:
 
     command.drive(comparison, save)
     save()
-    if "selftest" not in asked.skip:
+    if "selftest" not in asked.skip and not result.get("generator_selftest"):
         result["generator_selftest"] = selftest()
         save()
     found = result["capacity_rps"].get("exfm")
-    if "loadgen" not in asked.skip and found and median(found) > 0:
+    if "loadgen" not in asked.skip and "loadgen" not in result and found and median(found) > 0:
         result["loadgen"] = referee(asked, median(found))
 
 
 def referee(asked: argparse.Namespace, capacity_rps: float) -> dict[str, Any]:
     """LoadGen's ruling on the capacity that was found, and the one that it is VALID at, within 10 %."""
     student = find_model(asked.model_repository, asked.vertical)
-    system = Exfm("exfm", student, tuple(asked.serve_arguments.split()))
+    system = Exfm("exfm", student, tuple(shlex.split(asked.serve_arguments)))
     with system.running(asked.out / "logs" / "loadgen.log") as running:
 
         def rule(rate_rps: float, least_queries: int = LEAST_QUERIES) -> Ruling:
@@ -125,15 +139,17 @@ def selftest() -> dict[str, Any]:
 
 
 def medians(result: dict[str, Any]) -> dict[str, Any]:
-    """Per system the median and the spread of its repeats."""
+    """Per system the median and the spread of its repeats; null where the generator spoiled all of them."""
     made: dict[str, Any] = {}
+    late = p99(result)
     for name, values in result["capacity_rps"].items():
         good = result["goodput_rps"].get(name, {})
-        made[name] = {"capacity_rps": median(values), "capacity_spread": spread(values)}
-        made[name]["goodput_rps"] = {key: median(each) for key, each in good.items()}
+        made[name] = {"capacity_rps": middle(values), "capacity_spread": spread(values)}
+        made[name]["goodput_rps"] = {key: middle(each) for key, each in good.items()}
         made[name]["goodput_spread"] = {key: spread(each) for key, each in good.items()}
         full = result.get("full_goodput_rps", {}).get(name, {})
-        made[name]["full_goodput_rps"] = {key: median(each) for key, each in full.items()}
+        made[name]["full_goodput_rps"] = {key: middle(each) for key, each in full.items()}
+        made[name]["p99"] = late.get(name, {})
     return made
 
 
@@ -142,9 +158,14 @@ def lacks(asked: argparse.Namespace, result: dict[str, Any]) -> list[str]:
     missing = [f"{name} was skipped" for name in result["skipped"]]
     for name in result["systems"]:
         capacities, good = result["capacity_rps"].get(name, []), result["goodput_rps"].get(name, {})
-        runs = [len(capacities), *(len(good.get(f"{each}x", [])) for each in asked.multiples)]
+        out = result.get("left_out", {}).get(name, {})
+        keys = [f"{each}x" for each in asked.multiples]
+        runs = [len(capacities), *(len(good.get(key, [])) + out.get(key, 0) for key in keys)]
         if name not in result["skipped"] and min(runs) < asked.repeats:
             missing.append(f"{name} was measured {min(runs)} times of {asked.repeats}")
+    missing += lacking(result)
+    if (ruling := result.get("loadgen")) and not ruling["valid"]:
+        missing.append(f"loadgen says INVALID at {ruling['qps']:.1f}/s, the least rate that would confirm the capacity")
     return missing + [f"no {key}" for key in ("loadgen", "generator_selftest") if not result.get(key)]
 
 
@@ -153,7 +174,7 @@ def _save(out: Path, result: dict[str, Any]) -> None:
     out.mkdir(parents=True, exist_ok=True)
     aside = out / ".peers.json.partial"
     aside.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    aside.replace(out / "peers.json")
+    aside.replace(out / RESULT)
 
 
 def _show(out: Path, result: dict[str, Any]) -> None:
@@ -173,6 +194,7 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--data", metavar="DIR", help="log to train from (default: $EXFM_DATA_DIR, else the simulator)")
     add("--skip", choices=("loadgen", "selftest"), nargs="*", default=(), help="parts to leave out")
+    add("--resume", action="store_true", help="go on with the peers.json of a run that was stopped")
     add("--bench-out", type=Path, default=OUT, metavar="DIR", help=f"for peers.json and peers.html ({OUT})")
     return parser
 

@@ -2,20 +2,21 @@
 
 import html
 import io
+import shlex
 from collections.abc import Mapping
-from statistics import median
 from typing import Any
 
 import matplotlib
 
-from loadtest.commands.peers import spoiled, table
 from loadtest.peers.quality import told
+from loadtest.peers.telling import multiples_of, p99, spoiled, table, wrong
+from loadtest.peers.turns import middle
 
 matplotlib.use("svg")
 from matplotlib import pyplot
 
 STYLE = "body{font:15px/1.5 system-ui;max-width:62em;margin:2em auto;padding:0 1em}svg{width:100%;height:auto}"
-STYLE += "pre{overflow:auto;background:#f4f4f4;padding:1em}"
+STYLE += "pre{overflow:auto;background:#f4f4f4;padding:1em}td{padding:0 1em}"
 OURS, OTHERS = "#1f6fb4", "#9a9a9a"
 
 
@@ -31,7 +32,8 @@ def page(result: Mapping[str, Any]) -> str:
         "<h2>Goodput</h2><p>Scored by a model within the budget, at multiples of the best peer's capacity. Only exfm "
         "has lesser models to fall back on (trimmed, lite); what its full model alone has scored is drawn thin.</p>",
         _goodput(result),
-        f"<h2>Figures</h2><pre>{html.escape(table(dict(result)))}</pre>",
+        _p99(result),
+        f"<h2>Figures</h2><pre>{html.escape(table(result))}</pre>",
         _checks(result),
         "<h2>Skipped</h2>" + _list(result["skipped"]) if result["skipped"] else "",
         "<h2>Lacking</h2><p>" + html.escape("; ".join(result["lacks"])) + "</p>" if result.get("lacks") else "",
@@ -47,14 +49,18 @@ def _conditions(result: Mapping[str, Any]) -> str:
         f"{result['repeats']} repeats in turns, {result['seconds']:g} s a run. The peers' naive model has "
         f"{naive['weights']} weights; exfm serves the published student, exfm_same_onnx the peers' own file. "
         f"{told(result.get('quality', {}))}. "
-        "Latency runs from the scheduled instant; bars are medians, marks are the repeats."
+        "Latency runs from the scheduled instant; bars are medians, marks are the repeats; a drive in which the "
+        "generator was the bottleneck stands in no median."
+        + (f" exfm-serve was given: {shlex.join(given)}." if (given := result.get("serve_arguments")) else "")
+        + (f" Stopped and gone on with at: {', '.join(again)}." if (again := result.get("resumed")) else "")
     )
 
 
 def _capacity(capacity_rps: Mapping[str, list[float]]) -> str:
-    names = sorted(capacity_rps, key=lambda name: median(capacity_rps[name]))
+    found = {name: middle(values) or 0.0 for name, values in capacity_rps.items()}
+    names = sorted(found, key=lambda name: found[name])
     figure, axes = pyplot.subplots(figsize=(9, 0.45 * len(names) + 1.2))
-    axes.barh(names, [median(capacity_rps[name]) for name in names], color=[_colour(name) for name in names])
+    axes.barh(names, [found[name] for name in names], color=[_colour(name) for name in names])
     for name in names:
         axes.plot(capacity_rps[name], [name] * len(capacity_rps[name]), "k|", markersize=12)
     axes.set_xlabel("requests per second")
@@ -66,20 +72,43 @@ def _goodput(result: Mapping[str, Any]) -> str:
     best = result["best_peer"]["capacity_rps"] if result["best_peer"] else 0.0
     most = 0.0
     for name, by in result["goodput_rps"].items():
-        at = sorted(by, key=lambda key: float(key.rstrip("x")))
+        good = {key: value for key, values in by.items() if (value := middle(values)) is not None}
+        if not good:
+            continue
+        at = sorted(good, key=lambda key: float(key.rstrip("x")))
         rates = [float(key.rstrip("x")) * best for key in at]
         most = max(most, *rates)
         style = "-" if name.startswith("exfm") else "--"
-        (drawn,) = axes.plot(rates, [median(by[key]) for key in at], style, marker="o", label=name)
+        (drawn,) = axes.plot(rates, [good[key] for key in at], style, marker="o", label=name)
         full = result.get("full_goodput_rps", {}).get(name, {})
-        if any(median(full[key]) < median(by[key]) for key in at if key in full):
-            least = [median(full.get(key, by[key])) for key in at]
+        least = [middle(full.get(key, by[key])) or 0.0 for key in at]
+        if least != [good[key] for key in at]:
             axes.plot(rates, least, style, color=drawn.get_color(), linewidth=0.7, label=f"{name}, full model")
     axes.plot([0, most], [0, most], ":", color="#cccccc", label="all that is offered")
     axes.set_xlabel("offered, requests per second")
     axes.set_ylabel("good, requests per second")
     axes.legend(fontsize=8)
     return _svg(figure)
+
+
+def _p99(result: Mapping[str, Any]) -> str:
+    """A row per system, and beside each figure that the caller's deadline has cut that it is."""
+    found, multiples = p99(result), multiples_of(result)
+    if not found:
+        return ""
+    rows = [["p99, ms", *multiples]]
+    for name, by in found.items():
+        rows.append([name, *(_milliseconds(by[key]) if key in by else "-" for key in multiples)])
+    cells = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
+    return (
+        f"<table>{cells}</table><p>Cut: callers give up at their deadline, {result['budget_ms']:g} ms after the "
+        "scheduled instant. How much later the answers would have come is not known; p99 is at least that. Calls that "
+        "failed and wrong answers count as past it, too; refusals count with the time that they took.</p>"
+    )
+
+
+def _milliseconds(figure: Mapping[str, Any]) -> str:
+    return f"at least {figure['ms']:.1f} (cut at the deadline)" if figure["cut"] else f"{figure['ms']:.1f}"
 
 
 def _checks(result: Mapping[str, Any]) -> str:
@@ -94,7 +123,9 @@ def _checks(result: Mapping[str, Any]) -> str:
             f"truth {test['true_p999_ms']:.1f} ms, this generator {test['open_p999_ms']:.1f} ms, "
             f"a closed loop {test['closed_p999_ms']:.1f} ms"
         )
-    entries |= spoiled(dict(result))
+    entries |= spoiled(result)
+    for name, said in wrong(result).items():
+        entries[name] = f"{entries[name]}; {said}" if name in entries else said
     return "<h2>Is the measurement sound?</h2>" + _list(entries) if entries else ""
 
 

@@ -1,16 +1,17 @@
 """`exfm-loadtest peers`: other ways to serve the same model, side by side."""
 
 import argparse
+import hashlib
 import json
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 from tqdm import tqdm
 
+from exfm.features.signature import PROBABILITY
 from loadtest.commands import arguments
 from loadtest.driving.conditions import conditions
 from loadtest.peers import naive
@@ -19,10 +20,10 @@ from loadtest.peers.compare import MULTIPLES, Comparison, Plan
 from loadtest.peers.environments import VARIABLE, cache_folder
 from loadtest.peers.errors import ModelFolderError
 from loadtest.peers.model import Model, find_model
-from loadtest.peers.quality import quality_of, told
+from loadtest.peers.quality import quality_of
 from loadtest.peers.samples import draw_samples, same_schema
 from loadtest.peers.systems import System
-from loadtest.peers.turns import spread
+from loadtest.peers.telling import lacking, table, without_median
 from loadtest.verdict.judge import INTERRUPTED
 
 HELP = "compare with other servers: same machine, model, requests and arrivals, in turns"
@@ -73,7 +74,10 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def main(asked: argparse.Namespace) -> int:
-    """Compare and print; the exit code: 0 measured, 1 nothing could be, 2 bad usage or no model, 130 cut short."""
+    """Compare and print; the exit code.
+
+    0 measured, 1 nothing could be or a figure has no median, 2 bad usage or no model, 130 cut short.
+    """
     try:
         comparison, facts = set_up(asked)
     except (ModelFolderError, UsageError) as error:
@@ -89,8 +93,14 @@ def main(asked: argparse.Namespace) -> int:
     except KeyboardInterrupt:  # what was measured has cost hours and is told
         whole = False
     result = {**facts, **comparison.result, "interrupted": not whole}
+    result["lacks"] = lacking(result)
     sys.stdout.write(json.dumps(result) + "\n" if asked.json else table(result) + "\n")
-    return INTERRUPTED if not whole else 0 if any(result["capacity_rps"].values()) else 1
+    return INTERRUPTED if not whole else code_of(result)
+
+
+def code_of(result: Mapping[str, Any]) -> int:
+    """The exit code of a comparison that came to its end: 0, or 1 if nothing was measured or a median is missing."""
+    return 0 if any(result["capacity_rps"].values()) and not without_median(result) else 1
 
 
 def set_up(asked: argparse.Namespace) -> tuple[Comparison, dict[str, Any]]:
@@ -137,44 +147,6 @@ def naive_model(given: Path | None, student: Model, out: Path) -> Model:
     return naive.repository_with(graph, student, out / "naive_repository")
 
 
-def table(result: dict[str, Any]) -> str:
-    """For people: a line per system, medians, with the spread of the repeats."""
-    multiples = list(dict.fromkeys(key for by in result["goodput_rps"].values() for key in by))
-    every_full = result.get("full_goodput_rps", {})
-    lines = [f"{'':<24}{'capacity/s':>12}{'spread':>8}" + "".join(f"{'good at ' + key:>14}" for key in multiples)]
-    for name, values in sorted(result["capacity_rps"].items(), key=lambda item: -median(item[1])):
-        good, full = result["goodput_rps"].get(name, {}), every_full.get(name, {})
-        cells = "".join(f"{_good(good, full, key):>14}" for key in multiples)
-        lines.append(f"{name:<24}{median(values):>12.0f}{spread(values):>8.0%}{cells}")
-    lines += [f"{name:<24}skipped: {reason.splitlines()[0]}" for name, reason in result["skipped"].items()]
-    versions = "; ".join(
-        f"{name}: {', '.join(f'{package} {version}' for package, version in each.items())}"
-        for name, each in result["versions"].items()
-    )
-    if every_full:
-        lines += ["", "Good is what a model has scored in time; (of it) by the full model alone, where that is less."]
-    lines += [f"{name:<24}{why}" for name, why in spoiled(result).items()]
-    return "\n".join([*lines, "", told(result.get("quality", {})), f"versions: {versions}"])
-
-
-def spoiled(result: dict[str, Any]) -> dict[str, str]:
-    """By system: of how many drives the generator was the bottleneck, if any, and whether one ended the search."""
-    least = result.get("capacity_at_least", ())
-    return {
-        name: f"the generator was late or busy in {seen['spoiled']} of {seen['drives']} drives"
-        + (", just above the capacity, too: it is at least that" if name in least else "")
-        for name, seen in result.get("generator", {}).items()
-        if seen["spoiled"]
-    }
-
-
-def _good(good: dict[str, list[float]], full: dict[str, list[float]], key: str) -> str:
-    if key not in good:
-        return ""
-    every, best = f"{median(good[key]):.0f}", f"{median(full.get(key, good[key])):.0f}"
-    return every if every == best else f"{every} ({best})"
-
-
 def _facts(asked: argparse.Namespace, student: Model, base: Model, chosen: Sequence[System]) -> dict[str, Any]:
     return {
         "machine": conditions(),
@@ -185,16 +157,21 @@ def _facts(asked: argparse.Namespace, student: Model, base: Model, chosen: Seque
         "candidates": asked.candidates,
         "seconds": asked.seconds,
         "repeats": asked.repeats,
+        "multiples": list(asked.multiples),
+        "seed": asked.seed,
+        "serve_arguments": shlex.split(asked.serve_arguments),
         "models": {
-            "student": {"folder": str(student.folder), "quality": student.manifest.get("quality", {})},
-            "naive": {
-                "folder": str(base.folder),
-                "quality": base.manifest.get("quality", {}),
-                "weights": "random" if asked.naive is None else "given",
-            },
+            "student": _model_facts(student),
+            "naive": {**_model_facts(base), "weights": "random" if asked.naive is None else "given"},
         },
         "quality": quality_of(student, base),
     }
+
+
+def _model_facts(model: Model) -> dict[str, Any]:
+    """The digest is the golden answers', so that of two models in one folder it tells which."""
+    golden = hashlib.sha256(model.golden[PROBABILITY].tobytes()).hexdigest()
+    return {"folder": str(model.folder), "quality": model.manifest.get("quality", {}), "golden": golden}
 
 
 def _chosen(found: Sequence[System], only: Sequence[str]) -> list[System]:

@@ -32,15 +32,13 @@ async def one_by_one(caller: Caller) -> float:
     return 1 / median([await _spent_s(caller, index) for index in range(ASKED)])
 
 
-async def alone(caller: Caller, count: int) -> list[Probability | None]:
-    """The full tier's answers to so many requests, one at a time; None where none came within `ALONE_S` in all."""
-    made: list[Probability | None] = [None] * count
+async def alone(caller: Caller, known: list[Probability | None]) -> None:
+    """Enter the full tier's answers where none is known, one at a time; None stays where none came in `ALONE_S`."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(ALONE_S):
-            for index in range(count):
-                while made[index] is None:
-                    made[index] = await _full(caller, index)
-    return made
+            for index in range(len(known)):
+                while known[index] is None:
+                    known[index] = await _full(caller, index)
 
 
 async def in_time(caller: Caller, index: int, budget_s: float) -> bool:

@@ -17,6 +17,7 @@ CHANNEL: list[tuple[str, Any]] = [
     # Each channel a connection of its own, so that worker processes on one port all get some.
     ("grpc.use_local_subchannel_pool", 1),
 ]
+WRONG_SCORES = "not the model's scores for this request"
 OFF = 1e-3
 """How far a score may be off the known one, absolute: engines round differently."""
 
@@ -44,8 +45,8 @@ class Caller(Protocol):
 class CheckedTarget:
     """A caller under load: each answer must hold one probability per candidate and task, and none but the right ones.
 
-    Right is what the same system answers to the same request when nothing else is asked of it: what joins requests must
-    not mix them up. Answers of lesser tiers have other scores by design.
+    Right is what the model scores: all systems that serve the same model are held to the same answers, see `known`, and
+    what joins requests must not mix them up. Answers of lesser tiers have other scores by design.
     """
 
     def __init__(
@@ -72,7 +73,7 @@ class CheckedTarget:
         at = index % len(self._shapes)
         fault = fault_of(probability, self._shapes[at]) or ("" if tier else "no known tier")
         if not fault and tier == Outcome.FULL and (known := self._known[at]) is not None:
-            fault = "scores of another request" if float(np.abs(probability - known).max()) > self._off else ""
+            fault = WRONG_SCORES if float(np.abs(probability - known).max()) > self._off else ""
         return Reply(False, Outcome.WRONG, fault) if fault else Reply(True, tier)
 
 

@@ -25,8 +25,6 @@ from loadtest.verdict.tally import tally_of
 
 IN_TIME_SHARE = 0.99
 """At the capacity at least this share is answered by the full model within the budget, so p99 is within it, too."""
-HOPELESS_SHARE = 0.6
-"""Below this a probe has failed for good: a machine that halts for a second spoils less of it."""
 PROBED, CONFIRMED = 300, 600
 """The least requests of a probe and of a confirming run, however low the rate."""
 STEP, NEAR_STEP = 1.5, 1.25
@@ -52,6 +50,7 @@ class Trial:
         tiers: share by tier, or by what came instead.
         errors: the commonest texts and how often they came.
         sound: whether the generator kept up; if not, the figures are the generator's.
+        wrong: answers that don't fit the model, of those offered.
     """
 
     rate_rps: float
@@ -68,6 +67,7 @@ class Trial:
     sent_late_p99_ms: float
     generator_cpu_share: float
     sound: bool
+    wrong: int = 0
 
     def plain(self) -> dict[str, Any]:
         """For JSON."""
@@ -84,16 +84,35 @@ class Bench:
     """
 
     def __init__(
-        self, start: Start, samples: Sequence[Sample], tasks: int, budget_s: float, *, seed: int, off: float = OFF
+        self,
+        start: Start,
+        samples: Sequence[Sample],
+        tasks: int,
+        budget_s: float,
+        *,
+        seed: int,
+        off: float = OFF,
+        known: list[Probability | None] | None = None,
     ) -> None:
-        """`off`: how far a score may be off when the same request is asked again, absolute."""
+        """What to drive, and what its answers are held to.
+
+        Args:
+            start: runs the system.
+            samples: the requests.
+            tasks: columns of an answer.
+            budget_s: of a request.
+            seed: of the arrivals.
+            off: how far a score may be off the known one, absolute.
+            known: the model's answers by request; those that are missing are asked for once, and entered.
+        """
         self.restarts = 0
         self._start = start
         self._samples = samples
         self._shapes = [(len(sample), tasks) for sample in samples]
         self._budget_s = budget_s
         self._seed, self._off = seed, off
-        self._known: list[Probability | None] = []
+        self._known: list[Probability | None] = [None] * len(samples) if known is None else known
+        self._asked = False
         self._life = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
@@ -119,6 +138,10 @@ class Bench:
     def capacity(self, probe_s: float, confirm_s: float, found_rps: float = 0.0) -> tuple[float, list[Trial]]:
         """The largest rate with p99 within the budget, 0 if there is none, and the trials that found it.
 
+        One rule for all systems: a rate has failed when it failed twice, by however much. How deep a system falls tells
+        nothing of why: a queue that nothing is thrown out of stays full after a hiccup, one that sheds has recovered.
+        A try that the generator spoiled is made again, at most `PATIENCE` times in all, likewise for every system.
+
         Args:
             probe_s: least length of a probe.
             confirm_s: least length of a confirming run.
@@ -135,13 +158,9 @@ class Bench:
                     break
             return made[-1].in_time_share >= IN_TIME_SHARE
 
-        def hopeless() -> bool:
-            # What has upset the generator may have upset the system, too.
-            return made[-1].sound and made[-1].in_time_share < HOPELESS_SHARE
-
         first_rps, step = (found_rps, NEAR_STEP) if found_rps else (asyncio.run(self._one_by_one()), STEP)
         try:
-            return find_capacity(holds, first_rps, probe_s, confirm_s, step=step, hopeless=hopeless), made
+            return find_capacity(holds, first_rps, probe_s, confirm_s, step=step), made
         except NoCapacityError:
             return 0.0, made
 
@@ -156,7 +175,9 @@ class Bench:
         caller = self._running.caller(self._samples)
         try:
             await warm(CheckedTarget(caller, self._shapes))
-            self._known = self._known or await alone(caller, len(self._samples))
+            if not self._asked:
+                self._asked = True
+                await alone(caller, self._known)
             target = CheckedTarget(caller, self._shapes, self._known, self._off)
             return await drive(target, schedule_s, self._budget_s, seconds=seconds)
         finally:
@@ -204,6 +225,7 @@ def trial_of(result: Result, rate_rps: float, budget_s: float) -> Trial:
         sent_late_p99_ms=result.sent_late_p99_ms,
         generator_cpu_share=result.cpu_share,
         sound=not faults_of_generator(tally_of(result, budget_s)),
+        wrong=int((record.tier == Outcome.WRONG).sum()),
     )
 
 

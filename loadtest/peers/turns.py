@@ -35,6 +35,11 @@ def best_of(capacity_rps: Mapping[str, Sequence[float]], ours: Sequence[str]) ->
     return name, found[name]
 
 
+def middle(values: Sequence[float]) -> float | None:
+    """The median; None of no values."""
+    return median(values) if values else None
+
+
 def spread(values: Sequence[float]) -> float:
     """Greatest less smallest, over the median; 0 for a single value."""
     return (max(values) - min(values)) / median(values) if values and median(values) else 0.0

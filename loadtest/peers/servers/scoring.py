@@ -21,6 +21,8 @@ from numpy.typing import NDArray
 MAX_BATCH = 8
 """The most requests that a peer's batcher may join; as many as ours joins."""
 PATH = "/score"
+GRAPH = "model.onnx"
+"""In a version's folder: the whole student."""
 
 
 class Scoring:
@@ -38,7 +40,7 @@ class Scoring:
         self._sides = schemas.SIDES
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
-        model = str(folder / "model.onnx")
+        model = str(folder / GRAPH)
         self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         self._inputs = [entry.name for entry in self._session.get_inputs()]
         fixed = [t.width * self._dtypes[t.kind].itemsize for t in self._tensors if t.name.startswith("request")]

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from bench.peers import __main__ as bench
 from bench.peers.__main__ import lacks, main, medians
 from bench.peers.page import page
 from loadtest.commands import peers as command
@@ -103,11 +104,24 @@ def test_what_was_measured_before_a_failure_stays(tmp_path: Path, monkeypatch: p
     assert (tmp_path / "peers.html").is_file()
 
 
+def test_a_run_that_is_stopped_says_how_to_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(bench, "run", stop)
+    assert main(["--bench-out", str(tmp_path)]) == 130
+    assert "--resume goes on" in capsys.readouterr().err
+
+
 def test_a_result_that_lacks_something_says_what() -> None:
     asked = Namespace(repeats=2, multiples=(1, 4))
     whole = copy.deepcopy(RESULT) | {"skipped": {}, "systems": ["exfm", "mosec"]}
     whole["goodput_rps"]["mosec"]["4x"] = [1.0, 1.0]
     assert lacks(asked, whole) == []
+    whole["loadgen"]["valid"] = False
+    assert lacks(asked, whole) == ["loadgen says INVALID at 285.0/s, the least rate that would confirm the capacity"]
     short = copy.deepcopy(RESULT) | {"systems": ["exfm", "mosec", "ray"], "generator_selftest": {}}
     assert lacks(asked, short) == [
         "ray was skipped",
@@ -115,3 +129,62 @@ def test_a_result_that_lacks_something_says_what() -> None:
         "no generator_selftest",
     ]
     assert "ray was skipped" in page(short | {"lacks": lacks(asked, short)})
+
+
+def spoiled_result() -> dict[str, Any]:
+    """As `RESULT`, but of mosec no drive at 4x was sound, and at 1x one of two."""
+    result = copy.deepcopy(RESULT) | {"systems": ["exfm", "mosec"], "skipped": {}}
+    result["goodput_rps"]["mosec"] = {"1x": [95.0], "4x": []}
+    result["left_out"] = {"mosec": {"1x": 1, "4x": 2}}
+    result["generator"] = {"mosec": {"drives": 9, "spoiled": 6, "most_cpu_share": 0.4}}
+    return result
+
+
+def test_what_the_generator_spoiled_is_in_no_median_and_told() -> None:
+    result = spoiled_result()
+    made = medians(result)["mosec"]
+    assert made["goodput_rps"] == {"1x": 95.0, "4x": None}
+    assert made["goodput_spread"]["4x"] == 0.0
+    found = lacks(Namespace(repeats=2, multiples=(1, 4)), result)
+    assert [text.split(" left out")[0] for text in found] == [
+        "mosec: 1 of 2 repeats at 1x",
+        "mosec: 2 of 2 repeats at 4x",
+    ]
+    text = page(result)
+    assert "2 of 2 repeats at 4x left out of the median, as the generator was the bottleneck: there is none" in text
+
+
+@pytest.mark.parametrize("spoiled", [True, False])
+def test_a_missing_median_is_a_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], spoiled: bool
+) -> None:
+    made = spoiled_result() if spoiled else copy.deepcopy(RESULT) | {"systems": ["exfm", "mosec"]}
+    monkeypatch.setattr(bench, "run", lambda _, result: result.update(made))
+    assert main(["--bench-out", str(tmp_path), "--multiples", "1,4"]) == int(spoiled)
+    assert ("lacks: mosec: 2 of 2 repeats at 4x" in capsys.readouterr().out) is spoiled
+
+
+def test_a_p99_that_the_deadline_has_cut_says_so_beside_the_figure() -> None:
+    where = {"kind": "goodput", "multiple": 1, "repeat": 0}
+    result = copy.deepcopy(RESULT) | {
+        "trials": [
+            {**where, "system": "exfm", "p99_ms": 19.0},
+            {**where, "system": "exfm", "p99_ms": 21.0},
+            {**where, "system": "mosec", "p99_ms": 150.0},
+            {**where, "system": "mosec", "p99_ms": 21.0},
+            {**where, "system": "mosec", "p99_ms": 999.0, "kind": "left_out"},
+        ]
+    }
+    text = page(result)
+    assert "<td>exfm</td><td>20.0</td>" in text
+    assert "<td>mosec</td><td>at least 23.0 (cut at the deadline)</td>" in text
+    assert "callers give up at their deadline, 25 ms after" in text
+    assert medians(result)["mosec"]["p99"] == {"1x": {"ms": 23.0, "cut": True}}
+
+
+def test_wrong_answers_and_what_exfm_was_started_with_stand_on_the_page() -> None:
+    counts = {"exfm": {"wrong": 0, "offered": 900}, "mosec": {"wrong": 3, "offered": 1000}}
+    text = page(copy.deepcopy(RESULT) | {"wrong_answers": counts, "serve_arguments": ["--workers", "1"]})
+    assert "<b>mosec</b>: WRONG in 3 answers (0.003 of all requests)" in text
+    assert "<b>exfm</b>: WRONG" not in text
+    assert "exfm-serve was given: --workers 1." in text

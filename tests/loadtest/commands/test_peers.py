@@ -7,6 +7,7 @@ import pytest
 from loadtest.commands import peers as command
 from loadtest.peers.compare import Comparison
 from loadtest.peers.model import Model
+from loadtest.peers.telling import table
 
 
 def parsed(*arguments: str) -> argparse.Namespace:
@@ -62,7 +63,7 @@ def test_the_table_orders_by_capacity_and_names_what_was_skipped() -> None:
         "skipped": {"ray": "not installable here: no wheel\nmore"},
         "versions": {"mosec": {"mosec": "0.9.8"}},
     }
-    lines = command.table(result).splitlines()
+    lines = table(result).splitlines()
     assert [line.split()[0] for line in lines[1:4]] == ["exfm", "mosec", "ray"]
     assert lines[2].split() == ["mosec", "110", "18%", "90"]
     assert lines[3].endswith("skipped: not installable here: no wheel")
@@ -81,3 +82,28 @@ def test_what_was_measured_before_an_interrupt_is_told(
     told = json.loads(capsys.readouterr().out)
     assert told["interrupted"]
     assert told["capacity_rps"] == {"exfm": [120.0]}
+
+
+def test_what_our_server_was_started_with_is_told(given: tuple[str, ...]) -> None:
+    _, facts = command.set_up(parsed(*given, "--only", "exfm", "--serve-arguments", "--workers 2 --note 'a b'"))
+    assert facts["serve_arguments"] == ["--workers", "2", "--note", "a b"]
+    _, facts = command.set_up(parsed(*given, "--only", "exfm"))
+    assert facts["serve_arguments"] == []
+    assert facts["models"]["student"]["golden"] != facts["models"]["naive"]["golden"]
+
+
+def test_a_figure_without_a_median_is_a_failure_that_is_told(
+    given: tuple[str, ...], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    goods: list[float] = []
+
+    def drive(comparison: Comparison) -> None:
+        comparison.result["capacity_rps"]["exfm"] = [120.0]
+        comparison.result["goodput_rps"]["exfm"] = {"2x": goods}
+        comparison.result["left_out"] = {"exfm": {"2x": 1}}
+
+    monkeypatch.setattr(command, "drive", drive)
+    assert command.main(parsed(*given, "--only", "exfm", "--json")) == 1
+    assert "1 of 1 repeats at 2x left out" in json.loads(capsys.readouterr().out)["lacks"][0]
+    goods.append(100.0)
+    assert command.main(parsed(*given, "--only", "exfm", "--json")) == 0

@@ -1,20 +1,24 @@
 """The course of a comparison, with systems and benches that take no time."""
 
 import itertools
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
+import numpy as np
 import pytest
 
-from loadtest.commands.peers import table
 from loadtest.peers.compare import Comparison, Plan
 from loadtest.peers.environments import Report
 from loadtest.peers.errors import PeerUnavailableError
 from loadtest.peers.model import Model
+from loadtest.peers.samples import draw_samples
+from loadtest.peers.servers.scoring import Scoring
 from loadtest.peers.systems import Running
+from loadtest.peers.telling import lacking, table, without_median
 from loadtest.peers.trial import Start, Trial
 
 
@@ -44,6 +48,11 @@ class Fake:
         yield Running(0, str(self.rps), lambda _: pytest.fail("nobody calls"))
 
 
+def tried(rate_rps: float, share: float, sound: bool = True) -> Trial:
+    good = share * rate_rps
+    return Trial(rate_rps, 1.0, int(rate_rps), good, good, good, share, 1.0, 2.0, {}, {}, 0.1, 0.2, sound)
+
+
 class FakeBench:
     """Serves all that is offered up to the system's capacity, and nothing beyond twice that."""
 
@@ -64,10 +73,7 @@ class FakeBench:
         return self.rps, [self.trial(self.rps or 2.0, 1.0)]
 
     def trial(self, rate_rps: float, seconds: float, _: int = 0) -> Trial:
-        good = min(rate_rps, self.rps)
-        return Trial(
-            rate_rps, seconds, int(rate_rps), good, good, good, good / rate_rps, 1.0, 2.0, {}, {}, 0.1, 0.2, True
-        )
+        return replace(tried(rate_rps, min(rate_rps, self.rps) / rate_rps), seconds=seconds)
 
     def settle(self) -> None:
         self.restarts += self.rps < 50
@@ -172,10 +178,131 @@ def test_what_the_generator_spoiled_is_driven_again_and_told(
 def test_a_capacity_below_a_rate_that_the_generator_spoiled_is_at_least_that(
     student: Model, course: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sound: bool
 ) -> None:
-    def capacity(bench: FakeBench, *_: float) -> tuple[float, list[Trial]]:
-        return bench.rps, [bench.trial(bench.rps, 1.0), replace(bench.trial(2 * bench.rps, 1.0), sound=sound)]
-
-    monkeypatch.setattr(FakeBench, "capacity", capacity)
-    result, _ = compared([Fake("mosec", 100.0, student, course)], tmp_path, 1)
+    late = tried(125.0, 0.9, sound=False)
+    made = [late, tried(100.0, 1.0), late, tried(125.0, 0.9, sound)]
+    monkeypatch.setattr(FakeBench, "capacity", lambda *_: (100.0, made))
+    result, _ = compared([Fake("mosec", 100.0, student, course)], tmp_path)
     assert result["capacity_at_least"] == ([] if sound else ["mosec"])
+    assert result["capacity_below_rps"] == {"mosec": [125.0 if sound else None] * 2}
     assert ("just above the capacity, too" in table(result)) is not sound
+
+
+def test_a_repeat_that_the_generator_spoiled_twice_stands_in_no_median(
+    student: Model, course: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = FakeBench.trial
+    drives = itertools.count()
+
+    def trial(bench: FakeBench, rate_rps: float, seconds: float, salt: int = 0) -> Trial:
+        # After two searches: never at 4x, and not in the first repeat's two drives at 1x.
+        return replace(made(bench, rate_rps, seconds, salt), sound=rate_rps < 400 and next(drives) not in (2, 3))
+
+    monkeypatch.setattr(FakeBench, "trial", trial)
+    result, _ = compared([Fake("mosec", 100.0, student, course)], tmp_path)
+    assert result["goodput_rps"]["mosec"] == {"1x": [100.0], "2x": [100.0, 100.0], "4x": []}
+    assert result["full_goodput_rps"]["mosec"]["4x"] == []
+    assert result["left_out"] == {"mosec": {"1x": 1, "4x": 2}}
+    assert [trial["kind"] for trial in result["trials"]].count("left_out") == 3
+    assert without_median(result) == ["mosec at 4x"]
+    assert lacking(result) == [
+        "mosec: 1 of 2 repeats at 1x left out of the median, as the generator was the bottleneck",
+        "mosec: 2 of 2 repeats at 4x left out of the median, as the generator was the bottleneck: there is none",
+    ]
+    lines = table(result).splitlines()
+    assert lines[1].split() == ["mosec", "100", "0%", "100", "100", "-"]
+    assert any("1 of 2 repeats at 1x left out" in line for line in lines)
+
+
+def test_wrong_answers_are_told_of_each_system_however_few(
+    student: Model, course: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = FakeBench.trial
+    monkeypatch.setattr(
+        FakeBench, "trial", lambda bench, *given: replace(made(bench, *given), wrong=int(bench.rps == 150.0))
+    )
+    systems = [Fake("exfm", 400.0, student, course), Fake("mosec", 150.0, student, course)]
+    result, _ = compared(systems, tmp_path, 1)
+    assert result["wrong_answers"]["exfm"]["wrong"] == 0
+    assert result["wrong_answers"]["mosec"] == {"wrong": 4, "offered": 150 * (1 + 1 + 2 + 4)}
+    assert "mosec                   WRONG in 4 answers (0.0033 of all requests)" in table(result)
+    result["wrong_answers"]["mosec"]["wrong"] = 0
+    assert "none from any system" in table(result)
+
+
+def test_systems_with_one_model_are_held_to_one_set_of_answers(
+    student: Model, naive_model: Model, course: list[str], tmp_path: Path
+) -> None:
+    held: list[tuple[Any, ...]] = []
+
+    def bench(*given: Any, **named: Any) -> FakeBench:
+        held.append(tuple(named["known"]))
+        return FakeBench(*given, **named)
+
+    samples = draw_samples(student, 5, 2, seed=0)
+    plan = Plan(3.0, 1, (1,), 0, tmp_path)
+    systems = [Fake("exfm", 9.0, student, course), *(Fake(n, 5.0, naive_model, course) for n in ("mosec", "ray"))]
+    Comparison(systems, samples, plan, lambda _: None, bench).run()  # type: ignore[arg-type]
+    ours, mosec, ray = held[:3]
+    assert all(one is other for one, other in zip(mosec, ray, strict=True))
+    scoring = Scoring(naive_model.folder)
+    for sample, known, other in zip(samples, mosec, ours, strict=True):
+        expected = np.frombuffer(scoring.score([sample.body()])[0], "<f4").reshape(5, -1)
+        np.testing.assert_array_equal(known, expected)
+        assert np.abs(known - other).max() > 1e-3
+
+
+@pytest.mark.parametrize("settled", [1, 3, 4, 11])
+def test_a_run_that_was_stopped_goes_on_at_its_next_turn(
+    student: Model, course: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settled: int
+) -> None:
+    """Goodput turns settle three times; so some are cut short in their middle."""
+
+    def begun() -> Comparison:
+        systems: list[Any] = [Fake("exfm", 200.0, student, course), Fake("mosec", 100.0, student, course)]
+        return Comparison(systems, [], Plan(3.0, 2, (1, 2, 4), 0, tmp_path), lambda _: None, FakeBench)  # type: ignore[arg-type]
+
+    def drive(comparison: Comparison) -> dict[str, Any]:
+        course.clear()
+        comparison.prepare()
+        comparison.run()
+        return comparison.result
+
+    whole = drive(begun())
+    turns, left = len(course), itertools.count(settled, -1)
+
+    def settle(_: FakeBench) -> None:
+        if not next(left):
+            raise KeyboardInterrupt
+
+    stopped = begun()
+    with monkeypatch.context() as patch:
+        patch.setattr(FakeBench, "settle", settle)
+        with pytest.raises(KeyboardInterrupt):
+            drive(stopped)
+    again = begun()
+    again.resume(json.loads(json.dumps(stopped.result)))
+    assert drive(again) == whole
+    assert len(course) == turns - (4 + settled // 3)
+
+
+def test_a_run_that_was_stopped_before_any_multiple_goes_on_with_the_capacities(
+    student: Model, course: list[str], tmp_path: Path
+) -> None:
+    def begun() -> Comparison:
+        systems: list[Any] = [Fake("exfm", 200.0, student, course), Fake("ray", 50.0, student, course, "prepare")]
+        return Comparison(systems, [], Plan(3.0, 2, (1,), 0, tmp_path), lambda _: None, FakeBench)  # type: ignore[arg-type]
+
+    def stop() -> None:
+        raise KeyboardInterrupt
+
+    stopped = begun()
+    stopped.prepare()
+    with pytest.raises(KeyboardInterrupt):
+        stopped.run(stop)
+    again = begun()
+    again.resume(stopped.result)
+    again.prepare()
+    again.run()
+    assert again.result["capacity_rps"] == {"exfm": [200.0, 200.0]}
+    assert again.result["skipped"] == {"ray": "not installable here: no wheel"}
+    assert course == ["exfm"] * 4

@@ -33,6 +33,7 @@ def test_a_prior_in_time_is_answered_and_no_goodput_and_no_capacity() -> None:
     assert made.answered_rps == pytest.approx(6.0)
     assert made.in_time_share == pytest.approx(0.2)
     assert made.errors == {"full": 1}
+    assert made.wrong == 0
 
 
 class Instant:
@@ -140,7 +141,8 @@ def test_answers_that_batching_mixes_up_are_wrong(student: Model) -> None:
     with Bench(lambda: nullcontext(running), samples, student.tasks, 1.0, seed=1) as bench:
         made = bench.trial(400.0, 0.2)
     assert made.tiers["wrong"] > 0.3
-    assert made.errors.keys() == {"scores of another request"}
+    assert made.wrong == pytest.approx(made.tiers["wrong"] * made.offered)
+    assert made.errors.keys() == {"not the model's scores for this request"}
 
 
 @pytest.mark.parametrize(("late_s", "sound"), [(0.004, True), (0.006, False)])
@@ -193,3 +195,44 @@ def test_without_a_capacity_the_trials_tell_why(student: Model, monkeypatch: pyt
     assert capacity_rps == 0.0
     assert made
     assert all(each.in_time_share == 0 for each in made)
+
+
+def test_a_system_that_always_scores_another_model_is_always_wrong(student: Model) -> None:
+    known: list[Probability | None] = [np.full((4, student.tasks), score, np.float32) for score in (0.5, 0.6, 0.5)]
+    running = Running(0, "", lambda _: Instant((4, student.tasks)))
+    Instant.asked = 0
+    samples = draw_samples(student, 4, 3, seed=0)
+    with Bench(lambda: nullcontext(running), samples, student.tasks, 1.0, seed=1, known=known) as bench:
+        made = bench.trial(100.0, 0.3)
+    assert made.wrong == len(range(1, made.offered, 3))
+
+
+def test_what_no_one_has_answered_yet_is_asked_for_once_and_kept_for_the_next(student: Model) -> None:
+    known: list[Probability | None] = [np.full((4, student.tasks), 0.5, np.float32), None]
+    running = Running(0, "", lambda _: Instant((4, student.tasks)))
+    Instant.asked = 0
+    samples = draw_samples(student, 4, 2, seed=0)
+    with Bench(lambda: nullcontext(running), samples, student.tasks, 1.0, seed=1, known=known) as bench:
+        made = bench.trial(100.0, 0.1)
+    assert made.wrong == 0
+    np.testing.assert_array_equal(known[1], known[0])
+
+
+def test_a_search_takes_the_same_tries_however_deep_a_system_falls(
+    student: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running = Running(0, "", lambda _: Instant((4, student.tasks)))
+
+    def tries(share_past: float) -> list[tuple[float, float]]:
+        def driven(rate_rps: float, seconds: float, _: int) -> Trial:
+            share = 1.0 if rate_rps <= 100 else share_past
+            return Trial(rate_rps, seconds, 100, 0, 0, 0, share, 1.0, 2.0, {}, {}, 0.1, 0.2, True)
+
+        samples = draw_samples(student, 4, 1, seed=0)
+        with Bench(lambda: nullcontext(running), samples, student.tasks, 1.0, seed=1) as bench:
+            monkeypatch.setattr(bench, "trial", driven)
+            monkeypatch.setattr(bench, "settle", lambda: None)
+            _, made = bench.capacity(0.1, 0.2, 60.0)
+        return [(trial.rate_rps, trial.seconds) for trial in made]
+
+    assert tries(0.0) == tries(0.97)
