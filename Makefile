@@ -28,7 +28,7 @@ bench-overload: install ## 2, 5 and 10 times the rated load, and a Triton that h
 bench-export: install ## the engines, the student against a naive one, parity, publishing under kill -9 and under load
 	$(BIN)/python -m bench.export
 
-bench-peers: install ## this server and seven other ways to serve a model of equal quality, in turns; 25 minutes
+bench-peers: install ## this server and seven other ways to serve a model of equal quality, in turns; 45 minutes
 	$(BIN)/python -m bench.peers
 
 bench-batching: install ## Triton's batcher against an earliest-deadline-first one in the frontend

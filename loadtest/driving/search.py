@@ -1,6 +1,7 @@
 """The largest rate that holds. The search knows nothing of servers."""
 
 from collections.abc import Callable
+from functools import partial
 from itertools import chain, repeat
 
 RAISE = 1.25
@@ -24,7 +25,6 @@ def find_capacity(
     precision: float = 0.06,
     least_rps: float = 2.0,
     step: float = 2.0,
-    hopeless: Callable[[], bool] = lambda: False,
 ) -> float:
     """Go up or down by `step`, bisect by ratio until the bracket is within `precision`, then confirm on longer runs.
 
@@ -41,45 +41,44 @@ def find_capacity(
         precision: of the bracket, relative.
         least_rps: below it there is no capacity.
         step: factor from one rate to the next until there is a bracket.
-        hopeless: whether the last run failed by more than a hiccup explains; then its rate has failed at once.
 
     Raises:
         NoCapacityError: the rate fell below `least_rps`.
     """
-    too_much = [float("inf")]
-
-    def good_at(rate_rps: float, *, seconds: float = probe_s, wanted: int = 1, allowed: int = 1) -> bool:
-        """Whether so many runs hold before more than the allowed ones fail."""
-        while wanted and allowed >= 0:
-            if holds(rate_rps, seconds):
-                wanted -= 1
-            elif hopeless():
-                too_much.append(rate_rps)
-                return False
-            else:
-                allowed -= 1
-        return not wanted
-
-    good = bad = first_rps
-    if good_at(first_rps):
-        while good_at(bad := good * step):
-            good = bad
-    else:
-        while not good_at(good := bad / step):
-            bad = _at_least(good, least_rps)
+    probe, confirm = partial(_good, holds, seconds=probe_s, allowed=1), partial(_good, holds, seconds=confirm_s)
+    good, bad = _bracket(probe, first_rps, step, least_rps)
     while bad / good > 1 + precision:
         middle = (good * bad) ** 0.5
-        if good_at(middle):
-            good = middle
-        else:
-            bad = middle
+        good, bad = (middle, bad) if probe(middle) else (good, middle)
     for fall in chain(FALLS[:-1], repeat(FALLS[-1])):
-        if good_at(good, seconds=confirm_s, wanted=2):
+        if confirm(good, wanted=2, allowed=1):
             break
         good = _at_least(good / (1 + precision) ** fall, least_rps)
-    while good * RAISE < min(too_much) and good_at(good * RAISE, seconds=confirm_s, wanted=2, allowed=0):
+    while confirm(good * RAISE, wanted=2, allowed=0):
         good *= RAISE
     return good
+
+
+def _good(holds: Holds, rate_rps: float, *, seconds: float, wanted: int = 1, allowed: int) -> bool:
+    """Whether so many runs hold before more than the allowed ones fail."""
+    while wanted and allowed >= 0:
+        if holds(rate_rps, seconds):
+            wanted -= 1
+        else:
+            allowed -= 1
+    return not wanted
+
+
+def _bracket(probe: Callable[[float], bool], first_rps: float, step: float, least_rps: float) -> tuple[float, float]:
+    """A rate that holds and one, `step` times as high, that doesn't."""
+    good = bad = first_rps
+    if probe(first_rps):
+        while probe(bad := good * step):
+            good = bad
+    else:
+        while not probe(good := bad / step):
+            bad = _at_least(good, least_rps)
+    return good, bad
 
 
 def _at_least(rate_rps: float, least_rps: float) -> float:

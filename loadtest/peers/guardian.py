@@ -19,6 +19,8 @@ from pathlib import Path
 
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
+BEHIND = b"10"
+"""Niceness of a server's session as a whole."""
 END_S = 5.0
 """The longest to wait for killed processes to be gone, seconds."""
 
@@ -26,6 +28,7 @@ END_S = 5.0
 def main(grace_s: float, command: list[str]) -> int:
     """Run `command` until it ends or standard input does; its process id is the first line of standard output."""
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
+    _let_generator_first()
     server = subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,
@@ -44,6 +47,15 @@ def main(grace_s: float, command: list[str]) -> int:
         code = server.wait()
         _end_all()
     return code if code >= 0 else 128 - code
+
+
+def _let_generator_first() -> None:
+    """Linux may share the processor out among sessions first (`autogroup`); a priority counts only within its own.
+
+    Beside a server that takes all it gets, the generator would send late, and the drive be spoiled.
+    """
+    with suppress(OSError):
+        Path("/proc/self/autogroup").write_bytes(BEHIND)
 
 
 def _begin() -> None:

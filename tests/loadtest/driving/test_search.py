@@ -35,20 +35,6 @@ def test_nothing_holds() -> None:
         find_capacity(lambda *_: False, 50.0, 1.0, 3.0)
 
 
-def test_what_fails_beyond_hope_is_not_tried_again_nor_anything_above_it() -> None:
-    tried: list[float] = []
-
-    def holds(rate: float, _: float) -> bool:
-        tried.append(rate)
-        return rate <= 100
-
-    found = find_capacity(holds, 80.0, 1.0, 3.0, step=1.5, hopeless=lambda: tried[-1] > 101)
-    assert 94 <= found <= 100
-    failed = [rate for rate in tried if rate > 101]
-    assert len(failed) == len(set(failed))
-    assert max(tried) == 120.0  # the confirmed rate isn't raised into what is known to be too much
-
-
 def test_the_better_of_two_tries_does_not_confirm_a_rate() -> None:
     flattering = itertools.cycle([False, True, False])
 

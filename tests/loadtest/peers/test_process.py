@@ -85,3 +85,12 @@ def test_a_server_starts_at_the_usual_priority_whatever_ours_is(tmp_path: Path) 
             until(lambda: os.getpriority(os.PRIO_PROCESS, pid) >= 0)
     finally:
         os.setpriority(os.PRIO_PROCESS, 0, os.getpriority(os.PRIO_PROCESS, 0) + 1)
+
+
+def test_a_servers_session_comes_behind_ours(tmp_path: Path) -> None:
+    own = Path("/proc/self/autogroup")
+    if not own.exists() or not own.read_text().strip():
+        pytest.skip("this system does not share the processor out among sessions")
+    with child([sys.executable, "-c", "import time; time.sleep(600)"], clean_environment(), tmp_path / "log") as pid:
+        until(lambda: Path(f"/proc/{pid}/autogroup").read_text().split()[-1] == "10")
+    assert own.read_text().split()[-1] != "10"
