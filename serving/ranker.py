@@ -81,7 +81,7 @@ class Ranker:
         vertical = self._catalog.find(message.vertical)
         deadline = Deadline.at_door(arrival, vertical.budget_s, self._clock)
         visit.vertical, visit.budget_s = vertical.name, deadline.budget_s
-        if not self._door.admits(priority_of(message)):
+        if not self._door.admits(priority_of(message), arrival.waited_s):
             raise OverloadedError("more requests come in than can be taken up", DOOR_PUSHBACK_MS)
         query = decode(message, vertical)
         visit.candidates, visit.priority = len(query), query.priority.name.lower()

@@ -10,19 +10,22 @@ class Door:
 
     What waits for the model is the gate's affair. Past a few times the rated load the frontend itself is what runs out:
     requests then queue where no code of ours sees them, and every one arrives with its budget spent. So the length of
-    that way is measured, and the share that is refused at once, at a fraction of an answer's cost, is moved until it is
-    short again: up in proportion to the excess, down by even steps. One long wait is a hiccup, not a crowd, so it goes
-    by the median of the latest three.
+    that way is measured, and a share is refused at once, at a fraction of an answer's cost, until it is short again.
+
+    A proportional-integral law, as queue managers have it (RFC 8033): the integral part follows how much too much comes
+    in, the proportional one how long the way is at the moment. The latter refuses more while a queue is there and lets
+    all come in as soon as there is none; without it the share swings, for the queue itself sums up what it is given.
+    One long wait is a hiccup, not a crowd: nothing is refused until the median of the latest three is too long.
 
     Requests are refused evenly, not in bursts. Lower priorities go first: the share that is to go is taken from SHADOW,
     then from NORMAL, then from LIVE, as far as their shares of the traffic go.
     """
 
-    UP = 0.04
-    """Added to the share per observation and per multiple of the target by which the wait exceeds it."""
-    STEEPEST = 2.0
-    DOWN = 0.012
-    """Taken off per observation within the target: all is taken in again within a second."""
+    FOLLOWS = 0.02
+    """Added to the integral part, per observation and per multiple of the target that the wait is off it."""
+    STEEPEST = 4.0
+    LEANS = 0.5
+    """The proportional part, per multiple of the target that the wait is off it."""
     MOST = 0.98
     """Somebody must come through, or there would be no recovery to see."""
     FADES = 0.98
@@ -33,7 +36,7 @@ class Door:
         if not target_s > 0:
             raise ValueError(f"target_s is {target_s}; expected a positive number of seconds")
         self._target_s = target_s
-        self._share = 0.0
+        self._crowd = 0.0
         self._latest = deque((0.0, 0.0, 0.0), maxlen=3)
         self._mix = dict.fromkeys(Priority, 0.0)
         self._credit = dict.fromkeys(Priority, 0.0)
@@ -42,29 +45,38 @@ class Door:
     @property
     def share(self) -> float:
         """Share of all requests that is refused now, 0 to `MOST`."""
-        return self._share
+        return self._share_at(self.wait_s)
 
     def observe(self, wait_s: float) -> None:
         """Learn how long the way in took just now, in seconds; to be told at even intervals."""
         self._latest.append(wait_s)
         self.wait_s = sorted(self._latest)[1]
-        excess = self.wait_s / self._target_s - 1
-        step = self.UP * min(excess, self.STEEPEST) if excess > 0 else -self.DOWN
-        self._share = min(max(self._share + step, 0.0), self.MOST)
+        step = self.FOLLOWS * min(self._off(self.wait_s), self.STEEPEST)
+        self._crowd = min(max(self._crowd + step, 0.0), self.MOST)
 
-    def admits(self, priority: Priority) -> bool:
-        """Whether this request may come in."""
+    def admits(self, priority: Priority, wait_s: float = 0.0) -> bool:
+        """Whether this request, which is taken to have waited for `wait_s`, may come in."""
         for each in Priority:
             self._mix[each] = self.FADES * self._mix[each] + (1 - self.FADES) * (each is priority)
-        self._credit[priority] += self._share_of(priority)
+        self._credit[priority] += self._share_of(priority, self._share_at(max(wait_s, self.wait_s)))
         if self._credit[priority] < 1:
             return True
         self._credit[priority] -= 1
         return False
 
-    def _share_of(self, priority: Priority) -> float:
-        """Which share of that priority's requests has to go."""
+    def _off(self, wait_s: float) -> float:
+        """How far the way is from the target, in multiples of it."""
+        return wait_s / self._target_s - 1
+
+    def _share_at(self, wait_s: float) -> float:
+        """The share to be refused when the way in takes so long."""
+        if not self._crowd:
+            return 0.0
+        return min(max(self._crowd + self.LEANS * self._off(wait_s), 0.0), self.MOST)
+
+    def _share_of(self, priority: Priority, share: float) -> float:
+        """Which part of that priority's requests has to go, that `share` of all go."""
         lower = sum(self._mix[each] for each in Priority if each > priority)
         total = sum(self._mix.values())
-        left = self._share * total - lower
-        return min(max(left / self._mix[priority], 0.0), 1.0) if self._mix[priority] else self._share
+        left = share * total - lower
+        return min(max(left / self._mix[priority], 0.0), 1.0) if self._mix[priority] else share
