@@ -171,7 +171,7 @@ class World:
             return "refused"
         due_s = _due_s(arrival, query.vertical.budget_s)
         until, last = frontend.deadlines(arrival, query.vertical)
-        if not frontend.door.admits(query.priority):
+        if not frontend.door.admits(query.priority, arrival.waited_s):
             return "door"
         self._watch.due(ask, max(min(until.at_s, due_s), self._clock()))
         try:
