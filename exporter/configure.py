@@ -107,7 +107,7 @@ def model_config(
     for name, kind, dims in output_shapes(len(schema.tasks), batching.by):
         config.output.add(name=name, data_type=kind, dims=dims)
     config.instance_group.add(count=batching.instances, kind=model_config_pb2.ModelInstanceGroup.KIND_CPU)
-    _set_queue(config.dynamic_batching, vertical.budget_ms, batching, profile or {})
+    set_queue(config.dynamic_batching, vertical.budget_ms, batching, profile or {})
     for size in profile or {}:
         add_warm_up(config, size)
     config.parameters[SCHEMA_HASH].string_value = schema.digest
@@ -136,7 +136,8 @@ def queue_size(budget_ms: float, instances: int, profile: Mapping[int, Latency])
     return max(1, math.ceil(budget_ms / typical.mean_ms) * instances)
 
 
-def _set_queue(batcher: Any, budget_ms: float, batching: Batching, profile: Mapping[int, Latency]) -> None:
+def set_queue(batcher: Any, budget_ms: float, batching: Batching, profile: Mapping[int, Latency]) -> None:
+    """Priorities, timers and limits of a model's calls in Triton, whatever backend runs it."""
     batcher.priority_levels, batcher.default_priority_level = PRIORITIES, 1
     policy = batcher.default_queue_policy
     policy.timeout_action = model_config_pb2.ModelQueuePolicy.REJECT

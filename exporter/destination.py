@@ -1,12 +1,14 @@
 """Where a version goes: the repository, the keys that count there, and the version that it is compared with."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from exfm.models.checkpoint import Checkpoint
 from exporter.compare import Comparison, QualityGate, compare
+from exporter.errors import VersionError
 from exporter.home import served_version
 from exporter.options import ExportOptions
 from exporter.progress import Watch, unwatched
@@ -54,20 +56,58 @@ class Destination:
         home = self.home(checkpoint)
         return compare(checkpoint.quality, checkpoint.tasks, home, self.trusted, self.gate, watch=watch)
 
-    def compare_again(self, checkpoint: Checkpoint, before: Comparison, watch: Watch = unwatched) -> None:
-        """As `compare`, if another version is served now than `before`."""
-        if not before.excuse and served_version(self.home(checkpoint)) != before.version:
-            self.compare(checkpoint, watch)
-
-    def warnings(self, comparison: Comparison, say: Callable[[str], None]) -> list[str]:
-        """What whoever publishes here must be told, and is."""
-        found = []
+    def warnings(self) -> list[str]:
+        """What whoever publishes here must be told, whatever it is."""
         if self.signer is None:
-            found.append("UNSIGNED: a change by anybody who can write the repository goes unnoticed; see keygen --help")
-        elif not self.trusted.keys:
-            found.append("signed, but the repository trusts no key yet, so nobody checks it; see keygen --help")
-        if comparison.excuse:
-            found.append(f"PUBLISHED ALL THE SAME: {comparison.excuse}")
-        for warning in found:
-            say(warning)
-        return found
+            return ["UNSIGNED: a change by anybody who can write the repository goes unnoticed; see keygen --help"]
+        if not self.trusted.keys:
+            return ["signed, but the repository trusts no key yet, so nobody checks it; see keygen --help"]
+        return []
+
+
+@dataclass
+class Judgement:
+    """A new version beside the one that is served, which may become another one until the new one is published.
+
+    Attributes:
+        destination: where it goes.
+        checkpoint: what it is made of.
+        watch: shows how much of the served version is checked.
+        say: gets what whoever publishes it must be told.
+        comparison: with the version that was served when it was last looked at.
+        warnings: what whoever publishes it must know.
+    """
+
+    destination: Destination
+    checkpoint: Checkpoint
+    watch: Watch
+    say: Callable[[str], None]
+    comparison: Comparison = field(init=False)
+    warnings: list[str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Compare; raises as `exporter.compare.compare` does."""
+        self.comparison = self.destination.compare(self.checkpoint, self.watch)
+        self.warnings = [*self.destination.warnings(), *self._excuse()]
+        for warning in self.warnings:
+            self.say(warning)
+
+    def again(self) -> None:
+        """Compare anew if another version is served by now; the caller holds the repository's lock. Raises likewise."""
+        before = self.comparison
+        with suppress(VersionError):  # it does not tell what is served, and `compare` says whether that matters
+            if served_version(self.destination.home(self.checkpoint)) == before.version:
+                return
+        old = self._excuse()
+        self.comparison = self.destination.compare(self.checkpoint, self.watch)
+        self.warnings = [*(warning for warning in self.warnings if warning not in old), *self._excuse()]
+        for said in (f"served by now: {self.comparison.version}; compared with that one", *self._excuse()):
+            self.say(said)
+
+    def _excuse(self) -> list[str]:
+        return [f"PUBLISHED ALL THE SAME: {self.comparison.excuse}"] if self.comparison.excuse else []
+
+    @property
+    def lineage(self) -> dict[str, Any]:
+        """The manifest's entry: what it was made from, and what it was compared with."""
+        return {"lineage": {**self.checkpoint.lineage, "compared_with": self.comparison.to_dict()}}

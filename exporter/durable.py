@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +12,10 @@ from exporter.tree import bytes_in, everything_in
 
 ASIDE = ".aside-"
 """How the name of a file begins that was written and not yet put in place; one that nobody is writing is rubbish."""
+FOR_ALL = 0o755
+"""The mode of a folder that whoever serves, often another user, can read."""
+_umask = threading.Lock()
+"""The umask is the whole process's; whoever changes it holds this until it is back."""
 
 
 def write_durably(path: Path, content: bytes) -> None:
@@ -22,18 +27,23 @@ def write_durably(path: Path, content: bytes) -> None:
 def make_folder(path: Path) -> None:
     """Make a folder, and those that lead to it, for everybody to read, whatever the umask: who serves is another user.
 
-    What is there stays as it is.
+    What is there stays as it is. None is ever there that only its owner can read, not even if this process is killed.
     """
     if path.is_dir():
         return
     make_folder(path.parent)
     try:
-        path.mkdir()
+        with _umask:
+            before = os.umask(0o777 & ~FOR_ALL)
+            try:
+                path.mkdir(FOR_ALL)
+            finally:
+                os.umask(before)
     except FileExistsError:
         if not path.is_dir():
             raise
     else:
-        path.chmod(0o755)
+        path.chmod(FOR_ALL)  # the folder above may set what those in it allow
 
 
 def write_aside(path: Path, content: bytes) -> Path:

@@ -12,7 +12,7 @@ from exfm.features.signature import DTYPES, PROBABILITY, tensors_of
 from exfm.models.checkpoint import Checkpoint, CheckpointError, load_checkpoint
 from exporter.compare import Comparison
 from exporter.configure import model_config
-from exporter.destination import Destination
+from exporter.destination import Destination, Judgement
 from exporter.engines.table import choose_engine
 from exporter.engines.trial import EngineChoice
 from exporter.errors import ExportRefusedError
@@ -96,18 +96,18 @@ def export(
     itinerary.begin("load", str(source))
     checkpoint, served = load_source(source)
     destination = Destination.open(repository, options)
-    comparison = destination.compare(checkpoint, watch)
-    warnings = destination.warnings(comparison, itinerary.say)
+    judgement = Judgement(destination, checkpoint, watch, itinerary.say)
 
-    def guard(_: Path) -> None:
+    def guard(_: Path) -> Mapping[str, Any]:
         refuse_graphs(repository)
-        destination.compare_again(checkpoint, comparison, watch)
+        judgement.again()
+        return judgement.lineage
 
     with staging(repository) as folder:
         choice = _choose(checkpoint, served, folder, options, itinerary)
         itinerary.begin("verify", f"{choice.engine}, as the server will run it")
         answer = prove(folder, checkpoint, served, choice.bound)
-        manifest = _manifest(checkpoint, comparison, choice, served, options)
+        manifest = _manifest(judgement, choice, served, options)
         itinerary.begin("configure", "config.pbtxt")
         config = _configure(checkpoint, choice, options, manifest, itinerary)
         itinerary.begin("package", "schema, prior, golden request, runner")
@@ -126,8 +126,8 @@ def export(
         parity_max_abs=choice.parity,
         engine=choice.engine,
         signed_by=destination.signer.key_id if destination.signer else None,
-        comparison=comparison,
-        warnings=warnings,
+        comparison=judgement.comparison,
+        warnings=judgement.warnings,
         steps=itinerary.done,
     )
 
@@ -199,24 +199,21 @@ def hold_to_rules(config: Any, facts: Facts, itinerary: Itinerary) -> None:
 
 
 def _manifest(
-    checkpoint: Checkpoint,
-    comparison: Comparison,
-    choice: EngineChoice,
-    served: ServedStudent,
-    options: ExportOptions,
+    judgement: Judgement, choice: EngineChoice, served: ServedStudent, options: ExportOptions
 ) -> Mapping[str, Any]:
     """All of the manifest but the version and the files' hashes."""
-    tensors = tensors_of(checkpoint.schema)
+    tensors = tensors_of(judgement.checkpoint.schema)
     return {
-        **common_manifest(checkpoint, comparison, served),
+        **common_manifest(judgement, served),
         "tensors": [{"name": t.name, "dtype": np.dtype(DTYPES[t.kind]).name, "width": t.width} for t in tensors],
         "batching": options.batching.to_dict(),
         **choice.to_dict(),
     }
 
 
-def common_manifest(checkpoint: Checkpoint, comparison: Comparison, served: ServedStudent) -> dict[str, Any]:
+def common_manifest(judgement: Judgement, served: ServedStudent) -> dict[str, Any]:
     """What the manifest of any form of a model says of it: whose it is, how good, what it was made from."""
+    checkpoint = judgement.checkpoint
     (vertical,) = checkpoint.schema.verticals
     return {
         "format": FORMAT,
@@ -227,6 +224,6 @@ def common_manifest(checkpoint: Checkpoint, comparison: Comparison, served: Serv
         "max_candidates": vertical.max_candidates,
         "parameters": sum(weight.numel() for weight in served.state_dict().values()),
         "quality": checkpoint.quality,
-        "lineage": {**checkpoint.lineage, "compared_with": comparison.to_dict()},
+        **judgement.lineage,
         "created_utc": datetime.now(UTC).isoformat(timespec="seconds"),
     }

@@ -2,16 +2,17 @@
 
 import contextlib
 import shutil
+import stat
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from google.protobuf import text_format
 
-from exporter.durable import locked, make_folder, sync, write_aside, write_durably
+from exporter.durable import FOR_ALL, locked, make_folder, sync, write_aside, write_durably
 from exporter.errors import ExportRefusedError, VersionError
-from exporter.home import CONFIG, MARK, next_version, served_version
+from exporter.home import CONFIG, MARK, next_version, served_version, versions_in
 from exporter.package import seal
 from exporter.progress import Watch, unwatched
 from exporter.signing import Signer, TrustedKeys, load_all_trusted
@@ -43,7 +44,7 @@ def publish(
     staged: Path,
     repository: Path,
     publication: Publication,
-    guard: Callable[[Path], None] = lambda _: None,
+    guard: Callable[[Path], Mapping[str, Any]] = lambda _: {},
     watch: Watch = unwatched,
 ) -> Path:
     """Give a staged version the next number and put it in place, then point config.pbtxt at it.
@@ -56,7 +57,8 @@ def publish(
         staged: the folder that `exporter.staging` gave, all files but configuration and manifest in it.
         repository: the model repository.
         publication: what it becomes.
-        guard: called with the vertical's home under the repository's lock; may still refuse.
+        guard: called with the vertical's home under the repository's lock, when nothing can change any more what is
+            served; may still refuse. Returns entries of the manifest as they are by then.
         watch: shows how much is hashed and synced.
 
     Returns:
@@ -70,15 +72,23 @@ def publish(
     home = repository / publication.vertical
     with locked(repository):
         check_signer(load_all_trusted(repository, publication.trusted_keys), publication.signer)
-        guard(home)
+        manifest = {**publication.manifest, **guard(home)}
         new = not home.exists()
-        make_folder(home)
+        _make_home(home)
         try:
-            return _place(staged, home, publication, watch)
+            return _place(staged, home, replace(publication, manifest=manifest), watch)
         except BaseException:
             if new and not (home / CONFIG).exists():
                 shutil.rmtree(home, ignore_errors=True)
             raise
+
+
+def _make_home(home: Path) -> None:
+    """Make it, or open it for those who serve if it is as yet nobody's: a killed process may have left it closed."""
+    make_folder(home)
+    if not (home / CONFIG).exists() and not versions_in(home):
+        with contextlib.suppress(PermissionError):  # somebody else's
+            home.chmod(stat.S_IMODE(home.stat().st_mode) | FOR_ALL)
 
 
 def check_signer(trusted: TrustedKeys, signer: Signer | None) -> None:

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from exporter.durable import ASIDE, locked, make_folder, try_lock
+from exporter.errors import VersionError
+from exporter.home import CONFIG, parse_config
 
 PREFIX = ".staging-"
 
@@ -37,7 +39,11 @@ def staging(repository: Path) -> Iterator[Path]:
 
 
 def clear(repository: Path) -> None:
-    """Remove what dead processes have left half done; the caller holds the repository's lock."""
+    """Remove what dead processes have left half done; the caller holds the repository's lock.
+
+    A first publication that was killed right before its end leaves a whole version that no config.pbtxt names yet. Its
+    own lies aside, and stays there: it tells this from a vertical that has lost its configuration.
+    """
     for folder in repository.glob(f"{PREFIX}*"):
         try:
             lock = try_lock(folder)
@@ -48,4 +54,17 @@ def clear(repository: Path) -> None:
             os.close(lock)
     for pattern in (f"{ASIDE}*", f"*/{ASIDE}*"):
         for aside in repository.glob(pattern):
-            aside.unlink(missing_ok=True)
+            if not _is_first(aside):
+                aside.unlink(missing_ok=True)
+
+
+def _is_first(aside: Path) -> bool:
+    """Whether it is the configuration of a version that lies there, and the first that its vertical was to have."""
+    home = aside.parent
+    if aside.name != f"{ASIDE}{CONFIG}" or (home / CONFIG).exists():
+        return False
+    try:
+        versions = parse_config(aside.read_bytes()).version_policy.specific.versions
+    except (OSError, VersionError):
+        return False
+    return len(versions) == 1 and (home / str(versions[0])).is_dir()

@@ -13,7 +13,7 @@ from tritonclient.grpc import model_config_pb2
 
 from exfm.features.schema import Schema
 from exfm.features.signature import CANDIDATE_SIDES, HISTORY, PROBABILITY, REQUEST_SIDES
-from exporter.configure import SCHEMA_HASH, Batching, add_warm_up, queue_size
+from exporter.configure import SCHEMA_HASH, Batching, add_warm_up, set_queue
 from exporter.metrics import add_budget_edges
 from exporter.profile import buckets_for
 from exporter.trace import CANDIDATE_ROWS, OWNER, REQUEST_ROWS
@@ -54,11 +54,7 @@ def vendor_config(
     config.version_policy.specific.versions.append(version)
     _set_tensors(config, schema)
     config.instance_group.add(count=batching.instances, kind=model_config_pb2.ModelInstanceGroup.KIND_GPU)
-    policy = config.dynamic_batching.default_queue_policy
-    policy.timeout_action = model_config_pb2.ModelQueuePolicy.REJECT
-    policy.default_timeout_microseconds = round(vertical.budget_ms * 1000)
-    policy.allow_timeout_override = True
-    policy.max_queue_size = batching.max_queue or queue_size(vertical.budget_ms, batching.instances, {})
+    set_queue(config.dynamic_batching, vertical.budget_ms, batching, {})
     for size in sizes:
         add_warm_up(config, size, runs=WARM_UPS)
     add_budget_edges(config, vertical.budget_ms)

@@ -1,7 +1,7 @@
 """Publish a model's whole graph for Triton's own backends, in a repository of NVIDIA's container alone."""
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 
 from exfm.features.signature import HISTORY, PROBABILITY
 from exfm.models.checkpoint import Checkpoint
-from exporter.compare import Comparison
-from exporter.destination import Destination
+from exporter.destination import Destination, Judgement
 from exporter.engines.accuracy import compare, run_batch
 from exporter.engines.candidate import Candidate
 from exporter.engines.recipes import RECIPES
@@ -91,13 +90,13 @@ def export_graph(
     itinerary.begin("load", str(source))
     checkpoint, served = load_source(source)
     destination = Destination.open(repository, options, SUFFIX)
-    comparison = destination.compare(checkpoint, itinerary.watch)
-    warnings = destination.warnings(comparison, itinerary.say)
-    job = _Job(checkpoint, served, comparison, backend, options, itinerary)
+    judgement = Judgement(destination, checkpoint, itinerary.watch, itinerary.say)
+    job = _Job(checkpoint, served, judgement, backend, options, itinerary)
 
-    def guard(_: Path) -> None:
+    def guard(_: Path) -> Mapping[str, Any]:
         refuse_served(repository)
-        destination.compare_again(checkpoint, comparison, itinerary.watch)
+        judgement.again()
+        return judgement.lineage
 
     with staging(repository) as folder:
         proof = job.build(folder)
@@ -107,7 +106,7 @@ def export_graph(
         publication = Publication(config.name, manifest, config, destination.signer, options.trusted_keys)
         path = publish(folder, repository, publication, guard, itinerary.watch)
         itinerary.end()
-    return job.result(publication, path, proof, warnings)
+    return job.result(publication, path, proof)
 
 
 @dataclass(frozen=True)
@@ -125,7 +124,7 @@ class _Job:
 
     checkpoint: Checkpoint
     served: ServedStudent
-    comparison: Comparison
+    judgement: Judgement
     backend: Backend
     options: ExportOptions
     itinerary: Itinerary
@@ -163,7 +162,7 @@ class _Job:
                 raise ExportRefusedError(f"graph: {kind} {min(strange)} is not in both, graph and configuration")
         trial, later = proof.trial, {MADE_LATER: [PLAN, PARTIAL]} if self.backend == "tensorrt" else {}
         manifest = {
-            **common_manifest(self.checkpoint, self.comparison, self.served),
+            **common_manifest(self.judgement, self.served),
             "vertical": config.name,
             "engine": self.backend,
             "graph": tensors_in(config),
@@ -186,7 +185,7 @@ class _Job:
         if plan:
             (folder / SCRIPT).write_text(tensorrt_script(self.checkpoint.schema), encoding="utf-8")
 
-    def result(self, publication: Publication, path: Path, proof: _Proof, warnings: Sequence[str]) -> VendorModel:
+    def result(self, publication: Publication, path: Path, proof: _Proof) -> VendorModel:
         """What was published, and where."""
         schema, signer = self.checkpoint.schema, publication.signer
         return VendorModel(
@@ -198,8 +197,8 @@ class _Job:
             parity_max_abs=publication.manifest["parity"]["max_abs"],
             engine=self.backend,
             signed_by=signer.key_id if signer else None,
-            comparison=self.comparison,
-            warnings=warnings,
+            comparison=self.judgement.comparison,
+            warnings=self.judgement.warnings,
             steps=self.itinerary.done,
             golden_max_abs=proof.golden_max_abs,
             command=tensorrt_command(schema) if self.backend == "tensorrt" else (),

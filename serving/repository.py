@@ -4,7 +4,8 @@ import fcntl
 import logging
 import os
 import re
-from collections.abc import Iterator, Mapping
+import weakref
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -43,6 +44,10 @@ def load_catalog(repository: Path, trusted: Path | None = None, versions: Mappin
     A newer folder may lie beside it: an export that was cut short, or one whose turn has not come. Models that
     `exfm-export` has not published for the frontend are left out.
 
+    `exfm-export prune` leaves what is in a catalog until nobody has that catalog any more, so that it can be started
+    anew: each version is locked before it is read, and one that was pruned before that gives way to the one that is
+    served then.
+
     Args:
         repository: the folder.
         trusted: folder of the keys whose versions count; None: the repository's own.
@@ -54,13 +59,29 @@ def load_catalog(repository: Path, trusted: Path | None = None, versions: Mappin
     """
     if not repository.is_dir():
         raise RepositoryError(f"{repository}: no such folder")
-    with _readable():
+    with _readable(), ExitStack() as locks:
         keys = trusted_keys(repository, trusted)
         if versions is None:
-            models = [model for home in _homes(repository) if (model := _load_served(home, keys))]
+            models = [model for home in _homes(repository) if (model := _load_served(home, keys, locks))]
         else:
-            opened = [open_version(repository / name / str(number), keys, _NEEDED) for name, number in versions.items()]
-            models = [_model(version) for version in opened]
+            models = [_load_numbered(repository / name / str(one), keys, locks) for name, one in versions.items()]
+        catalog = _catalog(repository, models)
+        # A lock is one with its copies, and lasts as long as any of them.
+        held = [os.dup(model.lock) for model in models if model.vertical.name in catalog.models]
+        weakref.finalize(catalog, _close, held)
+    return catalog
+
+
+@dataclass(frozen=True)
+class _Model:
+    """A published version; `serves` names the vertical of a lite one and is empty for any other, `lock` holds it."""
+
+    vertical: Vertical
+    serves: str
+    lock: int
+
+
+def _catalog(repository: Path, models: Sequence[_Model]) -> Catalog:
     verticals = {model.vertical.name: model.vertical for model in models if not model.serves}
     for model in models:
         if model.serves:
@@ -70,12 +91,9 @@ def load_catalog(repository: Path, trusted: Path | None = None, versions: Mappin
     return Catalog(verticals)
 
 
-@dataclass(frozen=True)
-class _Model:
-    """A published version; `serves` names the vertical of a lite one and is empty for any other."""
-
-    vertical: Vertical
-    serves: str
+def _close(handles: Sequence[int]) -> None:
+    for handle in handles:
+        os.close(handle)
 
 
 def _pair(verticals: dict[str, Vertical], model: _Model) -> None:
@@ -104,25 +122,20 @@ def triton_configs(repository: Path, catalog: Catalog) -> dict[str, str]:
     return {name: as_json(config) for name, config in configs.items()}
 
 
-@contextmanager
-def kept(repository: Path, catalog: Catalog) -> Iterator[None]:
-    """Keep the catalog's versions for those that are started anew: `exfm-export prune` leaves what is locked.
-
-    Raises:
-        RepositoryError: one was removed since the catalog was read, or can't be read.
-    """
-    with ExitStack() as stack:
-        for name, one in catalog.models.items():
-            path = repository / name / str(one.version) / MANIFEST
-            with _readable():
-                handle = os.open(path, os.O_RDONLY)
-                stack.callback(os.close, handle)
-                with suppress(OSError):  # a file system without locks
-                    fcntl.flock(handle, fcntl.LOCK_SH)
-                # Whoever removes a version holds the lock meanwhile.
-                if not os.path.samestat(os.fstat(handle), os.stat(path)):
-                    raise RepositoryError(f"{path.parent}: was replaced while it was read")
-        yield
+def _lock(folder: Path, locks: ExitStack) -> int:
+    """The open file, given to `locks` to close, whose lock keeps a version; it is to be taken before that is read."""
+    path = folder / MANIFEST
+    try:
+        handle = os.open(path, os.O_RDONLY)
+    except FileNotFoundError as error:
+        raise RepositoryError(f"{folder}: incomplete, no {MANIFEST}, and it is to be served") from error
+    locks.callback(os.close, handle)
+    with suppress(OSError):  # a file system without locks
+        fcntl.flock(handle, fcntl.LOCK_SH)
+    # Whoever removes a version holds the lock meanwhile.
+    if not os.path.samestat(os.fstat(handle), os.stat(path)):
+        raise RepositoryError(f"{folder}: was replaced while it was read")
+    return handle
 
 
 @contextmanager
@@ -139,31 +152,38 @@ def _homes(repository: Path) -> list[Path]:
     return [path for path in folders if not _PASSED_OVER.match(path.name) and (path / CONFIG).exists()]
 
 
-def _load_served(home: Path, keys: tuple[Path, ...]) -> _Model | None:
+def _load_numbered(folder: Path, keys: tuple[Path, ...], locks: ExitStack) -> _Model:
+    lock = _lock(folder, locks)
+    return _model(open_version(folder, keys, _NEEDED), lock)
+
+
+def _load_served(home: Path, keys: tuple[Path, ...], locks: ExitStack) -> _Model | None:
     """The version that `config.pbtxt` names; None where it isn't for the frontend."""
     while True:
         # Read once: what is published meanwhile changes nothing of what is compared here.
         content = (home / CONFIG).read_bytes()
         try:
-            return _load_named(home, content, keys)
+            return _load_named(home, content, keys, locks)
         except (RepositoryError, OSError):
             # Or another version was published and this one pruned: then the new one counts.
             if content == (home / CONFIG).read_bytes():
                 raise
 
 
-def _load_named(home: Path, content: bytes, keys: tuple[Path, ...]) -> _Model | None:
+def _load_named(home: Path, content: bytes, keys: tuple[Path, ...], locks: ExitStack) -> _Model | None:
     config = parse_config(home / CONFIG, content)
     runners = config.backend == _BACKEND and _SCHEMA_HASH in config.parameters
     if not runners and not (home / _MARK).exists():
         log.warning("%s is left out: exfm-export has not published it", home.name)
         return None
-    version = open_version(home / str(_pinned(home, config)), keys, _NEEDED if runners else ())
+    folder = home / str(_pinned(home, config))
+    lock = _lock(folder, locks)
+    version = open_version(folder, keys, _NEEDED if runners else ())
     check_config(home, content, version)
     if not runners:
         log.warning("%s is left out: it is not for the frontend", home.name)
         return None
-    return _model(version)
+    return _model(version, lock)
 
 
 def _pinned(folder: Path, config: Any) -> int:
@@ -173,7 +193,7 @@ def _pinned(folder: Path, config: Any) -> int:
     return int(versions[0])
 
 
-def _model(version: Version) -> _Model:
+def _model(version: Version, lock: int) -> _Model:
     folder, manifest = version.folder, version.manifest
     try:
         schema, lineage = Schema.load(folder / "schema.json"), manifest["lineage"]
@@ -193,7 +213,7 @@ def _model(version: Version) -> _Model:
     except (SchemaError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise RepositoryError(f"{folder}: {error}") from error
     _agree(folder, vertical, manifest)
-    return _Model(vertical, str(lineage["serves"]) if lineage.get("tier") == "lite" else "")
+    return _Model(vertical, str(lineage["serves"]) if lineage.get("tier") == "lite" else "", lock)
 
 
 def _golden(folder: Path, schema: Schema, manifest: Mapping[str, Any]) -> Golden:

@@ -17,11 +17,13 @@ from serving.errors import StartError
 from serving.inference.endpoint import TritonEndpoint
 from serving.inference.models import ASK_S, check_schemas
 from serving.inference.triton import TritonScorer
-from serving.repository import kept, triton_configs
+from serving.repository import triton_configs
 from serving.supervisor import Supervisor
 from serving.worker import Worker, WorkerOptions
 
 log = logging.getLogger(__name__)
+
+_STEP_S = 0.1
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,7 @@ async def serve(
         TritonStartError, EnvironmentUnusableError: our own Triton did not start.
     """
     stop = stop_signals()
-    async with triton_for(catalog, options) as backend:
+    async with triton_for(catalog, options, stop) as backend:
         endpoints = {address: TritonEndpoint(address) for address in backend.addresses}
         scorers = {address: dict.fromkeys(catalog, TritonScorer(each)) for address, each in endpoints.items()}
 
@@ -159,34 +161,62 @@ async def unless(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> bool:
 
 
 @contextlib.asynccontextmanager
-async def triton_for(catalog: Catalog, options: ServeOptions) -> AsyncIterator[Backend]:
-    """A Triton that has the catalog's models: the one we were told of, or one of our own."""
+async def triton_for(
+    catalog: Catalog, options: ServeOptions, stop: asyncio.Event | None = None
+) -> AsyncIterator[Backend]:
+    """A Triton that has the catalog's models: the one we were told of, or one of our own. `stop` as in `own_triton`."""
     if options.tritons:
-        with kept(options.repository, catalog):
-            yield Backend(options.tritons)
+        yield Backend(options.tritons)
         return
-    async with own_triton(catalog, options.repository, options.triton_log, TritonOptions()) as backend:
+    async with own_triton(catalog, options.repository, options.triton_log, TritonOptions(), stop) as backend:
         yield backend
 
 
 @contextlib.asynccontextmanager
 async def own_triton(
-    catalog: Catalog, repository: Path, triton_log: Path | None, options: TritonOptions
+    catalog: Catalog,
+    repository: Path,
+    triton_log: Path | None,
+    options: TritonOptions,
+    stop: asyncio.Event | None = None,
 ) -> AsyncIterator[Backend]:
-    """A Triton of our own with the catalog's models, kept alive; raises as `serve` does if it doesn't start."""
+    """A Triton of our own with the catalog's models, kept alive; raises as `serve` does if it doesn't start.
+
+    What is in the catalog is not pruned as long as this has it. If `stop` is set while Triton starts, its start ends
+    at once, and there is nobody at its address.
+    """
     with contextlib.ExitStack() as stack:
-        stack.enter_context(kept(repository, catalog))
         path = triton_log or Path(stack.enter_context(tempfile.TemporaryDirectory())) / "triton.log"
         configs = triton_configs(repository, catalog)
         environment = await asyncio.to_thread(ensure, None, log.info)
         lite = frozenset(catalog.models) - frozenset(catalog)
         triton = EmbeddedTriton(environment, repository, configs, path, replace(options, dispensable=lite))
         stack.callback(triton.stop)
-        await asyncio.to_thread(triton.start)
+        await _start_triton(triton, stop or asyncio.Event())
         supervisor = Supervisor(triton)
         watching = asyncio.create_task(supervisor.run())
         try:
             yield Backend((triton.address,), supervisor)
         finally:
             watching.cancel()
-            await asyncio.wait((watching,))
+            await _ended(watching, triton)
+
+
+async def _start_triton(triton: EmbeddedTriton, stop: asyncio.Event) -> None:
+    """Start it; if it is to stop before that is over, it is not started."""
+    starting = asyncio.ensure_future(asyncio.to_thread(triton.start))
+    stopping = asyncio.ensure_future(stop.wait())
+    try:
+        await asyncio.wait((starting, stopping), return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        stopping.cancel()
+        if not starting.done():
+            await _ended(starting, triton)
+    if starting.exception() and not stop.is_set():
+        starting.result()
+
+
+async def _ended(task: asyncio.Future[None], triton: EmbeddedTriton) -> None:
+    """Wait until the task has ended; a start that it waits for is cut short, whose server may yet have to be begun."""
+    while not (await asyncio.wait((task,), timeout=_STEP_S))[0]:
+        await asyncio.to_thread(triton.stop)

@@ -6,7 +6,7 @@ from typing import Any
 from tritonclient.grpc import model_config_pb2
 
 from exfm.features.signature import OWNER
-from exporter.configure import FRONTEND, TRITON
+from exporter.configure import FRONTEND, PRIORITIES, TRITON
 from exporter.lint.facts import Facts
 from exporter.lint.finding import Finding
 
@@ -170,10 +170,18 @@ def _batch_dimension(config: Any, facts: Facts) -> Iterator[Finding]:
 
 
 def priorities(config: Any, _: Facts) -> Iterator[Finding]:
-    """Levels that exist, and a level for requests that name none."""
+    """Levels for what callers tell apart, and a level for requests that name none."""
     batching = config.dynamic_batching
     levels, default = batching.priority_levels, batching.default_priority_level
     strange = [level for level in batching.priority_queue_policy if not 1 <= level <= levels]
+    if config.HasField("dynamic_batching") and levels <= 1:
+        yield Finding(
+            "priorities-missing",
+            "warning",
+            f"priority_levels is {levels}",
+            "all requests wait in one queue, so a live one waits behind shadow traffic that nobody waits for",
+            f"priority_levels: {PRIORITIES}, default_priority_level: 1",
+        )
     if levels and not 1 <= default <= levels:
         yield Finding(
             "priority-default",

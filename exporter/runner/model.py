@@ -78,7 +78,8 @@ class TritonPythonModel:
         check_origin(folder)
         with in_turn(folder):
             load(str(folder), lambda: self._load(folder, args))
-        self._serving = serves(str(folder))
+            # Before the folder's lock is given back: a version without either of the two may be pruned.
+            self._serving = serves(str(folder))
 
     def finalize(self) -> None:
         """Nothing is left to serve: let others go first while the process ends, which takes the kernel a while."""

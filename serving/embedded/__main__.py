@@ -47,9 +47,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 async def _run(catalog: Catalog, asked: argparse.Namespace) -> None:
     stop, (host, port) = stop_signals(), asked.listen
-    async with own_triton(
-        catalog, asked.model_repository, asked.log, TritonOptions(host=host, port=port, stop_s=STOP_S)
-    ) as backend:
+    options = TritonOptions(host=host, port=port, stop_s=STOP_S)
+    async with own_triton(catalog, asked.model_repository, asked.log, options, stop) as backend:
+        if stop.is_set():
+            return
         (address,) = backend.addresses
         versions = {name: model.version for name, model in catalog.models.items()}
         tell(f"Triton on {address}", {"event": "ready", "triton": address, "models": versions}, asked.json)

@@ -4,6 +4,7 @@ import logging
 import signal
 import subprocess
 import sys
+import threading
 import time
 import uuid
 from collections.abc import Mapping, Sequence
@@ -20,6 +21,7 @@ from tritonclient.utils import InferenceServerException
 from serving.embedded import guardian
 from serving.embedded.environment import TritonEnvironment
 from serving.embedded.errors import TritonStartError
+from serving.embedded.loading import Loading
 from serving.errors import StartError
 from serving.processes.port import SharedPort
 
@@ -38,7 +40,8 @@ class TritonOptions:
     """How the server runs.
 
     Attributes:
-        start_s: the longest that start may take until all models are ready, seconds.
+        start_s: the longest that start may take until all models are ready, seconds; None: as long as there is to
+            load, see `serving.embedded.loading`.
         stop_s: how long after SIGTERM the server gets SIGKILL, seconds; it takes four to seven to end by itself, even
             with nothing to do. 0: SIGKILL at once, for who has drained before; its models hold nothing to be lost.
         port: gRPC port; 0 takes a free one. Until `stop` nobody else gets it, however often the server dies.
@@ -47,7 +50,7 @@ class TritonOptions:
         dispensable: models that the start goes on without if they don't load.
     """
 
-    start_s: float = 60.0
+    start_s: float | None = None
     stop_s: float = 0.0
     port: int = 0
     host: str = LOOPBACK
@@ -87,6 +90,8 @@ class EmbeddedTriton:
         self._port = options.port
         self._held: SharedPort | None = None
         self._guardian: subprocess.Popen[bytes] | None = None
+        self._ending = threading.Lock()
+        self._start_s = 0.0
         self._pid = 0
         self._version = ""
 
@@ -118,12 +123,12 @@ class EmbeddedTriton:
         return self._guardian is not None and self._guardian.poll() is None
 
     def start(self) -> None:
-        """Start the server and return when all its models are ready.
+        """Start the server and return when all its models are ready; the log says what it loads, and for how long.
 
         Raises:
             EnvironmentUnusableError: the environment is missing or stale.
-            TritonStartError: the server died, or was not ready in time, or somebody has its port; nothing is left
-                running.
+            TritonStartError: the server died, or was stopped, or was not ready in time, or somebody has its port;
+                nothing is left running.
         """
         if self.running:
             return
@@ -140,12 +145,18 @@ class EmbeddedTriton:
             raise
 
     def stop(self) -> None:
-        """Stop the server as `options.stop_s` says, and give its port away. Does nothing if none runs."""
+        """Stop the server as `options.stop_s` says, and give its port away. Does nothing if none runs.
+
+        While another thread is in `start`, that ends, with an error, as soon as there is a server to be stopped.
+        """
         self._end()
         self._release_port()
 
     def _begin(self) -> None:
         self._log.parent.mkdir(parents=True, exist_ok=True)
+        loading = Loading.of(self._repository, self._models)
+        self._start_s = loading.bound_s if self._options.start_s is None else self._options.start_s
+        log.info("Triton loads %s; given up if that takes more than %.0f s", loading.text(), self._start_s)
         prefix = f"exfm_{uuid.uuid4().hex[:12]}_"
         script = (sys.executable, "-I", "-S", str(Path(guardian.__file__)), str(self._options.stop_s), prefix)
         with self._log.open("ab") as output:
@@ -162,11 +173,15 @@ class EmbeddedTriton:
             )
         self._guardian = process
         assert process.stdout is not None
-        self._pid = int(process.stdout.readline() or 0)
-        self._wait_ready(time.monotonic() + self._options.start_s)
+        try:
+            self._pid = int(process.stdout.readline() or 0)
+        except ValueError as error:  # `stop` has closed it
+            raise TritonStartError("Triton was stopped while starting") from error
+        self._wait_ready(time.monotonic() + self._start_s)
 
     def _end(self) -> None:
-        process, self._guardian = self._guardian, None
+        with self._ending:
+            process, self._guardian = self._guardian, None
         if process is None:
             return
         assert process.stdin is not None
@@ -226,7 +241,7 @@ class EmbeddedTriton:
                     self._load_models(client, until_s)
                     return
                 time.sleep(_POLL_S)
-        raise TritonStartError(f"Triton was not ready within {self._options.start_s} s{self._last_words()}")
+        raise TritonStartError(f"Triton was not ready within {self._start_s} s{self._last_words()}")
 
     def _ready(self, client: triton_grpc.InferenceServerClient) -> bool:
         try:
@@ -241,9 +256,10 @@ class EmbeddedTriton:
         """Load all models at once; each call returns when its model is ready."""
 
         def load(name: str) -> None:
-            bound_s = max(0.001, until_s - time.monotonic())
+            began_s = time.monotonic()
             try:
-                client.load_model(name, config=self._models[name], client_timeout=bound_s)
+                client.load_model(name, config=self._models[name], client_timeout=max(0.001, until_s - began_s))
+                log.info("Triton has loaded %s in %.1f s", name, time.monotonic() - began_s)
             except InferenceServerException as error:
                 if name not in self._options.dispensable:
                     raise

@@ -1,4 +1,5 @@
 import os
+import signal
 import stat
 from pathlib import Path
 
@@ -62,6 +63,31 @@ def test_folders_are_made_for_all_whatever_the_umask(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(FileExistsError):
         make_folder(tmp_path / "file" / "below")
+
+
+def test_a_folder_is_for_all_from_the_first_moment(tmp_path: Path) -> None:
+    """The process is killed between making it and whatever comes next."""
+    child = os.fork()
+    if not child:
+        os.umask(0o077)
+        Path.chmod = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)  # type: ignore[method-assign]
+        try:
+            make_folder(tmp_path / "repository")
+        finally:
+            os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+    assert stat.S_IMODE((tmp_path / "repository").stat().st_mode) == 0o755
+
+
+def test_the_umask_is_what_it_was(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        make_folder(tmp_path / "a" / "b")
+        (tmp_path / "file").touch()
+        with pytest.raises(FileExistsError):
+            make_folder(tmp_path / "file")
+    finally:
+        assert os.umask(before) == 0o027
 
 
 def test_what_is_synced_is_counted(tmp_path: Path) -> None:

@@ -1,4 +1,5 @@
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from exporter.verify import torch_probability
 
 VERTICAL = "feed_click"
 QUICK = ExportOptions(buckets=(1,))
+QUALITY = {"auc": 0.7, "ne": 0.9, "tasks": {"like": {"ne": 0.8}}}
 
 
 def refuse(checkpoint: Checkpoint, folder: Path, match: str) -> None:
@@ -192,21 +194,54 @@ def test_a_tampered_served_version_stops_the_next_one(checkpoint: Checkpoint, tm
 
 
 def test_a_version_published_meanwhile_is_compared_with_too(
-    checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    checkpoint: Checkpoint, put: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path, repository = tmp_path / "student.pt", tmp_path / "repository"
-    checkpoint.save(path)
-    replace(checkpoint, quality={"auc": 0.8, "ne": 0.5}).save(tmp_path / "better.pt")
+    replace(checkpoint, quality=QUALITY).save(path)
 
     def other_first(*args: Any) -> Any:
         monkeypatch.undo()
-        export(tmp_path / "better.pt", repository, QUICK)
+        put(repository, ne=0.5)
         return prove(*args)
 
     monkeypatch.setattr("exporter.export.prove", other_first)
     with pytest.raises(ExportRefusedError, match="worse than served version 1's"):
         export(path, repository, QUICK)
     assert versions_in(repository / VERTICAL) == [1]
+
+
+@pytest.mark.parametrize(("ne", "allow_worse"), [(0.899, False), (0.5, True)])
+def test_lineage_names_the_version_that_is_served_when_it_is_published(
+    checkpoint: Checkpoint,
+    put: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    ne: float,
+    allow_worse: bool,
+) -> None:
+    path, repository = tmp_path / "student.pt", tmp_path / "repository"
+    replace(checkpoint, quality=QUALITY).save(path)
+    put(repository)
+
+    def other_first(*args: Any) -> Any:
+        monkeypatch.undo()
+        put(repository, ne=ne)
+        return prove(*args)
+
+    monkeypatch.setattr("exporter.export.prove", other_first)
+    said: list[str] = []
+    published = export(path, repository, replace(QUICK, gate=QualityGate(allow_worse=allow_worse)), said.append)
+    manifest = json.loads((published.path / "manifest.json").read_text())
+    compared = manifest["lineage"]["compared_with"]
+    assert compared["version"] == manifest["replaces"] == published.comparison.version == 2
+    assert compared["ne_loss"]["click"] == pytest.approx(0.9 / ne - 1)
+    assert manifest["lineage"]["teacher"] == "none"
+    assert any("served by now: 2" in line for line in said)
+    assert ("worse than served version 2" in compared["excuse"]) == allow_worse
+    assert [text for text in published.warnings if "worse" in text] == (
+        [f"PUBLISHED ALL THE SAME: {compared['excuse']}"] if allow_worse else []
+    )
 
 
 def test_a_trusting_repository_gets_a_signed_version(checkpoint: Checkpoint, signed: Path, tmp_path: Path) -> None:

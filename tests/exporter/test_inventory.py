@@ -13,6 +13,7 @@ from exporter.lint.facts import Host
 from exporter.progress import Watch
 from exporter.rollback import prune, rollback
 from exporter.signing import NO_KEYS, load_trusted
+from exporter.staging import staging
 
 Put = Callable[..., Path]
 VERTICAL = "feed_click"
@@ -100,6 +101,18 @@ def meanwhile(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], object]
     return at
 
 
+@pytest.mark.parametrize("content", [b"", b"{", b"version_policy { specific { versions: 7 } }"])
+def test_a_configuration_aside_of_no_version_is_rubbish(put: Put, tmp_path: Path, content: bytes) -> None:
+    """A first publication that was killed earlier, or a vertical that lost its configuration and then had one."""
+    config = put(tmp_path).parent / "config.pbtxt"
+    config.unlink()
+    aside = config.with_name(".aside-config.pbtxt")
+    aside.write_bytes(content)
+    with staging(tmp_path):
+        assert not aside.exists()
+    assert "no config.pbtxt" in verify_repository(tmp_path, NO_KEYS)[-1].problem
+
+
 READERS = {
     "verify": lambda home: [verdict.problem for verdict in verify_home(home, NO_KEYS) if verdict.problem],
     "lint": lambda home: [found.what for found in lint_home(home, NO_KEYS, Host(4, 0)) if found.severity == "error"],
@@ -136,5 +149,12 @@ def test_a_lost_configuration_is_a_problem_unless_it_still_lies_aside(put: Put, 
     config = put(tmp_path).parent / "config.pbtxt"
     config.rename(config.with_name(".aside-config.pbtxt"))  # a first publication that was killed right before its end
     assert [verdict.problem for verdict in verify_repository(tmp_path, NO_KEYS)] == [""]
-    config.with_name(".aside-config.pbtxt").unlink()
+    with staging(tmp_path):
+        pass
+    assert [verdict.problem for verdict in verify_repository(tmp_path, NO_KEYS)] == [""], "whoever came next cleared"
+    assert rollback(tmp_path, VERTICAL, 1) == (None, 1), "that ends the publication"
+    config.rename(config.with_name(".aside-config.pbtxt"))
+    assert put(tmp_path).name == "2"
+    assert not config.with_name(".aside-config.pbtxt").exists()
+    config.unlink()
     assert "no config.pbtxt, so none of them is served" in verify_repository(tmp_path, NO_KEYS)[-1].problem

@@ -124,6 +124,25 @@ def test_whoever_serves_can_read_what_a_cautious_umask_has_made(put: Put, tmp_pa
     assert [path for path in seen if path.is_dir() and path.stat().st_mode & 0o011 != 0o011] == []
 
 
+@pytest.mark.parametrize("left", [0o700, 0o2700])
+def test_a_home_that_a_killed_process_left_closed_is_opened(put: Put, tmp_path: Path, left: int) -> None:
+    (tmp_path / VERTICAL).mkdir()
+    (tmp_path / VERTICAL).chmod(left)
+    put(tmp_path)
+    assert stat.S_IMODE((tmp_path / VERTICAL).stat().st_mode) == left | 0o755
+    (tmp_path / VERTICAL).chmod(0o750)
+    put(tmp_path)
+    assert stat.S_IMODE((tmp_path / VERTICAL).stat().st_mode) == 0o750, "somebody's own choice"
+
+
+def test_entries_that_are_known_only_under_the_lock_are_in_the_manifest(tmp_path: Path) -> None:
+    with staging(tmp_path) as folder:
+        waiting = Publication(VERTICAL, {"a": 1, "b": 2}, ModelConfig())
+        place = publish(folder, tmp_path, waiting, lambda _: {"b": 3})
+    manifest = json.loads((place / "manifest.json").read_text())
+    assert (manifest["a"], manifest["b"]) == (1, 3)
+
+
 def test_a_signer_must_be_trusted_by_the_repository_and_by_whom_was_named(put: Put, tmp_path: Path) -> None:
     """A server goes by the ones or the others, and would refuse what only one of them has signed."""
     put(tmp_path)

@@ -1,9 +1,15 @@
 from dataclasses import replace
 
 import pytest
+from google.protobuf import text_format
+from tritonclient.grpc import model_config_pb2
 
 from exfm.features.schema import HistorySpec, Schema
+from exporter.configure import Batching, model_config
+from exporter.lint.check import lint_config
+from exporter.lint.facts import Facts, Host
 from exporter.vendor import Backend, tensorrt_command, vendor_config
+from serving.admission.priority import Priority
 
 
 @pytest.mark.parametrize("backend", ["onnxruntime", "tensorrt"])
@@ -18,6 +24,25 @@ def test_it_is_a_configuration_with_the_graphs_tensors(backend: Backend, own: Sc
     assert list(config.version_policy.specific.versions) == [4]
     assert config.parameters["schema_hash"].string_value == own.digest
     assert config.dynamic_batching.default_queue_policy.default_timeout_microseconds == 250_000
+
+
+@pytest.mark.parametrize("backend", ["onnxruntime", "tensorrt"])
+def test_requests_wait_as_those_of_the_frontend_do(backend: Backend, own: Schema) -> None:
+    """Priorities among it, and so they stand in the text that Triton reads."""
+    written = text_format.MessageToString(vendor_config(own, 1, backend, Batching(max_queue=9)))
+    read = text_format.Parse(written, model_config_pb2.ModelConfig()).dynamic_batching
+    assert (read.priority_levels, read.default_priority_level) == (len(Priority), 1)
+    assert read == model_config(own, 1, Batching(max_queue=9)).dynamic_batching
+
+
+@pytest.mark.parametrize("backend", ["onnxruntime", "tensorrt"])
+def test_the_linter_misses_priorities(backend: Backend, own: Schema) -> None:
+    config, facts = vendor_config(own, 1, backend), Facts("feed_click_graph", Host(4, gpus=1))
+    before = {finding.rule for finding in lint_config(config, facts)}
+    assert not {rule for rule in before if rule.startswith("priorit")}
+    config.dynamic_batching.ClearField("priority_levels")
+    config.dynamic_batching.ClearField("default_priority_level")
+    assert {finding.rule for finding in lint_config(config, facts)} - before == {"priorities-missing"}
 
 
 def test_latency_is_counted_around_the_budget(own: Schema) -> None:

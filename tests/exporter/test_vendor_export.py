@@ -12,7 +12,8 @@ import pytest
 from exfm.features.schema import Schema
 from exporter.command import main
 from exporter.home import parse_config, versions_in
-from exporter.vendor_export import STEPS
+from exporter.proof import prove
+from exporter.vendor_export import STEPS, export_graph
 
 if TYPE_CHECKING:
     from exfm.models.checkpoint import Checkpoint
@@ -73,6 +74,23 @@ def test_a_graph_is_published_and_scores_as_torch_does(
     with (signed / MODEL / "config.pbtxt").open("a") as file:
         file.write('output { name: "unknown" data_type: TYPE_INT32 dims: [-1] }')
     assert {each["rule"] for each in run("lint", *place, "--gpus", "1")[1]["findings"]} == {"edited-by-hand", "tensors"}
+
+
+def test_a_graph_is_compared_with_the_one_that_is_served_when_it_is_published(
+    run: Run, student: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = ("--repository", tmp_path / "graphs")
+
+    def other_first(*args: Any) -> Any:
+        monkeypatch.undo()
+        export_graph(student, tmp_path / "graphs", "onnxruntime")
+        return prove(*args)
+
+    monkeypatch.setattr("exporter.vendor_export.prove", other_first)
+    code, said = run("vendor", student, *place)
+    manifest = json.loads((tmp_path / "graphs" / MODEL / "2" / "manifest.json").read_text())
+    assert (code, said["version"], said["comparison"]["version"], manifest["replaces"]) == (0, 2, 1, 1)
+    assert manifest["lineage"]["compared_with"] == said["comparison"]
 
 
 def test_a_plan_is_made_where_it_serves_and_is_nobodys_word(

@@ -17,7 +17,7 @@ from exporter.signing import make_key
 from serving.catalog import Batching
 from serving.errors import RepositoryError, UnknownVerticalError
 from serving.published import Version, open_version
-from serving.repository import kept, load_catalog, triton_configs
+from serving.repository import load_catalog, triton_configs
 
 Edit = Callable[[dict[str, Any]], Any]
 Republish = Callable[[Path, int], None]
@@ -369,39 +369,62 @@ def test_keys_that_may_not_be_read_do_not_mean_nobody(
 def test_a_version_that_is_served_is_not_pruned(repository: Path, republish: Republish) -> None:
     catalog = load_catalog(repository)
     republish(repository / "feed_click", 2)
-    with kept(repository, catalog):
-        assert prune(repository, "feed_click", 1) == Pruned([], [1])
-        assert load_catalog(repository, versions={"feed_click": 1})["feed_click"].version == 1
+    assert prune(repository, "feed_click", 1) == Pruned([], [1])
+    assert load_catalog(repository, versions={"feed_click": 1})["feed_click"].version == 1
+    assert prune(repository, "feed_click", 1) == Pruned([], [1]), "the first one still has it"
+    del catalog
     assert prune(repository, "feed_click", 1) == Pruned([1])
-    with pytest.raises(RepositoryError, match=r"1/manifest\.json: No such file"), kept(repository, catalog):
-        pass
+    with pytest.raises(RepositoryError, match="feed_click/1: incomplete, no manifest"):
+        load_catalog(repository, versions={"feed_click": 1})
 
 
-def test_a_version_that_is_pruned_while_it_is_read_gives_way_to_the_new_one(
+def test_what_is_left_out_or_refused_is_not_kept(repository: Path, republish: Republish) -> None:
+    shutil.copytree(repository / "feed_click", repository / "refused")
+    with pytest.raises(RepositoryError):
+        load_catalog(repository)
+    republish(repository / "feed_click", 2)
+    assert prune(repository, "feed_click", 1) == Pruned([1])
+
+
+def test_a_version_that_is_pruned_before_it_is_locked_gives_way_to_the_new_one(
+    repository: Path, republish: Republish, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = fcntl.flock
+
+    def late(handle: int, how: int) -> None:
+        monkeypatch.undo()
+        republish(repository / "feed_click", 2)
+        assert prune(repository, "feed_click", 1) == Pruned([1])
+        real(handle, how)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    assert load_catalog(repository)["feed_click"].version == 2
+
+
+def test_a_version_is_not_pruned_while_it_is_read(
     repository: Path, republish: Republish, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def late(folder: Path, keys: tuple[Path, ...], needed: Sequence[str]) -> Version:
-        if folder.name == "1":
-            republish(repository / "feed_click", 2)
-            prune(repository, "feed_click", 1)
+        republish(repository / "feed_click", 2)
+        assert prune(repository, "feed_click", 1) == Pruned([], [1])
         return open_version(folder, keys, needed)
 
     monkeypatch.setattr("serving.repository.open_version", late)
-    assert load_catalog(repository)["feed_click"].version == 2
+    assert load_catalog(repository)["feed_click"].version == 1
 
 
 def test_a_version_that_is_replaced_as_it_is_locked_is_not_taken_for_kept(
     repository: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    catalog, path = load_catalog(repository), repository / "feed_click/1/manifest.json"
+    path = repository / "feed_click/1/manifest.json"
 
     def late(*_: int) -> None:
         shutil.copyfile(path, path.with_name("other"))
         path.with_name("other").replace(path)
 
     monkeypatch.setattr(fcntl, "flock", late)
-    with pytest.raises(RepositoryError, match="feed_click/1: was replaced"), kept(repository, catalog):
-        pass
+    with pytest.raises(RepositoryError, match="feed_click/1: was replaced"):
+        load_catalog(repository)
 
 
 def test_trusted_keys_that_lead_nowhere_do_not_mean_nobody(repository: Path) -> None:

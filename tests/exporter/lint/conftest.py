@@ -18,7 +18,7 @@ output { name: "probability" data_type: TYPE_FP32 dims: [-1, 1] }
 output { name: "unknown" data_type: TYPE_INT32 dims: [1] }
 instance_group { count: 3 kind: KIND_CPU }
 parameters { key: "schema_hash" value { string_value: "abc" } }
-dynamic_batching { default_queue_policy {
+dynamic_batching { priority_levels: 3 default_priority_level: 1 default_queue_policy {
   timeout_action: REJECT default_timeout_microseconds: 25000 allow_timeout_override: true max_queue_size: 64
 } }
 model_metrics { metric_control {

@@ -38,8 +38,12 @@ QUEUE = {
     "preferred-batch-size": text("dynamic_batching { preferred_batch_size: 4 }"),
     "preferred-beyond-max": text("dynamic_batching { preferred_batch_size: 9 }"),
     "no-batches": lambda config: setattr(config, "max_batch_size", 0),
-    "priority-default": text("dynamic_batching { priority_levels: 2 }"),
-    "priority-unknown": text("dynamic_batching { default_priority_level: 1 }"),
+    "priority-default": text("dynamic_batching { default_priority_level: 4 }"),
+    "priority-unknown": text(
+        "dynamic_batching { priority_queue_policy { key: 4 value { "
+        "default_timeout_microseconds: 9 allow_timeout_override: true max_queue_size: 9 } } }"
+    ),
+    "priorities-missing": text("dynamic_batching { priority_levels: 1 }"),
     "few-instances": lambda config: setattr(config.instance_group[0], "count", 2),
     "no-dynamic-batching": clear("dynamic_batching"),
 }
@@ -113,11 +117,11 @@ def test_tensors_are_those_of_the_schema(spoil: Spoil, tensor: str, change: str)
 
 
 def test_the_lowest_of_several_levels_may_keep_what_is_late(spoil: Spoil) -> None:
-    levels = "dynamic_batching { priority_levels: 2 default_priority_level: 1 priority_queue_policy { key: %d value { "
+    levels = "dynamic_batching { priority_queue_policy { key: %d value { "
     rest = "timeout_action: DELAY default_timeout_microseconds: 9 allow_timeout_override: true max_queue_size: 9 } } }"
-    assert spoil(text(levels % 2 + rest)) == []
+    assert spoil(text(levels % 3 + rest)) == []
     assert spoil(text(levels % 1 + rest)) == ["late-requests-kept"]
-    assert "priority-unknown" in spoil(text(levels % 3 + rest))
+    assert "priority-unknown" in spoil(text(levels % 4 + rest))
 
 
 def test_a_batch_delay_without_timeouts_is_only_long(spoil: Spoil) -> None:

@@ -19,6 +19,8 @@ from hypothesis import strategies as st
 
 from exfm.features.encoding import MISSING
 from exfm.features.schema import Schema
+from exporter.durable import try_lock
+from exporter.runner import aside
 
 VERTICAL = "feed_click"
 
@@ -291,6 +293,32 @@ def test_a_version_loads_where_it_is_not_felt(
     start("1").finalize()
     assert seen[4:] == [os.SCHED_OTHER]
     assert os.sched_getscheduler(0) == os.SCHED_OTHER, "what serves afterwards has its turn as before"
+
+
+def test_a_version_is_locked_from_loading_to_serving_without_a_gap(
+    runner: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Whoever prunes tries the folder's lock and that of its schema; without either the version would be gone."""
+
+    def serves(folder: str) -> int:
+        assert try_lock(Path(folder)) is None
+        return int(aside.serves(folder))
+
+    for name in ("check_numpy", "check_origin"):
+        monkeypatch.setattr(runner, name, lambda _: None)
+    monkeypatch.setattr(runner, "serves", serves)
+    (tmp_path / "1").mkdir()
+    (tmp_path / "1" / "schema.json").touch()
+    model = runner.TritonPythonModel()
+    monkeypatch.setattr(model, "_load", lambda *_: None)
+    monkeypatch.setattr(runner, "yield_to_all", lambda: None)
+    model.initialize({"model_repository": str(tmp_path), "model_version": "1"})
+    assert try_lock(tmp_path / "1" / "schema.json") is None
+    model.finalize()
+    for path in (tmp_path / "1", tmp_path / "1" / "schema.json"):
+        lock = try_lock(path)
+        assert lock is not None
+        os.close(lock)
 
 
 def test_one_that_never_served_ends_like_the_others(runner: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -183,6 +184,39 @@ def test_a_slow_start_is_given_up(
     triton = EmbeddedTriton(triton_environment, published_repository, (MODEL,), tmp_path / "log", options)
     with pytest.raises(TritonStartError, match=r"not ready within 0\.0 s"):
         triton.start()
+    wait_until(lambda: gone(triton.pid))
+
+
+def test_a_start_has_as_long_as_there_is_to_load_and_says_so(
+    triton_environment: "TritonEnvironment",
+    published_repository: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr("serving.embedded.loading.SERVER_S", 0.0)
+    monkeypatch.setattr("serving.embedded.loading.INSTANCE_S", 0.0)
+    monkeypatch.setattr("serving.embedded.loading.BYTES_PER_S", 1e12)
+    triton = EmbeddedTriton(triton_environment, published_repository, (MODEL,), tmp_path / "log")
+    with caplog.at_level("INFO"), pytest.raises(TritonStartError, match="not ready within"):
+        triton.start()
+    assert f"Triton loads {MODEL} (" in caplog.text
+    monkeypatch.undo()
+    with caplog.at_level("INFO"), triton:
+        assert f"Triton has loaded {MODEL} in " in caplog.text
+
+
+def test_a_start_ends_when_it_is_stopped(
+    triton_environment: "TritonEnvironment", published_repository: Path, tmp_path: Path
+) -> None:
+    triton = EmbeddedTriton(triton_environment, published_repository, (MODEL,), tmp_path / "log")
+    with ThreadPoolExecutor(1) as pool:
+        start = pool.submit(triton.start)
+        wait_until(lambda: triton.pid > 0)
+        os.kill(triton.pid, signal.SIGSTOP)  # one that would not become ready within its bound
+        triton.stop()
+        with pytest.raises(TritonStartError, match=r"while starting|did not load"):
+            start.result(10.0)
     wait_until(lambda: gone(triton.pid))
 
 
