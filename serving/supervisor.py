@@ -56,6 +56,8 @@ class Supervisor:
             except asyncio.CancelledError:
                 # Whoever cancels will stop the server next; not before this start is over.
                 await asyncio.wait((start,))
+                if not start.cancelled() and (error := start.exception()):
+                    log.info("Triton's start was cut short: %s", error)
                 raise
             except Exception as error:
                 log.error("Triton did not start: %s", error)

@@ -46,7 +46,7 @@ async def serve_with_workers(
     with SharedPort(options.worker.listen) as port, tempfile.TemporaryDirectory(prefix="exfm-") as folder:
         metrics = Path(folder)
         models = {name: model.version for name, model in catalog.models.items()}
-        async with triton_for(catalog, options) as backend:
+        async with triton_for(catalog, options, stop) as backend:
             settings = settings_for(
                 options,
                 parent.workers,
