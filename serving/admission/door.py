@@ -15,10 +15,12 @@ class Door:
     A proportional-integral law, as queue managers have it (RFC 8033): the integral part follows how much too much comes
     in, the proportional one how long the way is at the moment. The latter refuses more while a queue is there and lets
     all come in as soon as there is none; without it the share swings, for the queue itself sums up what it is given.
-    One long wait is a hiccup, not a crowd: nothing is refused until the median of the latest three is too long.
+    One long wait is a hiccup, not a crowd: nothing more is refused for it until the median of the latest three is too
+    long.
 
-    Requests are refused evenly, not in bursts. Lower priorities go first: the share that is to go is taken from SHADOW,
-    then from NORMAL, then from LIVE, as far as their shares of the traffic go.
+    Requests are refused evenly, not in bursts. Lower priorities go first: the integral part is taken from SHADOW, then
+    from NORMAL, then from LIVE, as far as their shares of the traffic go. The proportional one is the matter of the
+    priority that goes in part, so that none suffers while a lower one comes in.
     """
 
     FOLLOWS = 0.02
@@ -44,8 +46,8 @@ class Door:
 
     @property
     def share(self) -> float:
-        """Share of all requests that is refused now, 0 to `MOST`."""
-        return self._share_at(self.wait_s)
+        """Share of all requests that is refused now, were all of one priority; 0 to `MOST`."""
+        return self._leaning(self._crowd, 0.0)
 
     def observe(self, wait_s: float) -> None:
         """Learn how long the way in took just now, in seconds; to be told at even intervals."""
@@ -58,25 +60,27 @@ class Door:
         """Whether this request, which is taken to have waited for `wait_s`, may come in."""
         for each in Priority:
             self._mix[each] = self.FADES * self._mix[each] + (1 - self.FADES) * (each is priority)
-        self._credit[priority] += self._share_of(priority, self._share_at(max(wait_s, self.wait_s)))
+        self._credit[priority] += self._part(priority, wait_s)
         if self._credit[priority] < 1:
             return True
         self._credit[priority] -= 1
         return False
 
+    def _part(self, priority: Priority, wait_s: float) -> float:
+        """Which part of that priority's requests has to go now."""
+        lower = sum(self._mix[each] for each in Priority if each > priority)
+        part = (self._crowd * sum(self._mix.values()) - lower) / self._mix[priority]
+        return self._leaning(part, wait_s) if part < 1 else 1.0
+
+    def _leaning(self, part: float, wait_s: float) -> float:
+        """What the moment makes of a part, for a request that has waited for `wait_s`."""
+        if part <= 0:
+            return 0.0
+        off = self._off(max(wait_s, self.wait_s))
+        if self.wait_s <= self._target_s:
+            off = min(off, 0.0)
+        return min(max(part + self.LEANS * off, 0.0), self.MOST)
+
     def _off(self, wait_s: float) -> float:
         """How far the way is from the target, in multiples of it."""
         return wait_s / self._target_s - 1
-
-    def _share_at(self, wait_s: float) -> float:
-        """The share to be refused when the way in takes so long."""
-        if not self._crowd:
-            return 0.0
-        return min(max(self._crowd + self.LEANS * self._off(wait_s), 0.0), self.MOST)
-
-    def _share_of(self, priority: Priority, share: float) -> float:
-        """Which part of that priority's requests has to go, that `share` of all go."""
-        lower = sum(self._mix[each] for each in Priority if each > priority)
-        total = sum(self._mix.values())
-        left = share * total - lower
-        return min(max(left / self._mix[priority], 0.0), 1.0) if self._mix[priority] else share

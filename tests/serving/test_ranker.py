@@ -202,3 +202,20 @@ async def test_the_door_refuses_before_any_work_is_done(catalog: Catalog, make_m
     refusals = [answer for answer in answers if isinstance(answer, OverloadedError)]
     assert 95 <= len(refusals) < 100
     assert {refusal.pushback_ms for refusal in refusals} == {DOOR_PUSHBACK_MS}
+
+
+async def test_the_door_hears_how_long_a_request_has_waited(catalog: Catalog, make_message: Make) -> None:
+    ladders = {name: Ladder((), catalog[name].prior, Hedging(Watchdog())) for name in catalog}
+    door = Door(0.004)
+    ranker = Ranker(catalog, ladders, ReplyReserve(0.01), door)
+    for _ in range(10):
+        door.observe(0.005)
+    payload = make_message(3).SerializeToString()
+
+    async def refused(waited_s: float) -> int:
+        calls = [ranker.rank(payload, Arrival(time.monotonic(), None, waited_s)) for _ in range(100)]
+        answers = await asyncio.gather(*calls, return_exceptions=True)
+        return sum(isinstance(answer, OverloadedError) for answer in answers)
+
+    assert await refused(0.0) < 30
+    assert await refused(0.012) > 80
