@@ -10,6 +10,11 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import exfm
+import exporter
+import loadtest
+import serving
+from bench.export.students import code_digest
 from bench.peers import models, resume
 from bench.peers.page import page
 from exfm.commands.train import REFUSED
@@ -24,7 +29,7 @@ from loadtest.referee.referee import LEAST_QUERIES, RefereeError, Ruling, confir
 from loadtest.verdict.judge import INTERRUPTED
 
 OUT = Path("build/bench")
-RESULT = "peers.json"
+RESULT, PAGE = "peers.json", "peers.html"
 WARM_SHARE = 0.8
 DESCRIPTION = """\
 Capacity (p99 within the budget) and goodput at 1, 2 and 4 times the best peer's capacity, of exfm and its peers, in
@@ -87,15 +92,19 @@ def run(asked: argparse.Namespace, result: dict[str, Any]) -> None:
         trained = models.find_or_train(asked.data, asked.vertical, asked.bench_out, asked.seed)
         asked.model_repository, asked.naive = trained.own, asked.naive or trained.naive
     comparison, facts = command.set_up(asked)
+    facts["code"] = code_digest(*(Path(each.__path__[0]) for each in (exfm, exporter, serving, loadtest)))
     result |= {"finished": False, **facts}
-    if asked.resume:
-        result |= resume.resumed(asked.bench_out / RESULT, comparison, facts)
 
     def save() -> None:
         result.update(comparison.result)
         result["medians"] = medians(result)
         _save(asked.bench_out, result)
 
+    if asked.resume:
+        result |= resume.resumed(asked.bench_out / RESULT, comparison, facts)
+    else:
+        save()  # from here on it is this run that can be gone on with
+        (asked.bench_out / PAGE).unlink(missing_ok=True)
     command.drive(comparison, save)
     save()
     if "selftest" not in asked.skip and not result.get("generator_selftest"):
@@ -166,6 +175,8 @@ def lacks(asked: argparse.Namespace, result: dict[str, Any]) -> list[str]:
     missing += lacking(result)
     if (ruling := result.get("loadgen")) and not ruling["valid"]:
         missing.append(f"loadgen says INVALID at {ruling['qps']:.1f}/s, the least rate that would confirm the capacity")
+    if result.get("generator_selftest", {}).get("verdict") == "fail":
+        missing.append("the generator's own test failed")
     return missing + [f"no {key}" for key in ("loadgen", "generator_selftest") if not result.get(key)]
 
 
@@ -179,7 +190,7 @@ def _save(out: Path, result: dict[str, Any]) -> None:
 
 def _show(out: Path, result: dict[str, Any]) -> None:
     if any(result["capacity_rps"].values()):
-        (out / "peers.html").write_text(page(result), encoding="utf-8")
+        (out / PAGE).write_text(page(result), encoding="utf-8")
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -19,19 +19,23 @@ def resumed(path: Path, comparison: Comparison, facts: Mapping[str, Any]) -> dic
     """Give the comparison the turns that `path` holds; what of that result stays besides.
 
     Raises:
-        UsageError: there is none, or it was made on another machine, of other models or with other options.
+        UsageError: there is none, it is finished, or it was made on another machine, of other models or with other
+            options.
     """
     try:
         earlier = json.loads(path.read_text(encoding="utf-8"))
         changed = _changed(earlier, json.loads(json.dumps(facts)))
-        if not changed:
+        finished = bool(earlier.get("finished"))
+        if not changed and not finished:
             comparison.resume(earlier)
         again = [*earlier.get("resumed", []), facts["machine"]["started"]]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UsageError(f"--resume: {path} can't be gone on with: {type(error).__name__}: {error}") from error
+    if finished:
+        raise UsageError(f"--resume: {path} is finished")
     if changed:
         raise UsageError(f"--resume: {path} has another {changed}")
-    kept = {key: earlier[key] for key in LATER if earlier.get(key)}
+    kept = {key: earlier[key] for key in LATER if earlier.get(key) and earlier[key].get("verdict") != "fail"}
     return {"machine": earlier["machine"], "resumed": again, **kept}
 
 

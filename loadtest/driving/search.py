@@ -76,8 +76,8 @@ def _bracket(probe: Callable[[float], bool], first_rps: float, step: float, leas
         while probe(bad := good * step):
             good = bad
     else:
-        while not probe(good := bad / step):
-            bad = _at_least(good, least_rps)
+        while not probe(good := _at_least(bad / step, least_rps)):
+            bad = good
     return good, bad
 
 

@@ -5,6 +5,8 @@ import contextlib
 import time
 from statistics import median
 
+import numpy as np
+
 from loadtest.checking.outcomes import Outcome
 from loadtest.peers.caller import Caller, CheckedTarget, Probability
 
@@ -55,7 +57,7 @@ async def in_time(caller: Caller, index: int, budget_s: float) -> bool:
 async def _full(caller: Caller, index: int) -> Probability | None:
     with contextlib.suppress(Exception):  # refused, late or failed: asked again
         tier, probability = await caller.ask(index, ASK_S)
-        if tier == Outcome.FULL:
+        if tier == Outcome.FULL and np.isfinite(probability).all():
             return probability
     await asyncio.sleep(PAUSE_S)
     return None

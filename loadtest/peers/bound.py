@@ -21,5 +21,12 @@ def bound_of(made: Sequence[Trial], capacity_rps: float) -> Trial | None:
     return min(failed, key=lambda trial: (trial.rate_rps, not trial.sound), default=None)
 
 
+def only_spoiled_below(made: Sequence[Trial], capacity_rps: float, bound_rps: float) -> bool:
+    """Whether between the two there is a rate that no try failed at but those that the generator spoiled."""
+    between = [trial for trial in made if capacity_rps < trial.rate_rps < bound_rps and not _holds(trial)]
+    spoiled = {trial.rate_rps for trial in between if not trial.sound}
+    return bool(spoiled - {trial.rate_rps for trial in between if trial.sound})
+
+
 def _holds(trial: Trial) -> bool:
     return trial.in_time_share >= IN_TIME_SHARE

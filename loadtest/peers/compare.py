@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from loadtest.peers.bound import bound_of
+from loadtest.peers.bound import bound_of, only_spoiled_below
 from loadtest.peers.caller import OFF, Probability
 from loadtest.peers.errors import PeerUnavailableError
 from loadtest.peers.known import known_of
@@ -148,7 +148,8 @@ class Comparison:
         for trial in made:
             self._enter(_entry(turn, CAPACITY, None, trial))
         bound = bound_of(made, capacity_rps)
-        if bound and not bound.sound and turn.system not in self.result["capacity_at_least"]:
+        spoiled = bound and (not bound.sound or only_spoiled_below(made, capacity_rps, bound.rate_rps))
+        if spoiled and turn.system not in self.result["capacity_at_least"]:
             self.result["capacity_at_least"].append(turn.system)
         below_rps = bound.rate_rps if bound and bound.sound else None
         self.result["capacity_below_rps"].setdefault(turn.system, []).append(below_rps)
@@ -202,7 +203,7 @@ class Comparison:
         try:
             yield
         except (PeerUnavailableError, OSError) as error:
-            self.result["skipped"][name] = str(error)
+            self.result["skipped"][name] = str(error) or type(error).__name__
             self._report(f"{name} is skipped: {error}")
 
 

@@ -21,6 +21,8 @@ PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
 BEHIND = b"10"
 """Niceness of a server's session as a whole."""
+LOOK_S = 1.0
+"""How often sessions are looked for that weren't there before."""
 END_S = 5.0
 """The longest to wait for killed processes to be gone, seconds."""
 
@@ -52,10 +54,14 @@ def main(grace_s: float, command: list[str]) -> int:
 def _let_generator_first() -> None:
     """Linux may share the processor out among sessions first (`autogroup`); a priority counts only within its own.
 
-    Beside a server that takes all it gets, the generator would send late, and the drive be spoiled.
+    Beside a server that takes all it gets, the generator would send late, and the drive be spoiled. Some servers put
+    their workers into sessions of their own.
     """
-    with suppress(OSError):
-        Path("/proc/self/autogroup").write_bytes(BEHIND)
+    for pid in (os.getpid(), *descendants(os.getpid())):
+        session = Path(f"/proc/{pid}/autogroup")
+        with suppress(OSError):
+            if session.read_bytes().split()[-1:] != [BEHIND]:
+                session.write_bytes(BEHIND)
 
 
 def _begin() -> None:
@@ -98,7 +104,8 @@ def _end_all() -> None:
 def _wait_for_either(server: "subprocess.Popen[bytes]") -> None:
     ended = os.pidfd_open(server.pid)
     try:
-        select.select([0, ended], [], [])
+        while not select.select([0, ended], [], [], LOOK_S)[0]:
+            _let_generator_first()
     finally:
         os.close(ended)
 

@@ -45,11 +45,11 @@ def wrong(result: Mapping[str, Any]) -> dict[str, str]:
     counted = result.get("wrong_answers", {})
     found = {
         name: f"WRONG in {seen['wrong']} answers ({seen['wrong'] / seen['offered']:.2g} of all requests): malformed, "
-        "or scores other than the model's"
+        "or in the full tier scores other than the model's"
         for name, seen in counted.items()
         if seen["wrong"]
     }
-    return found or ({"wrong answers": "none from any system"} if counted else {})
+    return found or ({"wrong answers": "none from any system, as far as the full tier answered"} if counted else {})
 
 
 def lacking(result: Mapping[str, Any]) -> list[str]:

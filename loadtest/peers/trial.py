@@ -138,8 +138,9 @@ class Bench:
     def capacity(self, probe_s: float, confirm_s: float, found_rps: float = 0.0) -> tuple[float, list[Trial]]:
         """The largest rate with p99 within the budget, 0 if there is none, and the trials that found it.
 
-        One rule for all systems: a rate has failed when it failed twice, by however much. How deep a system falls tells
-        nothing of why: a queue that nothing is thrown out of stays full after a hiccup, one that sheds has recovered.
+        One rule for all systems: a rate has failed when it failed twice, by however much (past a confirmed one, once).
+        How deep a system falls tells nothing of why: a queue that nothing is thrown out of stays full after a hiccup,
+        one that sheds has recovered.
         A try that the generator spoiled is made again, at most `PATIENCE` times in all, likewise for every system.
 
         Args:

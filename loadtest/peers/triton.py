@@ -10,6 +10,7 @@ from tritonclient.grpc import service_pb2, service_pb2_grpc
 from exfm.features.signature import PROBABILITY, tensors_of
 from loadtest.checking.outcomes import Outcome
 from loadtest.peers.caller import CHANNEL, CONNECTIONS, Probability, RefusedError
+from loadtest.peers.errors import PeerUnavailableError
 from loadtest.peers.model import Model
 from loadtest.peers.samples import Sample
 
@@ -52,10 +53,13 @@ class TritonCaller:
 
 
 def server_version(address: str) -> str:
-    """What the server calls itself, such as "2.51.0"."""
+    """What the server calls itself, such as "2.51.0"; `PeerUnavailableError` if it doesn't say."""
     with grpc.insecure_channel(address) as channel:
         stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
-        return str(stub.ServerMetadata(service_pb2.ServerMetadataRequest(), timeout=METADATA_S).version)
+        try:
+            return str(stub.ServerMetadata(service_pb2.ServerMetadataRequest(), timeout=METADATA_S).version)
+        except grpc.RpcError as error:
+            raise PeerUnavailableError(f"{address} does not tell its version: {error}") from error
 
 
 def infer_message(model: Model, sample: Sample, queue_timeout_s: float | None) -> bytes:

@@ -13,6 +13,7 @@ from bench.peers import __main__ as bench
 from bench.peers.__main__ import lacks, main, medians
 from bench.peers.page import page
 from loadtest.commands import peers as command
+from loadtest.peers.compare import Comparison, Plan
 
 RESULT: dict[str, Any] = {
     "machine": {"processor": "CPU <one>", "cores": 2},
@@ -113,6 +114,39 @@ def test_a_run_that_is_stopped_says_how_to_go_on(
     monkeypatch.setattr(bench, "run", stop)
     assert main(["--bench-out", str(tmp_path)]) == 130
     assert "--resume goes on" in capsys.readouterr().err
+
+
+def test_a_stopped_run_goes_on_with_what_it_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    of_a_run = ("about", "candidates", "budget_ms", "vertical", "repeats", "seconds", "models", "quality")
+    facts = {**{key: RESULT[key] for key in of_a_run}, "machine": {"started": "now"}, "systems": ["exfm"]}
+    plan = Plan(1.0, 1, (), 0, tmp_path)
+    monkeypatch.setattr(command, "set_up", lambda _: (Comparison([], [], plan, lambda _: None), dict(facts)))
+    turn = {"kind": "capacity", "system": "exfm", "repeat": 0}
+    seen: list[Any] = []
+
+    def drive(comparison: Comparison, done: Callable[[], None]) -> None:
+        seen.append(dict(comparison.result["capacity_rps"]))
+        comparison.result["capacity_rps"]["exfm"] = [90.0]
+        comparison.result["turns"].append(turn)
+        done()
+        if len(seen) == 1:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(command, "drive", drive)
+    monkeypatch.setattr(
+        bench, "selftest", lambda: {"true_p999_ms": 490.0, "open_p999_ms": 495.0, "closed_p999_ms": 3.0}
+    )
+    monkeypatch.setattr(bench, "referee", lambda *_: RESULT["loadgen"])
+    (tmp_path / "peers.html").write_text("of another run")
+    asked = ["--model-repository", str(tmp_path), "--bench-out", str(tmp_path), "--repeats", "1", "--multiples", "1"]
+    assert main(asked) == 130
+    assert not (tmp_path / "peers.html").exists()
+    main([*asked, "--resume"])
+    assert seen == [{}, {"exfm": [90.0]}]
+    left = json.loads((tmp_path / "peers.json").read_text())
+    assert left["resumed"] == ["now"]
+    assert left["loadgen"]["valid"]
+    assert (tmp_path / "peers.html").exists()
 
 
 def test_a_result_that_lacks_something_says_what() -> None:

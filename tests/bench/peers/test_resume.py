@@ -49,6 +49,18 @@ def test_the_same_run_goes_on_whatever_the_hour(stopped: Path, tmp_path: Path) -
     }
 
 
+def test_a_finished_run_is_not_gone_on_with(stopped: Path, tmp_path: Path) -> None:
+    stopped.write_text(json.dumps(json.loads(stopped.read_text()) | {"finished": True}))
+    with pytest.raises(UsageError, match="is finished"):
+        resumed(stopped, comparison(tmp_path), FACTS)
+
+
+def test_a_test_of_the_generator_that_failed_is_made_again(stopped: Path, tmp_path: Path) -> None:
+    failed = {"generator_selftest": {"true_p999_ms": 1.0, "verdict": "fail"}}
+    stopped.write_text(json.dumps(json.loads(stopped.read_text()) | failed))
+    assert "generator_selftest" not in resumed(stopped, comparison(tmp_path), FACTS)
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [

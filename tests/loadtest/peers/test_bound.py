@@ -1,6 +1,6 @@
 import pytest
 
-from loadtest.peers.bound import bound_of
+from loadtest.peers.bound import bound_of, only_spoiled_below
 from loadtest.peers.trial import Trial
 
 
@@ -39,3 +39,19 @@ def test_the_bound_is_the_least_rate_that_failed_once_the_capacity_was_confirmed
 def test_without_a_capacity_the_least_rate_tried_is_the_bound() -> None:
     spoiled = tried(2.0, 0.5, sound=False)
     assert bound_of([tried(4.0, 0.1), spoiled, tried(3.0, 0.1)], 0.0) is spoiled
+
+
+@pytest.mark.parametrize(
+    ("tries", "only"),
+    [
+        ([SPOILED, SPOILED], True),
+        ([SPOILED, PROBED], False),
+        ([PROBED], False),
+        ([tried(110.0, 1.0, sound=False)], False),
+        ([tried(130.0, 0.9, sound=False)], False),
+    ],
+)
+def test_where_the_generator_alone_spoke_against_a_rate_the_capacity_may_be_more(
+    tries: list[Trial], only: bool
+) -> None:
+    assert only_spoiled_below([HELD, *tries, HELD, tried(125.0, 0.9)], 100.0, 125.0) is only

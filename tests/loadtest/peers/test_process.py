@@ -94,3 +94,13 @@ def test_a_servers_session_comes_behind_ours(tmp_path: Path) -> None:
     with child([sys.executable, "-c", "import time; time.sleep(600)"], clean_environment(), tmp_path / "log") as pid:
         until(lambda: Path(f"/proc/{pid}/autogroup").read_text().split()[-1] == "10")
     assert own.read_text().split()[-1] != "10"
+
+
+def test_a_session_that_a_server_makes_comes_behind_ours_too(tmp_path: Path) -> None:
+    if not Path("/proc/self/autogroup").exists() or not Path("/proc/self/autogroup").read_text().strip():
+        pytest.skip("this system does not share the processor out among sessions")
+    said = tmp_path / "daemon"
+    with child([sys.executable, "-c", DAEMON, str(said)], clean_environment(), tmp_path / "log"):
+        until(said.exists)
+        group = Path(f"/proc/{said.read_text()}/autogroup")
+        until(lambda: group.read_text().split()[-1] == "10")
