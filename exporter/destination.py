@@ -101,8 +101,10 @@ class Judgement:
         old = self._excuse()
         self.comparison = self.destination.compare(self.checkpoint, self.watch)
         self.warnings = [*(warning for warning in self.warnings if warning not in old), *self._excuse()]
-        for said in (f"served by now: {self.comparison.version}; compared with that one", *self._excuse()):
-            self.say(said)
+        if self.comparison.version not in (None, before.version):
+            self.say(f"served by now: {self.comparison.version}; compared with that one")
+        for excuse in self._excuse():
+            self.say(excuse)
 
     def _excuse(self) -> list[str]:
         return [f"PUBLISHED ALL THE SAME: {self.comparison.excuse}"] if self.comparison.excuse else []

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from exporter.durable import ASIDE, locked, make_folder, try_lock
 from exporter.errors import VersionError
-from exporter.home import CONFIG, parse_config
+from exporter.home import CONFIG, parse_config, versions_in
 
 PREFIX = ".staging-"
 
@@ -59,7 +59,7 @@ def clear(repository: Path) -> None:
 
 
 def _is_first(aside: Path) -> bool:
-    """Whether it is the configuration of a version that lies there, and the first that its vertical was to have."""
+    """Whether it is the configuration of the one version that lies there, the first that its vertical was to have."""
     home = aside.parent
     if aside.name != f"{ASIDE}{CONFIG}" or (home / CONFIG).exists():
         return False
@@ -67,4 +67,4 @@ def _is_first(aside: Path) -> bool:
         versions = parse_config(aside.read_bytes()).version_policy.specific.versions
     except (OSError, VersionError):
         return False
-    return len(versions) == 1 and (home / str(versions[0])).is_dir()
+    return versions_in(home) == list(versions)

@@ -183,7 +183,7 @@ async def own_triton(
     """A Triton of our own with the catalog's models, kept alive; raises as `serve` does if it doesn't start.
 
     What is in the catalog is not pruned as long as this has it. If `stop` is set while Triton starts, its start ends
-    at once, and there is nobody at its address.
+    at once, and there is nobody at its address; while Triton's environment is built, as soon as that is done.
     """
     with contextlib.ExitStack() as stack:
         path = triton_log or Path(stack.enter_context(tempfile.TemporaryDirectory())) / "triton.log"

@@ -8,7 +8,7 @@ import threading
 import time
 import uuid
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +21,7 @@ from tritonclient.utils import InferenceServerException
 from serving.embedded import guardian
 from serving.embedded.environment import TritonEnvironment
 from serving.embedded.errors import TritonStartError
-from serving.embedded.loading import Loading
+from serving.embedded.loading import SERVER_S, Loading
 from serving.errors import StartError
 from serving.processes.port import SharedPort
 
@@ -92,6 +92,7 @@ class EmbeddedTriton:
         self._guardian: subprocess.Popen[bytes] | None = None
         self._ending = threading.Lock()
         self._start_s = 0.0
+        self._loading = Loading({})
         self._pid = 0
         self._version = ""
 
@@ -120,7 +121,8 @@ class EmbeddedTriton:
     @property
     def running(self) -> bool:
         """Whether the server process lives; says nothing about readiness."""
-        return self._guardian is not None and self._guardian.poll() is None
+        process = self._guardian
+        return process is not None and process.poll() is None
 
     def start(self) -> None:
         """Start the server and return when all its models are ready; the log says what it loads, and for how long.
@@ -154,7 +156,7 @@ class EmbeddedTriton:
 
     def _begin(self) -> None:
         self._log.parent.mkdir(parents=True, exist_ok=True)
-        loading = Loading.of(self._repository, self._models)
+        self._loading = loading = Loading.of(self._repository, self._models)
         self._start_s = loading.bound_s if self._options.start_s is None else self._options.start_s
         log.info("Triton loads %s; given up if that takes more than %.0f s", loading.text(), self._start_s)
         prefix = f"exfm_{uuid.uuid4().hex[:12]}_"
@@ -200,15 +202,17 @@ class EmbeddedTriton:
 
     def _hold_port(self) -> None:
         """Bind the port beside the server: callers know it, so a server that dies must find it free again."""
+        reason: StartError | None = None
         for port in dict.fromkeys((self._port, self._options.port)):
             if self._held is None:
                 try:
                     self._held = SharedPort(f"{self._options.host}:{port}")
                 except StartError as error:
                     reason = error
-        if self._held is None:
-            raise TritonStartError(str(reason)) from reason
-        self._port = int(self._held.address.rpartition(":")[2])
+        held = self._held
+        if held is None:
+            raise TritonStartError(str(reason or "Triton was stopped while starting")) from reason
+        self._port = int(held.address.rpartition(":")[2])
 
     def _release_port(self) -> None:
         held, self._held = self._held, None
@@ -253,12 +257,18 @@ class EmbeddedTriton:
         return True
 
     def _load_models(self, client: triton_grpc.InferenceServerClient, until_s: float) -> None:
-        """Load all models at once; each call returns when its model is ready."""
+        """Load all models at once; each call returns when its model is ready.
+
+        What can be gone without is waited for no longer than it alone may take.
+        """
 
         def load(name: str) -> None:
             began_s = time.monotonic()
+            left_s = until_s - began_s
+            if name in self._options.dispensable:
+                left_s = min(left_s, SERVER_S + self._loading.models[name].bound_s)
             try:
-                client.load_model(name, config=self._models[name], client_timeout=max(0.001, until_s - began_s))
+                client.load_model(name, config=self._models[name], client_timeout=max(0.001, left_s))
                 log.info("Triton has loaded %s in %.1f s", name, time.monotonic() - began_s)
             except InferenceServerException as error:
                 if name not in self._options.dispensable:
@@ -266,10 +276,14 @@ class EmbeddedTriton:
                 log.warning("Triton did not load %s, which is gone without: %s", name, error)
 
         with ThreadPoolExecutor(max(1, len(self._models))) as pool:
+            loads = [pool.submit(load, name) for name in self._models]
             try:
-                list(pool.map(load, self._models))
+                for done in wait(loads, return_when=FIRST_EXCEPTION).done:
+                    done.result()
             except InferenceServerException as error:
-                raise TritonStartError(f"Triton did not load its models: {error}{self._last_words()}") from error
+                words = self._last_words()
+                self._end()  # nobody waits for those that still load
+                raise TritonStartError(f"Triton did not load its models: {error}{words}") from error
 
     def _last_words(self) -> str:
         lines = self._log.read_text(encoding="utf-8", errors="replace").splitlines()[-_LOG_LINES:]

@@ -4,7 +4,6 @@ import asyncio
 import logging
 import tempfile
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -94,14 +93,19 @@ class DoorProbe:
                 await self._send(call)
 
     async def _send(self, call: Any) -> None:
-        """One probe, observed until it has arrived."""
+        """One probe, observed until it has arrived; `AioRpcError` if it can't, however long it is given."""
         self._sent_s = self._clock()
         probe = asyncio.ensure_future(call(_PROBE, timeout=_CALL_S))
         while self._arrived_s < self._sent_s and not probe.done():
             await asyncio.sleep(self._interval_s)
+            if self._arrived_s < self._sent_s and probe.done():
+                break  # it was not slow, it failed
             self._observe(self.charge_s(self._clock()))
-        with suppress(grpc.aio.AioRpcError):
+        try:
             await probe
+        except grpc.aio.AioRpcError as error:
+            if error.code() is not grpc.StatusCode.DEADLINE_EXCEEDED:
+                raise
 
     async def _take(self, payload: bytes, _: Context) -> bytes:
         if payload == _PROBE:

@@ -113,6 +113,15 @@ def test_a_configuration_aside_of_no_version_is_rubbish(put: Put, tmp_path: Path
     assert "no config.pbtxt" in verify_repository(tmp_path, NO_KEYS)[-1].problem
 
 
+def test_one_of_several_versions_is_no_first_one(put: Put, tmp_path: Path) -> None:
+    for _ in range(3):
+        config = put(tmp_path).parent / "config.pbtxt"
+    config.rename(config.with_name(".aside-config.pbtxt"))
+    with staging(tmp_path):
+        pass
+    assert "no config.pbtxt, so none of them is served" in verify_repository(tmp_path, NO_KEYS)[-1].problem
+
+
 READERS = {
     "verify": lambda home: [verdict.problem for verdict in verify_home(home, NO_KEYS) if verdict.problem],
     "lint": lambda home: [found.what for found in lint_home(home, NO_KEYS, Host(4, 0)) if found.severity == "error"],

@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,9 +15,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 import tritonclient.grpc as triton_grpc
+from tritonclient.utils import InferenceServerException
 
 from exfm.features.schema import Schema
 from serving.embedded.errors import EnvironmentUnusableError, TritonStartError
+from serving.embedded.loading import Loading, Model
 from serving.embedded.process import EmbeddedTriton, TritonOptions
 
 if TYPE_CHECKING:
@@ -175,6 +178,42 @@ def test_a_failing_model_ends_the_start_at_once(
         client = triton_grpc.InferenceServerClient(triton.address)
         assert [client.is_model_ready(name) for name in (MODEL, OTHER)] == [False, True]
         client.close()
+
+
+class Loader:
+    """Stands for Triton: one model doesn't load, the other does when the server ends."""
+
+    def __init__(self, refuses: str = "") -> None:
+        self.refuses, self.given_s, self.ended = refuses, dict[str, float](), threading.Event()
+
+    def load_model(self, name: str, config: str | None, client_timeout: float) -> None:  # noqa: ARG002
+        self.given_s[name] = client_timeout
+        if name == self.refuses:
+            raise InferenceServerException("no such engine")
+        if self.refuses:
+            assert self.ended.wait(10.0)
+
+
+def test_what_can_be_gone_without_has_only_its_own_time(
+    triton_environment: "TritonEnvironment", published_repository: Path, tmp_path: Path
+) -> None:
+    options, loader = TritonOptions(dispensable=frozenset({MODEL})), Loader()
+    triton = EmbeddedTriton(triton_environment, published_repository, (MODEL, OTHER), tmp_path / "log", options)
+    triton._loading = Loading({MODEL: Model(1, 0), OTHER: Model(17, 0)})
+    triton._load_models(loader, time.monotonic() + 1000.0)
+    assert loader.given_s[MODEL] == Loading({MODEL: Model(1, 0)}).bound_s
+    assert loader.given_s[OTHER] > 900.0
+
+
+def test_nobody_waits_for_what_still_loads_when_a_model_has_failed(
+    triton_environment: "TritonEnvironment", published_repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loader, log = Loader(refuses=OTHER), tmp_path / "log"
+    log.touch()
+    triton = EmbeddedTriton(triton_environment, published_repository, (MODEL, OTHER), log)
+    monkeypatch.setattr(triton, "_end", loader.ended.set)
+    with pytest.raises(TritonStartError, match="no such engine"):
+        triton._load_models(loader, time.monotonic() + 1000.0)
 
 
 def test_a_slow_start_is_given_up(

@@ -97,3 +97,21 @@ async def test_a_probe_that_cannot_go_on_is_stopped_without_a_word(
     await eventually(lambda: len(waits) >= 2)
     await probe.stop()
     await server.stop(None)
+
+
+async def test_a_probe_that_fails_is_no_wait(
+    waits: list[float], eventually: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(probing, "_CALL_S", 0.2)
+    monkeypatch.setattr(probing, "_PAUSE_S", 0.01)
+    probe, server = DoorProbe(waits.append, 0.005), grpc.aio.server()
+    probe.attach(server)
+    await server.start()
+    probe.start()
+    await eventually(lambda: len(waits) >= 3)
+    await server.stop(None)
+    await eventually(lambda: "could not be measured: UNAVAILABLE" in caplog.text)
+    seen = len(waits)
+    await eventually(lambda: caplog.text.count("could not be measured") >= 3)
+    assert len(waits) == seen
+    await probe.stop()
