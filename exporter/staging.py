@@ -67,4 +67,4 @@ def _is_first(aside: Path) -> bool:
         versions = parse_config(aside.read_bytes()).version_policy.specific.versions
     except (OSError, VersionError):
         return False
-    return versions_in(home) == list(versions)
+    return len(versions) == 1 and versions_in(home) == list(versions)
