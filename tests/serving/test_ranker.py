@@ -190,32 +190,27 @@ async def test_cancellation_at_any_step_leaves_nothing_behind(
     assert gate.counts()[Priority.LIVE, Outcome.LEAKED] == 0
 
 
-async def test_the_door_refuses_before_any_work_is_done(catalog: Catalog, make_message: Make) -> None:
+async def refusals_at(door: Door, catalog: Catalog, payload: bytes, waited_s: float = 0.0) -> list[OverloadedError]:
+    """What of a hundred requests the door refuses; nothing else could."""
     ladders = {name: Ladder((), catalog[name].prior, Hedging(Watchdog())) for name in catalog}
-    door = Door(0.001)
     ranker = Ranker(catalog, ladders, ReplyReserve(0.01), door)
+    calls = [ranker.rank(payload, Arrival(time.monotonic(), None, waited_s)) for _ in range(100)]
+    answers = await asyncio.gather(*calls, return_exceptions=True)
+    return [answer for answer in answers if isinstance(answer, OverloadedError)]
+
+
+async def test_the_door_refuses_before_any_work_is_done(catalog: Catalog, make_message: Make) -> None:
+    door = Door(0.001)
     for _ in range(100):
         door.observe(1.0)
-    payload = make_message(3).SerializeToString()
-    calls = [ranker.rank(payload, Arrival(time.monotonic())) for _ in range(100)]
-    answers = await asyncio.gather(*calls, return_exceptions=True)
-    refusals = [answer for answer in answers if isinstance(answer, OverloadedError)]
+    refusals = await refusals_at(door, catalog, make_message(3).SerializeToString())
     assert 95 <= len(refusals) < 100
     assert {refusal.pushback_ms for refusal in refusals} == {DOOR_PUSHBACK_MS}
 
 
 async def test_the_door_hears_how_long_a_request_has_waited(catalog: Catalog, make_message: Make) -> None:
-    ladders = {name: Ladder((), catalog[name].prior, Hedging(Watchdog())) for name in catalog}
-    door = Door(0.004)
-    ranker = Ranker(catalog, ladders, ReplyReserve(0.01), door)
+    door, payload = Door(0.004), make_message(3).SerializeToString()
     for _ in range(10):
         door.observe(0.005)
-    payload = make_message(3).SerializeToString()
-
-    async def refused(waited_s: float) -> int:
-        calls = [ranker.rank(payload, Arrival(time.monotonic(), None, waited_s)) for _ in range(100)]
-        answers = await asyncio.gather(*calls, return_exceptions=True)
-        return sum(isinstance(answer, OverloadedError) for answer in answers)
-
-    assert await refused(0.0) < 30
-    assert await refused(0.012) > 80
+    assert len(await refusals_at(door, catalog, payload)) < 30
+    assert len(await refusals_at(door, catalog, payload, waited_s=0.012)) > 80
