@@ -39,11 +39,11 @@ def find_capacity(
         probe_s: length of a probe.
         confirm_s: length of a confirming run.
         precision: of the bracket, relative.
-        least_rps: below it there is no capacity.
+        least_rps: the least rate that is tried; if it fails there is no capacity.
         step: factor from one rate to the next until there is a bracket.
 
     Raises:
-        NoCapacityError: the rate fell below `least_rps`.
+        NoCapacityError: not even `least_rps` holds.
     """
     probe, confirm = partial(_good, holds, seconds=probe_s, allowed=1), partial(_good, holds, seconds=confirm_s)
     good, bad = _bracket(probe, first_rps, step, least_rps)
@@ -53,7 +53,7 @@ def find_capacity(
     for fall in chain(FALLS[:-1], repeat(FALLS[-1])):
         if confirm(good, wanted=2, allowed=1):
             break
-        good = _at_least(good / (1 + precision) ** fall, least_rps)
+        good = _lowered(good, (1 + precision) ** fall, least_rps)
     while confirm(good * RAISE, wanted=2, allowed=0):
         good *= RAISE
     return good
@@ -70,18 +70,19 @@ def _good(holds: Holds, rate_rps: float, *, seconds: float, wanted: int = 1, all
 
 
 def _bracket(probe: Callable[[float], bool], first_rps: float, step: float, least_rps: float) -> tuple[float, float]:
-    """A rate that holds and one, `step` times as high, that doesn't."""
+    """A rate that holds and one, at most `step` times as high, that doesn't."""
     good = bad = first_rps
     if probe(first_rps):
         while probe(bad := good * step):
             good = bad
     else:
-        while not probe(good := _at_least(bad / step, least_rps)):
+        while not probe(good := _lowered(bad, step, least_rps)):
             bad = good
     return good, bad
 
 
-def _at_least(rate_rps: float, least_rps: float) -> float:
-    if rate_rps < least_rps:
+def _lowered(rate_rps: float, factor: float, least_rps: float) -> float:
+    """The rate over the factor, but not less than the least one before that has failed itself."""
+    if rate_rps <= least_rps:
         raise NoCapacityError(f"not even {least_rps:g} requests per second hold")
-    return rate_rps
+    return max(rate_rps / factor, least_rps)
