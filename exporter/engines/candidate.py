@@ -27,7 +27,7 @@ from exporter.runner.engine import Engine, EngineFile, load_engine
 from exporter.runner.scorer import Scorer
 from exporter.verify import Batch, torch_probability
 
-RUNNER = ("__init__.py", "aside.py", "early.py", "engine.py", "scorer.py", "rows.py", "whole.py")
+RUNNER = ("__init__.py", "absence.py", "aside.py", "early.py", "engine.py", "scorer.py", "rows.py", "whole.py")
 """Modules of the runner that every version gets, besides the one of its engine; `model.py` is the package's part."""
 
 

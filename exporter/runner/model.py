@@ -26,9 +26,12 @@ import triton_python_backend_utils as pb_utils
 import exfm.features
 from exfm.features.schema import Schema
 from exfm.features.signature import OWNER, PROBABILITY, UNKNOWN, tensors_of
+from exporter.runner.absence import Absence
 from exporter.runner.aside import load, serves, yield_to_all
 from exporter.runner.scorer import BadRequestError, Inputs, NotServableError, Scorer, Scores
 
+TURN = "EXFM_STUB_TURN"
+"""Number of an open file of the version's folder, locked as a rule: `serving/embedded/start_stub.sh`."""
 ASK_FROM_CANDIDATES = 256
 """From this size on a request is asked whether it was cancelled: the question takes Triton 0.1 ms, about as long as
 scoring 60 candidates, and Triton has itself dropped what was cancelled while it waited in the queue."""
@@ -56,8 +59,9 @@ def check_origin(folder: Path) -> None:
 @contextmanager
 def in_turn(folder: Path) -> Iterator[None]:
     """One process after the other for that folder: a version's instances that load at once would share caches and
-    memory with the one that serves, and with each other."""
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    memory with the one that serves, and with each other. Whoever started the process may have taken its turn for it."""
+    given = os.environ.pop(TURN, "")
+    handle = int(given) if given else os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         with suppress(OSError):  # a file system without locks
             fcntl.flock(handle, fcntl.LOCK_EX)
@@ -70,16 +74,20 @@ class TritonPythonModel:
     """The entry points that Triton's Python backend calls."""
 
     _serving: int | None = None
+    _absence: Absence | None = None
+    """As long as the process leaves its turns to others."""
 
     def initialize(self, args: Mapping[str, str]) -> None:
         """Load and prove the version; raises `NotServableError` where it must not serve."""
         check_numpy(np.__version__)
         folder = Path(args["model_repository"]) / args["model_version"]
         check_origin(folder)
+        config = json.loads(args["model_config"])
         with in_turn(folder):
-            load(str(folder), lambda: self._load(folder, args))
+            load(str(folder), lambda: self._load(folder, config))
             # Before the folder's lock is given back: a version without either of the two may be pruned.
             self._serving = serves(str(folder))
+        self._absence = Absence.begun(config)
 
     def finalize(self) -> None:
         """Nothing is left to serve: let others go first while the process ends, which takes the kernel a while."""
@@ -87,9 +95,9 @@ class TritonPythonModel:
             os.close(self._serving)
         yield_to_all()
 
-    def _load(self, folder: Path, args: Mapping[str, str]) -> None:
+    def _load(self, folder: Path, config: Mapping[str, Any]) -> None:
         schema = Schema.load(folder / "schema.json")
-        check_schema(schema, json.loads(args["model_config"])["parameters"]["schema_hash"]["string_value"])
+        check_schema(schema, config["parameters"]["schema_hash"]["string_value"])
         self._names = [tensor.name for tensor in tensors_of(schema)]
         self._scorer = Scorer(folder, schema)
         most = max(vertical.max_candidates for vertical in schema.verticals)
@@ -98,6 +106,12 @@ class TritonPythonModel:
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
         """Answer each request, in the form that config.pbtxt has: a jagged batch, or one request among others."""
+        answers = self._answer(requests)
+        if self._absence:
+            self._absence = self._absence.after(len(requests))
+        return answers
+
+    def _answer(self, requests: Sequence[Any]) -> list[Any]:
         if requests and pb_utils.get_input_tensor_by_name(requests[0], OWNER) is not None:
             return [self._score_jagged(request) for request in requests]
         return self._score_each(requests)

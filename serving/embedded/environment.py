@@ -28,6 +28,7 @@ VARIABLE = "EXFM_TRITON_ENV"
 DEFAULT_NAME = ".venv-triton"
 REQUIREMENTS = ("nvidia-pytriton==0.7.0", "numpy==1.26.4", "onnxruntime==1.31.1", "openvino==2026.4.1")
 STAMP = "exfm-stamp.json"
+_STUB = "triton_python_backend_stub"
 _PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
@@ -58,8 +59,8 @@ class TritonEnvironment:
 
     @property
     def stub(self) -> Path:
-        """The program that runs a Python-backend model."""
-        return self.backends / "python" / "triton_python_backend_stub"
+        """The program that runs a Python-backend model; Triton starts `start_stub.sh` in its place."""
+        return self.backends / "python" / "real" / _STUB
 
     @property
     def server(self) -> Path:
@@ -90,6 +91,7 @@ class TritonEnvironment:
         for needed in (self.python, self.server, self.stub):
             if not needed.exists():
                 raise EnvironmentUnusableError(f"{needed} is missing; {_remedy(self.path)}")
+        _check_stub(self)
 
 
 def default_path() -> Path:
@@ -159,12 +161,16 @@ def _clear(folder: Path) -> None:
 
 def _copy_backends(environment: TritonEnvironment) -> None:
     """Copy the wheel's backends: the stub must stand beside the backend's library, and wheels are not edited."""
-    stub = environment.triton / "python_backend_stubs" / _PYTHON / "triton_python_backend_stub"
+    stub = environment.triton / "python_backend_stubs" / _PYTHON / _STUB
     if not stub.is_file():
         raise EnvironmentUnusableError(f"the Triton wheel has no Python backend for Python {_PYTHON}")
     shutil.rmtree(environment.backends, ignore_errors=True)
     shutil.copytree(environment.triton / "backends", environment.backends, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy2(stub, environment.backends / "python")
+    environment.stub.parent.mkdir()
+    shutil.copy2(stub, environment.stub)
+    starter = environment.backends / "python" / _STUB
+    starter.write_bytes(_own("start_stub.sh"))
+    starter.chmod(0o755)
 
 
 def _check_stub(environment: TritonEnvironment) -> None:
@@ -204,8 +210,13 @@ def _locked(folder: Path) -> Iterator[None]:
 
 
 def _stamp_text() -> str:
-    pins = (resources.files("serving.embedded") / "constraints.txt").read_bytes() + " ".join(REQUIREMENTS).encode()
+    pins = _own("constraints.txt") + " ".join(REQUIREMENTS).encode() + _own("start_stub.sh")
     return json.dumps({"pins": hashlib.sha256(pins).hexdigest(), "python": sys.version.split()[0]})
+
+
+def _own(name: str) -> bytes:
+    """A file that lies beside this module."""
+    return (resources.files("serving.embedded") / name).read_bytes()
 
 
 def _remedy(path: Path) -> str:

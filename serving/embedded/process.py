@@ -22,6 +22,7 @@ from serving.embedded import guardian
 from serving.embedded.environment import TritonEnvironment
 from serving.embedded.errors import TritonStartError
 from serving.embedded.loading import SERVER_S, Loading
+from serving.embedded.yielding import VARIABLE, may_yield
 from serving.errors import StartError
 from serving.processes.port import SharedPort
 
@@ -167,7 +168,7 @@ class EmbeddedTriton:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=output,
-                env=self._environment.variables(),
+                env=self._environment.variables() | {VARIABLE: "1" if may_yield() else ""},
                 cwd=self._environment.path,
                 # A group of its own, that a Ctrl-C at the terminal is ours to answer, but no session: the kernel may
                 # share the processor out among sessions first, and then no thread there gives way to one here.

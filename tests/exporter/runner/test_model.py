@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import importlib
+import json
 import os
 import shutil
 import sys
@@ -20,7 +21,7 @@ from hypothesis import strategies as st
 from exfm.features.encoding import MISSING
 from exfm.features.schema import Schema
 from exporter.durable import try_lock
-from exporter.runner import aside
+from exporter.runner import absence, aside
 
 VERTICAL = "feed_click"
 
@@ -265,6 +266,12 @@ def test_a_schema_without_candidate_numbers_is_served(
     ]
 
 
+def _arguments(home: Path, version: str, warm_ups: int = 0) -> dict[str, str]:
+    """What Triton gives an instance, as far as it is looked at."""
+    config: dict[str, Any] = {"model_warmup": [{}] * warm_ups}
+    return {"model_repository": str(home), "model_version": version, "model_config": json.dumps(config)}
+
+
 def test_a_version_loads_where_it_is_not_felt(
     runner: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -278,7 +285,7 @@ def test_a_version_loads_where_it_is_not_felt(
         monkeypatch.setattr(model, "_load", lambda *_: seen.append(os.sched_getscheduler(0)))
         (tmp_path / version).mkdir(exist_ok=True)
         (tmp_path / version / "schema.json").touch()
-        model.initialize({"model_repository": str(tmp_path), "model_version": version})
+        model.initialize(_arguments(tmp_path, version))
         return model
 
     first = start("1")
@@ -312,13 +319,44 @@ def test_a_version_is_locked_from_loading_to_serving_without_a_gap(
     model = runner.TritonPythonModel()
     monkeypatch.setattr(model, "_load", lambda *_: None)
     monkeypatch.setattr(runner, "yield_to_all", lambda: None)
-    model.initialize({"model_repository": str(tmp_path), "model_version": "1"})
+    model.initialize(_arguments(tmp_path, "1"))
     assert try_lock(tmp_path / "1" / "schema.json") is None
     model.finalize()
     for path in (tmp_path / "1", tmp_path / "1" / "schema.json"):
         lock = try_lock(path)
         assert lock is not None
         os.close(lock)
+
+
+def test_a_turn_that_was_taken_for_it_is_given_back(
+    runner: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Whoever started the process holds the folder's lock already, in a file that is open here."""
+    given = try_lock(tmp_path)
+    assert given is not None
+    monkeypatch.setenv(runner.TURN, str(given))
+    with runner.in_turn(tmp_path):
+        assert try_lock(tmp_path) is None
+    lock = try_lock(tmp_path)
+    assert lock is not None
+    os.close(lock)
+    with runner.in_turn(tmp_path):
+        assert try_lock(tmp_path) is None, "the next one takes its own"
+
+
+def test_an_absence_lasts_until_the_last_warm_up(
+    model: Any, monkeypatch: pytest.MonkeyPatch, own: Schema, make_request: Any
+) -> None:
+    back: list[bool] = []
+    monkeypatch.setattr(absence, "come_back", lambda: back.append(True))
+    model._absence = absence.Absence(2)
+    answered = model.execute([FakeRequest(make_request(own, 3))])
+    assert not back
+    answered += model.execute([FakeRequest.together([make_request(own, 3)])])
+    assert back == [True]
+    answered += model.execute([FakeRequest(make_request(own, 3))])
+    assert back == [True]
+    assert [answer.error for answer in answered] == [None] * 3
 
 
 def test_one_that_never_served_ends_like_the_others(runner: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:

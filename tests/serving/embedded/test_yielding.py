@@ -1,0 +1,31 @@
+import os
+from pathlib import Path
+
+import pytest
+
+from serving.embedded.yielding import may_yield
+
+
+def test_who_tried_has_its_turns_as_before() -> None:
+    before = os.sched_getscheduler(0)
+    may_yield()
+    assert os.sched_getscheduler(0) == before
+
+
+def test_without_the_programs_nobody_may(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert not may_yield()
+
+
+def test_without_the_privilege_nobody_may() -> None:
+    child = os.fork()
+    if not child:
+        code = 1
+        try:
+            if os.getuid() == 0:
+                os.setgroups([])
+                os.setuid(65534)
+            code = 2 if may_yield() else 0
+        finally:
+            os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
