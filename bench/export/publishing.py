@@ -14,6 +14,7 @@ from exporter.home import CONFIG, parse_config, served_version
 from exporter.signing import OWN_KEY, make_key, trust
 from serving.embedded.environment import ensure
 from serving.embedded.process import EmbeddedTriton
+from serving.embedded.yielding import may_yield
 from serving.repository import load_catalog, triton_configs
 
 CANDIDATES = 200
@@ -44,7 +45,11 @@ def measure(asked: argparse.Namespace) -> dict[str, Any]:
 
 
 def measure_reload(source: Path, folder: Path, seed: int, reloads: int = RELOADS) -> dict[str, Any]:
-    """Publish a version twice, and let a Triton of its own go from one to the other and back under load."""
+    """Publish a version twice, and let a Triton of its own go from one to the other and back under load.
+
+    Returns:
+        As `measure` says, and `idle_start`: whether instances could start in the idle class.
+    """
     repository = folder / "model_repository"
     trust(repository, make_key(repository / OWN_KEY).key.public_key())
     versions = [int(republish(source, repository).name) for _ in range(2)]
@@ -56,4 +61,4 @@ def measure_reload(source: Path, folder: Path, seed: int, reloads: int = RELOADS
     models = triton_configs(repository, catalog)
     with EmbeddedTriton(ensure(), repository, models, folder / "triton.log") as triton:
         sample = asyncio.run(load.run(triton.address, versions[::-1], reloads))
-    return sample.to_dict()
+    return sample.to_dict() | {"idle_start": may_yield()}

@@ -3,6 +3,7 @@
 import fcntl
 import os
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -10,6 +11,7 @@ LEAST = 19
 """The niceness that yields to all others."""
 LOCKED = "schema.json"
 """Of each version: whoever serves it holds a shared lock on this file."""
+ASKED_S = 0.05
 
 
 def load(folder: str, work: Callable[[], object]) -> None:
@@ -44,17 +46,27 @@ def another_serves(folder: str) -> bool:
 
 
 def _locked(folder: str) -> bool:
+    """Whether it stays so: others that only ask, as here, have the lock for less than `ASKED_S`."""
     try:
         handle = os.open(os.path.join(folder, LOCKED), os.O_RDONLY)
     except OSError:
         return False
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        return isinstance(error, BlockingIOError)
+        if _free(handle):
+            return False
+        time.sleep(ASKED_S)
+        return not _free(handle)
     finally:
         os.close(handle)
-    return False
+
+
+def _free(handle: int) -> bool:
+    """Also where nobody can tell: a file system without locks."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        return not isinstance(error, BlockingIOError)
+    return True
 
 
 def aside(work: Callable[[], object]) -> None:

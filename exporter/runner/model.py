@@ -26,7 +26,6 @@ import triton_python_backend_utils as pb_utils
 import exfm.features
 from exfm.features.schema import Schema
 from exfm.features.signature import OWNER, PROBABILITY, UNKNOWN, tensors_of
-from exporter.runner.absence import Absence
 from exporter.runner.aside import load, serves, yield_to_all
 from exporter.runner.scorer import BadRequestError, Inputs, NotServableError, Scorer, Scores
 
@@ -74,8 +73,6 @@ class TritonPythonModel:
     """The entry points that Triton's Python backend calls."""
 
     _serving: int | None = None
-    _absence: Absence | None = None
-    """As long as the process leaves its turns to others."""
 
     def initialize(self, args: Mapping[str, str]) -> None:
         """Load and prove the version; raises `NotServableError` where it must not serve."""
@@ -87,7 +84,6 @@ class TritonPythonModel:
             load(str(folder), lambda: self._load(folder, config))
             # Before the folder's lock is given back: a version without either of the two may be pruned.
             self._serving = serves(str(folder))
-        self._absence = Absence.begun(config)
 
     def finalize(self) -> None:
         """Nothing is left to serve: let others go first while the process ends, which takes the kernel a while."""
@@ -106,12 +102,6 @@ class TritonPythonModel:
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
         """Answer each request, in the form that config.pbtxt has: a jagged batch, or one request among others."""
-        answers = self._answer(requests)
-        if self._absence:
-            self._absence = self._absence.after(len(requests))
-        return answers
-
-    def _answer(self, requests: Sequence[Any]) -> list[Any]:
         if requests and pb_utils.get_input_tensor_by_name(requests[0], OWNER) is not None:
             return [self._score_jagged(request) for request in requests]
         return self._score_each(requests)

@@ -10,44 +10,47 @@ from numpy.typing import NDArray
 from exfm.features.signature import tensors_of
 from loadtest.checking.answers import tier_of
 from loadtest.checking.outcomes import Outcome, of_status
-from loadtest.driving.rank_target import RANK
 from loadtest.peers.caller import CHANNEL, CONNECTIONS, Probability, RefusedError
 from loadtest.peers.model import Model
 from loadtest.peers.samples import Sample
-from serving.rpc import packed
+from loadtest.peers.stream import RankStream
 from serving.rpc.pb import ranking_pb2 as pb
+
+_CODES = {number: code for code in grpc.StatusCode for number in code.value[:1]}
 
 
 class RankingCaller:
-    """A caller of `exfm-serve`."""
+    """A caller of `exfm-serve`: over one stream per connection, as an ad server does that has many requests."""
 
     def __init__(self, address: str, model: Model, samples: Sequence[Sample]) -> None:
         self._messages = [rank_message(model, sample) for sample in samples]
         self._orders = [_Order(sample.ads) for sample in samples]
         self._channels = [grpc.aio.insecure_channel(address, options=CHANNEL) for _ in range(CONNECTIONS)]
-        # As cheaply as the other systems' answers are read: what this takes, the machine's servers don't have.
-        read = packed.RankResponse.FromString
-        self._calls: list[Any] = [channel.unary_unary(RANK, response_deserializer=read) for channel in self._channels]
+        self._streams = [RankStream(channel) for channel in self._channels]
 
     async def ask(self, index: int, timeout_s: float) -> tuple[str, Probability]:
         """See `Caller.ask`."""
-        call = self._calls[index % len(self._calls)]
         at = index % len(self._messages)
-        try:
-            answer = await call(self._messages[at], timeout=timeout_s)
-        except grpc.aio.AioRpcError as error:
-            ended = of_status(error.code())
-            if ended == Outcome.UNANSWERED:
-                raise TimeoutError from error
-            if ended == Outcome.SHED:
-                raise RefusedError(error.details()) from error
-            raise
-        return tier_of(answer), self._orders[at].restored(answer)
+        answer = await self._streams[index % len(self._streams)].ask(self._messages[at], timeout_s)
+        if answer.HasField("refusal"):
+            raise error_of(answer.refusal)
+        return tier_of(answer.ranking), self._orders[at].restored(answer.ranking)
 
     async def close(self) -> None:
         """See `Caller.close`."""
+        for stream in self._streams:
+            stream.close()
         for channel in self._channels:
             await channel.close()
+
+
+def error_of(refusal: Any) -> Exception:
+    """What a caller raises for a refusal; see `Caller.ask`."""
+    code = _CODES[refusal.code]
+    ended = of_status(code)
+    if ended == Outcome.UNANSWERED:
+        return TimeoutError()
+    return RefusedError(refusal.message) if ended == Outcome.SHED else RuntimeError(f"{code.name}: {refusal.message}")
 
 
 class _Order:

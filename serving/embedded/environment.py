@@ -28,6 +28,7 @@ VARIABLE = "EXFM_TRITON_ENV"
 DEFAULT_NAME = ".venv-triton"
 REQUIREMENTS = ("nvidia-pytriton==0.7.0", "numpy==1.26.4", "onnxruntime==1.31.1", "openvino==2026.4.1")
 STAMP = "exfm-stamp.json"
+_STUB_S = 60.0
 _STUB = "triton_python_backend_stub"
 _PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 
@@ -59,8 +60,13 @@ class TritonEnvironment:
 
     @property
     def stub(self) -> Path:
-        """The program that runs a Python-backend model; Triton starts `start_stub.sh` in its place."""
+        """The program that runs a Python-backend model, started by `starter`."""
         return self.backends / "python" / "real" / _STUB
+
+    @property
+    def starter(self) -> Path:
+        """What Triton takes for the stub."""
+        return self.backends / "python" / _STUB
 
     @property
     def server(self) -> Path:
@@ -88,9 +94,11 @@ class TritonEnvironment:
             raise EnvironmentUnusableError(
                 f"the Triton environment at {self.path} has other pins; {_remedy(self.path)}"
             )
-        for needed in (self.python, self.server, self.stub):
+        for needed in (self.python, self.server, self.stub, self.starter):
             if not needed.exists():
                 raise EnvironmentUnusableError(f"{needed} is missing; {_remedy(self.path)}")
+        if not _starter_stands(self):
+            raise EnvironmentUnusableError(f"{self.starter} is another release's; {_remedy(self.path)}")
         _check_stub(self)
 
 
@@ -115,6 +123,8 @@ def ensure(path: Path | None = None, report: Callable[[str], None] = lambda _: N
         raise EnvironmentUnusableError(f"no folder for the Triton environment: {error}") from error
     with _locked(environment.path):
         try:
+            if environment.stub.is_file() and not _starter_stands(environment):
+                _place_starter(environment)
             environment.verify()
         except EnvironmentUnusableError as reason:
             report(str(reason).split(";", maxsplit=1)[0])
@@ -168,15 +178,29 @@ def _copy_backends(environment: TritonEnvironment) -> None:
     shutil.copytree(environment.triton / "backends", environment.backends, ignore=shutil.ignore_patterns("__pycache__"))
     environment.stub.parent.mkdir()
     shutil.copy2(stub, environment.stub)
-    starter = environment.backends / "python" / _STUB
-    starter.write_bytes(_own("start_stub.sh"))
-    starter.chmod(0o755)
+    _place_starter(environment)
+
+
+def _starter_stands(environment: TritonEnvironment) -> bool:
+    starter = environment.starter
+    return os.access(starter, os.R_OK | os.X_OK) and starter.read_bytes() == _own("start_stub.sh")
+
+
+def _place_starter(environment: TritonEnvironment) -> None:
+    """At once, for a Triton that runs may want it."""
+    made = environment.starter.with_suffix(".new")
+    made.write_bytes(_own("start_stub.sh"))
+    made.chmod(0o755)
+    made.replace(environment.starter)
 
 
 def _check_stub(environment: TritonEnvironment) -> None:
     """Refuse a stub whose libraries are not found; started without arguments it otherwise just ends."""
-    command = (str(environment.stub),)
-    done = subprocess.run(command, env=environment.variables(), capture_output=True, text=True, check=False, timeout=60)
+    command, variables = (str(environment.stub),), environment.variables()
+    try:
+        done = subprocess.run(command, env=variables, capture_output=True, text=True, check=False, timeout=_STUB_S)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise EnvironmentUnusableError(f"{environment.stub} can't be run: {error}") from error
     if "error while loading shared libraries" in done.stderr:
         raise EnvironmentUnusableError(done.stderr.strip())
 
@@ -210,7 +234,7 @@ def _locked(folder: Path) -> Iterator[None]:
 
 
 def _stamp_text() -> str:
-    pins = _own("constraints.txt") + " ".join(REQUIREMENTS).encode() + _own("start_stub.sh")
+    pins = _own("constraints.txt") + " ".join(REQUIREMENTS).encode()
     return json.dumps({"pins": hashlib.sha256(pins).hexdigest(), "python": sys.version.split()[0]})
 
 

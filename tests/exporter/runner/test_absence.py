@@ -4,16 +4,13 @@ from collections.abc import Callable
 
 import pytest
 
-from exporter.runner.absence import Absence, warm_ups
+from exporter.runner.absence import ABSENT, come_back
 from serving.embedded.yielding import may_yield
 
 NOBODY = 65534
-TWO = {"model_warmup": [{"name": "200 candidates"}, {"name": "1000 candidates", "count": 0}]}
-
-can_come_back = pytest.mark.skipif(not may_yield(), reason="takes the privilege to leave the idle class")
 
 
-def in_idle_child(work: Callable[[], bool], *, user: int = 0) -> None:
+def in_idle_child(work: Callable[[], bool], *, absent: bool, user: int = 0) -> None:
     """Assert on what `work` says in a process of its own, in the idle class and, as root, as that user."""
     child = os.fork()
     if not child:
@@ -23,59 +20,42 @@ def in_idle_child(work: Callable[[], bool], *, user: int = 0) -> None:
                 os.setgroups([])
                 os.setuid(user)
             os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+            os.environ[ABSENT] = "1" if absent else ""
             code = 0 if work() else 2
         finally:
             os._exit(code)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
-def policies() -> set[int]:
-    """Of all threads of this process."""
-    return {os.sched_getscheduler(int(thread)) for thread in os.listdir("/proc/self/task")}
-
-
-def test_who_takes_its_turns_is_not_absent() -> None:
-    assert os.sched_getscheduler(0) == os.SCHED_OTHER
-    assert Absence.begun(TWO) is None
-
-
-@pytest.mark.parametrize(
-    ("config", "number"),
-    [({}, 0), (TWO, 2), ({"model_warmup": [{"count": 10}, {"count": "3"}, {}]}, 14)],
-    ids=["none", "once each", "counts"],
-)
-def test_warm_ups_are_counted(config: dict[str, object], number: int) -> None:
-    assert warm_ups(config) == number
-
-
-@can_come_back
-def test_all_threads_come_back_after_the_last_warm_up() -> None:
+@pytest.mark.skipif(not may_yield(), reason="takes the privilege to leave the idle class")
+def test_all_threads_come_back() -> None:
     def work() -> bool:
-        ended = threading.Event()
-        threading.Thread(target=ended.wait).start()
-        absence = Absence.begun(TWO)
-        idle = [policies()]
-        absence = absence and absence.after(1)
-        idle.append(policies())
-        over = absence is not None and absence.after(1) is None
-        back = policies()
+        ended, policies = threading.Event(), set[int]()
+        thread = threading.Thread(target=ended.wait)
+        thread.start()
+        come_back()
+        for number in (threading.get_native_id(), thread.native_id or 0):
+            policies.add(os.sched_getscheduler(number))
         ended.set()
-        return idle == [{os.SCHED_IDLE, os.SCHED_OTHER}] * 2 and over and back == {os.SCHED_OTHER}
+        return policies == {os.SCHED_OTHER} and ABSENT not in os.environ
 
-    in_idle_child(work)
+    in_idle_child(work, absent=True)
 
 
-@can_come_back
-def test_without_warm_ups_it_is_over_at_once() -> None:
-    in_idle_child(lambda: Absence.begun({}) is None and policies() == {os.SCHED_OTHER})
+def test_who_was_put_there_by_somebody_else_stays() -> None:
+    def work() -> bool:
+        come_back()
+        return os.sched_getscheduler(0) == os.SCHED_IDLE
+
+    in_idle_child(work, absent=False)
 
 
 def test_a_version_that_cannot_come_back_must_not_serve() -> None:
     def work() -> bool:
         try:
-            Absence.begun(TWO)
+            come_back()
         except PermissionError:
             return True
         return False
 
-    in_idle_child(work, user=NOBODY)
+    in_idle_child(work, absent=True, user=NOBODY)

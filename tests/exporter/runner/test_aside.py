@@ -1,4 +1,5 @@
 import errno
+import fcntl
 import os
 import shutil
 import subprocess
@@ -128,3 +129,15 @@ print(*(importer[name] for name in ("numpy", "asyncio", "exporter.runner.scorer"
     if other is not None:
         os.close(other)
     assert ended.stdout.split() == [thread, thread, thread, "MainThread"]
+
+
+def test_who_only_asks_is_not_taken_for_one_that_serves(home: Path) -> None:
+    asking = os.open(home / "1" / "schema.json", os.O_RDONLY)
+    fcntl.flock(asking, fcntl.LOCK_EX)
+    timer = threading.Timer(0.01, os.close, (asking,))
+    timer.start()
+    assert not another_serves(str(home / "2"))
+    timer.join()
+    own = serves(str(home / "1"))
+    assert another_serves(str(home / "2"))
+    os.close(own)

@@ -3,7 +3,6 @@
 import errno
 import fcntl
 import importlib
-import json
 import os
 import shutil
 import sys
@@ -21,7 +20,7 @@ from hypothesis import strategies as st
 from exfm.features.encoding import MISSING
 from exfm.features.schema import Schema
 from exporter.durable import try_lock
-from exporter.runner import absence, aside
+from exporter.runner import aside
 
 VERTICAL = "feed_click"
 
@@ -266,10 +265,9 @@ def test_a_schema_without_candidate_numbers_is_served(
     ]
 
 
-def _arguments(home: Path, version: str, warm_ups: int = 0) -> dict[str, str]:
+def _arguments(home: Path, version: str) -> dict[str, str]:
     """What Triton gives an instance, as far as it is looked at."""
-    config: dict[str, Any] = {"model_warmup": [{}] * warm_ups}
-    return {"model_repository": str(home), "model_version": version, "model_config": json.dumps(config)}
+    return {"model_repository": str(home), "model_version": version, "model_config": "{}"}
 
 
 def test_a_version_loads_where_it_is_not_felt(
@@ -342,21 +340,6 @@ def test_a_turn_that_was_taken_for_it_is_given_back(
     os.close(lock)
     with runner.in_turn(tmp_path):
         assert try_lock(tmp_path) is None, "the next one takes its own"
-
-
-def test_an_absence_lasts_until_the_last_warm_up(
-    model: Any, monkeypatch: pytest.MonkeyPatch, own: Schema, make_request: Any
-) -> None:
-    back: list[bool] = []
-    monkeypatch.setattr(absence, "come_back", lambda: back.append(True))
-    model._absence = absence.Absence(2)
-    answered = model.execute([FakeRequest(make_request(own, 3))])
-    assert not back
-    answered += model.execute([FakeRequest.together([make_request(own, 3)])])
-    assert back == [True]
-    answered += model.execute([FakeRequest(make_request(own, 3))])
-    assert back == [True]
-    assert [answer.error for answer in answered] == [None] * 3
 
 
 def test_one_that_never_served_ends_like_the_others(runner: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -127,3 +127,39 @@ def test_the_command_checks_without_building(
     assert "no finished Triton environment" in capsys.readouterr().err
     assert main(["--check", "--json", "--path", str(triton_environment.path)]) == 0
     assert json.loads(capsys.readouterr().out)["path"] == str(triton_environment.path)
+
+
+@pytest.fixture
+def standing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TritonEnvironment:
+    """A finished one, as far as files go; its stub runs, and another release has placed the starter."""
+    environment = TritonEnvironment(tmp_path)
+    for path in (environment.python, environment.server, environment.stub, environment.starter):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("#!/bin/sh\nexit 1\n")
+        path.chmod(0o755)
+    (tmp_path / STAMP).write_text(module._stamp_text())
+    monkeypatch.setattr(module, "_build", pytest.fail)
+    return environment
+
+
+def test_another_releases_starter_is_replaced_without_a_new_build(standing: TritonEnvironment) -> None:
+    with pytest.raises(EnvironmentUnusableError, match="is another release's; build it with"):
+        standing.verify()
+    assert ensure(standing.path) == standing
+    standing.verify()
+    assert sorted(path.name for path in standing.starter.parent.iterdir()) == ["real", standing.starter.name]
+
+
+@pytest.mark.parametrize(
+    ("stub", "mode", "said"),
+    [
+        ("echo error while loading shared libraries: libpython >&2", 0o755, "shared libraries: libpython"),
+        ("exit 1", 0o644, "can't be run: .*Permission denied"),
+    ],
+)
+def test_a_stub_that_cannot_run_is_said(standing: TritonEnvironment, stub: str, mode: int, said: str) -> None:
+    ensure(standing.path)
+    standing.stub.write_text(f"#!/bin/sh\n{stub}\n")
+    standing.stub.chmod(mode)
+    with pytest.raises(EnvironmentUnusableError, match=said):
+        standing.verify()

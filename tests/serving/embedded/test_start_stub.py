@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import resources
@@ -24,19 +25,33 @@ try:
     taken = False
 except BlockingIOError:
     taken = True
-turn, idle = os.environ.get("EXFM_STUB_TURN"), os.sched_getscheduler(0) == os.SCHED_IDLE
-print(json.dumps({{"idle": idle, "turn": turn, "taken": taken, "rest": sys.argv[2:]}}))
+said = {{"idle": os.sched_getscheduler(0) == os.SCHED_IDLE, "absent": os.environ.get("EXFM_STUB_ABSENT")}}
+said |= {{"turn": os.environ.get("EXFM_STUB_TURN"), "taken": taken, "rest": sys.argv[2:]}}
+print(json.dumps(said))
 """
-AT_ONCE = {"idle": False, "turn": None, "taken": False, "rest": ["a b", "c"]}
+AT_ONCE = {"idle": False, "absent": None, "turn": None, "taken": False, "rest": ["a b", "c"]}
+IN_TURN = AT_ONCE | {"turn": "9", "taken": True}
+BEHIND_ALL = IN_TURN | {"idle": True, "absent": "1"}
+PRESSURE = "some avg10=%s avg60=0.00 avg300=0.00 total=123\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=0\n"
 
 
 @pytest.fixture
-def program(tmp_path: Path) -> Path:
+def pressure(tmp_path: Path) -> Path:
+    """What the kernel would say of waiting for cores."""
+    path = tmp_path / "pressure"
+    path.write_text(PRESSURE % "3.14")
+    return path
+
+
+@pytest.fixture
+def program(tmp_path: Path, pressure: Path) -> Path:
     """As it lies in an environment."""
     folder = tmp_path / "back ends"
     (folder / "real").mkdir(parents=True)
     (folder / "real" / "stub").write_text(STAND_IN)
-    (folder / "stub").write_bytes((resources.files("serving.embedded") / "start_stub.sh").read_bytes())
+    script = (resources.files("serving.embedded") / "start_stub.sh").read_text(encoding="utf-8")
+    assert "</proc/pressure/cpu" in script
+    (folder / "stub").write_text(script.replace("</proc/pressure/cpu", f"<'{pressure}'"))
     for path in (folder / "real" / "stub", folder / "stub"):
         path.chmod(0o755)
     return folder / "stub"
@@ -85,10 +100,34 @@ def test_beside_nobody_it_starts_at_full_speed(program: Path, home: Path, may_yi
 
 
 def test_beside_another_version_it_yields_and_has_its_turn(program: Path, home: Path) -> None:
-    turn = {"turn": "9", "taken": True}
     with serving(home / "1"):
-        assert start(program, home / "2", may_yield=True) == AT_ONCE | turn | {"idle": True}
-        assert start(program, home / "2", may_yield=False) == AT_ONCE | turn
+        assert start(program, home / "2", may_yield=True) == BEHIND_ALL
+        assert start(program, home / "2", may_yield=False) == IN_TURN
+
+
+@pytest.mark.parametrize(("share", "expected"), [("59.99", BEHIND_ALL), ("60.00", IN_TURN), ("100.00", IN_TURN)])
+def test_where_cores_are_wanting_it_does_not_yield(
+    program: Path, home: Path, pressure: Path, share: str, expected: dict[str, Any]
+) -> None:
+    pressure.write_text(PRESSURE % share)
+    with serving(home / "1"):
+        assert start(program, home / "2", may_yield=True) == expected
+
+
+def test_where_the_kernel_does_not_tell_it_yields(program: Path, home: Path, pressure: Path) -> None:
+    pressure.unlink()
+    with serving(home / "1"):
+        assert start(program, home / "2", may_yield=True) == BEHIND_ALL
+
+
+def test_who_only_asks_is_not_taken_for_one_that_serves(program: Path, home: Path) -> None:
+    """All instances ask at once, also those of other versions."""
+    asking = os.open(home / "1" / "schema.json", os.O_RDONLY)
+    fcntl.flock(asking, fcntl.LOCK_EX)
+    timer = threading.Timer(0.01, os.close, (asking,))
+    timer.start()
+    assert start(program, home / "2", may_yield=True) == AT_ONCE
+    timer.join()
 
 
 def test_an_older_runner_is_left_as_it_was(program: Path, home: Path) -> None:

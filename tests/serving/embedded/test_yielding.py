@@ -12,7 +12,13 @@ def test_who_tried_has_its_turns_as_before() -> None:
     assert os.sched_getscheduler(0) == before
 
 
-def test_without_the_programs_nobody_may(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+@pytest.mark.parametrize("there", [(), ("flock",)], ids=["none", "no chrt"])
+def test_without_the_programs_nobody_may(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, there: tuple[str, ...]
+) -> None:
+    for name in there:
+        (tmp_path / name).write_text("#!/bin/sh\n")
+        (tmp_path / name).chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
     assert not may_yield()
 

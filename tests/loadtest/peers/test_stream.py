@@ -1,0 +1,116 @@
+"""Against a real gRPC server that answers as the test says."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import grpc
+import pytest
+
+from loadtest.peers.caller import RefusedError
+from loadtest.peers.ranking import error_of
+from loadtest.peers.stream import RankStream
+from serving.rpc.pb import ranking_pb2 as pb
+
+MESSAGE = pb.RankRequest(request_id="replaced", vertical="feed_click").SerializeToString()
+Answering = Callable[[AsyncIterator[bytes], Any], Awaitable[None]]
+
+
+@asynccontextmanager
+async def asking(answering: Answering) -> AsyncIterator[RankStream]:
+    handlers: dict[str, Any] = {"RankStream": grpc.stream_stream_rpc_method_handler(answering)}
+    server = grpc.aio.server()
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("exfm.ranking.v1.RankingService", handlers),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        stream = RankStream(channel)
+        try:
+            yield stream
+        finally:
+            stream.close()
+            await server.stop(None)
+
+
+def reply(payload: bytes, reason: str = "") -> bytes:
+    request = pb.RankRequest.FromString(payload)
+    assert request.vertical == "feed_click"
+    ranking = pb.RankResponse(request_id=request.request_id, tier_reason=reason)
+    return pb.RankStreamResponse(request_id=request.request_id, ranking=ranking).SerializeToString()
+
+
+async def test_answers_find_their_requests_in_any_order() -> None:
+    async def backwards(payloads: AsyncIterator[bytes], context: Any) -> None:
+        taken: list[bytes] = []
+        async for payload in payloads:
+            taken.append(payload)
+            if len(taken) == 20:
+                for each in reversed(taken):
+                    await context.write(reply(each))
+
+    async with asking(backwards) as stream:
+        answers = await asyncio.gather(*(stream.ask(MESSAGE, 10.0) for _ in range(20)))
+    assert [answer.ranking.request_id for answer in answers] == [f"{number:x}" for number in range(20)]
+
+
+async def test_each_has_its_own_deadline() -> None:
+    async def only_second(payloads: AsyncIterator[bytes], context: Any) -> None:
+        seen = 0
+        async for payload in payloads:
+            seen += 1
+            if seen == 2:
+                await context.write(reply(payload, "second"))
+
+    async with asking(only_second) as stream:
+        late = asyncio.create_task(stream.ask(MESSAGE, 0.2))
+        await asyncio.sleep(0)
+        answer = await stream.ask(MESSAGE, 10.0)
+        assert answer.ranking.tier_reason == "second"
+        with pytest.raises(TimeoutError):
+            await late
+
+
+async def test_a_broken_stream_fails_what_waits_and_the_next_request_opens_another() -> None:
+    opened = 0
+
+    async def breaks_once(payloads: AsyncIterator[bytes], context: Any) -> None:
+        nonlocal opened
+        opened += 1
+        async for payload in payloads:
+            if opened == 1:
+                await context.abort(grpc.StatusCode.UNAVAILABLE, "going away")
+            await context.write(reply(payload, str(opened)))
+
+    async with asking(breaks_once) as stream:
+        with pytest.raises(grpc.aio.AioRpcError, match="going away"):
+            await stream.ask(MESSAGE, 10.0)
+        answer = await stream.ask(MESSAGE, 10.0)
+    assert answer.ranking.tier_reason == "2"
+
+
+async def test_what_waits_when_it_is_closed_fails() -> None:
+    async def silent(payloads: AsyncIterator[bytes], _: Any) -> None:
+        async for _payload in payloads:
+            taken.set()
+
+    taken = asyncio.Event()
+    async with asking(silent) as stream:
+        waiting = asyncio.create_task(stream.ask(MESSAGE, 10.0))
+        await taken.wait()
+        stream.close()
+        with pytest.raises((ConnectionError, grpc.aio.AioRpcError)):
+            await waiting
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [
+        (grpc.StatusCode.RESOURCE_EXHAUSTED, RefusedError),
+        (grpc.StatusCode.DEADLINE_EXCEEDED, TimeoutError),
+        (grpc.StatusCode.INVALID_ARGUMENT, RuntimeError),
+    ],
+)
+def test_a_refusal_is_what_its_status_would_have_been(code: grpc.StatusCode, kind: type[Exception]) -> None:
+    error = error_of(pb.Refusal(code=code.value[0], message="why"))
+    assert type(error) is kind
