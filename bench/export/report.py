@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from typing import Any
 
+from exporter.engines.recipes import RECIPES
+
 PARITY, RATIO, NE_GAP, NE_LOSS, RELOAD = 1e-5, 0.5, 1e-3, 2e-4, 1.1
 """What is promised: of fp32, absolute; of the student's time over the naive one's; of its NE over the naive one's, less
 one; of an engine that may serve; of p99 during a reload over p99 outside."""
@@ -38,6 +40,9 @@ def checks(result: dict[str, Any]) -> Iterator[tuple[str, bool]]:
     if "parity_max_abs" in result:
         off = result["parity_max_abs"]
         yield f"torch to Triton in fp32: {off:.2e} <= {PARITY:g}", off <= PARITY
+    for engine, off in result.get("parity", {}).items():
+        bound = RECIPES[engine].bound
+        yield f"torch to Triton with {engine}: {off:.2e} <= {bound:g}", off <= bound
     if "kill" in result:
         bad = result["kill"]["bad_versions"]
         yield f"bad versions after {result['kill']['rounds']} kills: {bad} <= 0", bad == 0

@@ -48,6 +48,8 @@ class RankStream:
         finally:
             timer.cancel()
             self._waiting.pop(name, None)
+            if answer.done() and not answer.cancelled():
+                answer.exception()  # looked at: it was given up while it was written, and so was this call
 
     def close(self) -> None:
         """End the stream; what still waits fails."""

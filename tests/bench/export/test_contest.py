@@ -70,9 +70,10 @@ def test_a_missed_promise_is_shown() -> None:
         ],
         "student_vs_naive": {"200": 0.4, "1000": 0.6, "ne_gap": -0.01},
         "parity_max_abs": 2e-5,
+        "parity": {"onnx": 2e-5, "onnx_int8": 2e-3},
         "kill": {"rounds": 5, "bad_versions": 1},
         "reload": {"p99_ratio": 1.0, "failed": 0},
     }
-    assert [met for _, met in checks(result)] == [False, True, False, True, False, False, True]
-    assert table(result).count("MISSED") == 4
+    assert [met for _, met in checks(result)] == [False, True, False, True, False, False, True, False, True]
+    assert table(result).count("MISSED") == 5
     assert table({}).count("MISSED") == 0

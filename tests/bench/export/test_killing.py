@@ -1,4 +1,4 @@
-"""Kill -9 and a full disk, at every step of publishing, rolling back and pruning."""
+"""Kill -9, a full disk and an unwritable one, at every step of publishing, rolling back and pruning."""
 
 import errno
 import os
@@ -42,7 +42,7 @@ def source(published_repository: Path, tmp_path_factory: pytest.TempPathFactory)
         return publish(folder, repository, Publication("feed_click", manifest, config))
 
 
-@pytest.mark.parametrize("code", [0, errno.ENOSPC], ids=["kill -9", "disk full"])
+@pytest.mark.parametrize("code", [0, errno.ENOSPC, errno.EACCES], ids=["kill -9", "disk full", "unwritable"])
 def test_a_reader_sees_the_old_version_or_the_new_one(source: Path, scratch: Path, code: int) -> None:
     found = kill_everywhere(source, scratch, code, recover_every=7)
     assert found["problems"] == []

@@ -1,6 +1,7 @@
 """Against a real gRPC server that answers as the test says."""
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -101,6 +102,37 @@ async def test_what_waits_when_it_is_closed_fails() -> None:
         stream.close()
         with pytest.raises((ConnectionError, grpc.aio.AioRpcError)):
             await waiting
+
+
+async def test_what_is_given_up_while_it_is_written_ends_without_a_word() -> None:
+    complaints: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+    begun, never = asyncio.Event(), asyncio.Event()
+
+    class Full:
+        """A call whose connection takes nothing more."""
+
+        async def write(self, _: bytes) -> None:
+            begun.set()
+            await never.wait()
+
+        read = never.wait
+
+    class Channel:
+        def stream_stream(self, *_: object, **__: object) -> Callable[[], Full]:
+            return Full
+
+    stream = RankStream(Channel())  # type: ignore[arg-type]
+    asked = asyncio.create_task(stream.ask(MESSAGE, 0.01))
+    await begun.wait()
+    (answer,) = stream._waiting.values()
+    with pytest.raises(TimeoutError):
+        await asyncio.shield(answer)
+    del answer
+    asked.cancel()
+    await asyncio.wait((asked,))
+    gc.collect()
+    assert not complaints
 
 
 @pytest.mark.parametrize(
