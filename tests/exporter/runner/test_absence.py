@@ -6,25 +6,18 @@ import pytest
 
 from exporter.runner.absence import ABSENT, come_back
 from serving.embedded.yielding import may_yield
+from tests.forked import in_child
 
-NOBODY = 65534
 
+def in_idle_child(work: Callable[[], bool], *, absent: bool, unprivileged: bool = False) -> None:
+    """Assert on what `work` says in a process of its own in the idle class."""
 
-def in_idle_child(work: Callable[[], bool], *, absent: bool, user: int = 0) -> None:
-    """Assert on what `work` says in a process of its own, in the idle class and, as root, as that user."""
-    child = os.fork()
-    if not child:
-        code = 1
-        try:
-            if user and os.getuid() == 0:
-                os.setgroups([])
-                os.setuid(user)
-            os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
-            os.environ[ABSENT] = "1" if absent else ""
-            code = 0 if work() else 2
-        finally:
-            os._exit(code)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    def idle() -> bool:
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+        os.environ[ABSENT] = "1" if absent else ""
+        return work()
+
+    in_child(idle, unprivileged=unprivileged)
 
 
 @pytest.mark.skipif(not may_yield(), reason="takes the privilege to leave the idle class")
@@ -58,4 +51,4 @@ def test_a_version_that_cannot_come_back_must_not_serve() -> None:
             return True
         return False
 
-    in_idle_child(work, absent=True, user=NOBODY)
+    in_idle_child(work, absent=True, unprivileged=True)

@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 from exporter.runner.aside import LEAST, another_serves, aside, load, serves, yield_to_all
-
-NOBODY = 65534
+from tests.forked import in_child
 
 
 def test_the_work_yields_and_its_caller_does_not() -> None:
@@ -40,21 +39,15 @@ def test_where_policies_are_forbidden_it_is_as_nice_as_can_be(monkeypatch: pytes
 
 def test_it_takes_no_privilege() -> None:
     """As a user without any: a thread that serves is not left where the one that loaded went."""
-    child = os.fork()
-    if not child:
-        code = 1
-        try:
-            if os.getuid() == 0:
-                os.setgroups([])
-                os.setuid(NOBODY)
-            seen: list[int] = []
-            aside(lambda: seen.append(os.sched_getscheduler(0)))
-            code = 0 if (seen, os.sched_getscheduler(0)) == ([os.SCHED_IDLE], os.SCHED_OTHER) else 2
-            yield_to_all()
-            code = code or (0 if os.sched_getscheduler(0) == os.SCHED_IDLE else 3)
-        finally:
-            os._exit(code)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+    def work() -> bool:
+        seen: list[int] = []
+        aside(lambda: seen.append(os.sched_getscheduler(0)))
+        as_before = (seen, os.sched_getscheduler(0)) == ([os.SCHED_IDLE], os.SCHED_OTHER)
+        yield_to_all()
+        return as_before and os.sched_getscheduler(0) == os.SCHED_IDLE
+
+    in_child(work, unprivileged=True)
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from serving.embedded.yielding import may_yield
+from tests.forked import in_child
 
 
 def test_who_tried_has_its_turns_as_before() -> None:
@@ -24,14 +25,4 @@ def test_without_the_programs_nobody_may(
 
 
 def test_without_the_privilege_nobody_may() -> None:
-    child = os.fork()
-    if not child:
-        code = 1
-        try:
-            if os.getuid() == 0:
-                os.setgroups([])
-                os.setuid(65534)
-            code = 2 if may_yield() else 0
-        finally:
-            os._exit(code)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    in_child(lambda: not may_yield(), unprivileged=True)
