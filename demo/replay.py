@@ -2,6 +2,7 @@
 
 import gc
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -10,7 +11,7 @@ from demo.requests import Request
 from exfm.distill.metrics import measure
 from loadtest.arrivals.schedule import poisson
 from loadtest.driving.open_loop import Reply, drive
-from serving.client import Prepared, RankCall, Ranking, RankingClient
+from serving.client import DeadlinePassedError, OverloadedError, Prepared, RankCall, Ranking, RankingClient
 
 WARM_UP = 50
 LEAST_TIMEOUT_S = 0.001
@@ -59,7 +60,9 @@ async def replay(address: str, pool: Sequence[Request], load: Load, done: Callab
     calls = [call_of(request, f"{load.name}-{index}" if load.name else "") for index, request in enumerate(requests)]
     async with RankingClient(address) as client:
         for call in calls[:WARM_UP]:
-            await client.rank(replace(call, request_id=""), timeout_s=1.0)
+            # A server that has just been started may refuse the first ones: nothing of it has run yet.
+            with suppress(DeadlinePassedError, OverloadedError):
+                await client.rank(replace(call, request_id=""), timeout_s=1.0)
         # What is alive by now stays; a collection during the run would be the generator's lateness, not the server's.
         gc.collect()
         gc.freeze()
