@@ -115,8 +115,9 @@ class Worker:
         self._hedging = Hedging(self.watchdog, self.tokens if len(self.sites) > 1 else None)
         self.ladders = {name: self._ladder(vertical) for name, vertical in catalog.items()}
         budget_s = min(vertical.budget_s for vertical in catalog.values())
-        self.door = Door(DOOR_SHARE * budget_s)
-        self._lag, self._probe = LoopLag(), DoorProbe(self.door.observe)
+        way_s = DOOR_SHARE * budget_s
+        self.door = Door(way_s)
+        self._lag, self._probe = LoopLag(), DoorProbe(self.door.observe, short_s=way_s / 2)
         self.reserve = ReplyReserve(options.reply_reserve_s)
         self.hooks, self._recent = Hooks(), Recent()
         self.hooks.add(self._recent)

@@ -17,23 +17,37 @@ _SERVICE, _METHOD = "exfm.internal.Door", "Probe"
 _WARM, _PROBE = b"", b"p"
 _CALL_S = 5.0
 _PAUSE_S = 0.1
+_EASE = 3
+"""Intervals that a short way in is taken to stay short: a probe costs about as much as an answer from the prior."""
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class DoorProbe:
-    """A tiny call to our own server, over a socket of our own, at even intervals.
+    """A tiny call to our own server, over a socket of our own: at even intervals, and fewer while the way is short.
 
     gRPC doesn't tell when a request came in: it may have waited in the library's queues, for the event loop or for a
     core. The probe stands in those same queues. While one is on its way, it has taken at least as long as it is out.
     """
 
     def __init__(
-        self, observe: Callable[[float], None] = lambda _: None, interval_s: float = 0.01, clock: Clock = MONOTONIC
+        self,
+        observe: Callable[[float], None] = lambda _: None,
+        interval_s: float = 0.01,
+        clock: Clock = MONOTONIC,
+        *,
+        short_s: float = 0.0,
     ) -> None:
-        """`observe` is told the way's length in seconds every interval."""
+        """A probe that isn't sent yet.
+
+        Args:
+            observe: is told the way's length in seconds, once for every interval.
+            interval_s: between two probes.
+            clock: the clock of the arrivals.
+            short_s: after a way of no more than this the next probe waits, and the length stands for the time between.
+        """
         self._observe = observe
-        self._interval_s = interval_s
+        self._interval_s, self._short_s = interval_s, short_s
         self._clock = clock
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._beating: asyncio.Task[None] | None = None
@@ -106,6 +120,10 @@ class DoorProbe:
         except grpc.aio.AioRpcError as error:
             if error.code() is not grpc.StatusCode.DEADLINE_EXCEEDED:
                 raise
+        if (wait_s := self.charge_s(self._clock())) <= self._short_s:
+            await asyncio.sleep(_EASE * self._interval_s)
+            for _ in range(_EASE):
+                self._observe(wait_s)
 
     async def _take(self, payload: bytes, _: Context) -> bytes:
         if payload == _PROBE:

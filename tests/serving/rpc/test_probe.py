@@ -44,6 +44,30 @@ async def test_a_probe_on_its_way_has_taken_at_least_as_long_as_it_is_out(waits:
     pytest.fail(f"none of 200 stalls was seen; the longest wait was {max(waits)}")
 
 
+async def test_while_the_way_is_short_one_probe_speaks_for_several_intervals(
+    waits: list[float], eventually: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    probe, server, taken = DoorProbe(waits.append, 0.002, short_s=60.0), grpc.aio.server(), 0
+    take = probe._take
+
+    async def count(payload: bytes, context: Any) -> bytes:
+        nonlocal taken
+        taken += 1
+        return await take(payload, context)
+
+    monkeypatch.setattr(probe, "_take", count)
+    probe.attach(server)
+    await server.start()
+    probe.start()
+    try:
+        await eventually(lambda: len(waits) >= 40)
+        # One connected, and one may be on its way.
+        assert (taken - 2) * 4 <= len(waits)
+    finally:
+        await probe.stop()
+        await server.stop(None)
+
+
 async def test_a_stopped_probe_charges_nothing_and_leaves_no_socket(waits: list[float]) -> None:
     probe, server = DoorProbe(waits.append), grpc.aio.server()
     probe.attach(server)
