@@ -131,6 +131,7 @@ def referee(asked: argparse.Namespace, capacity_rps: float) -> dict[str, Any]:
                 seconds=asked.seconds,
                 candidates=str(asked.candidates),
                 seed=asked.seed,
+                call="stream",  # as the capacity was found
                 least_queries=least_queries,
             )
 

@@ -10,6 +10,7 @@ from exfm.data.source import open_source, resolve_data_dir
 from exfm.features.schema import Schema
 from loadtest.arrivals.shapes import SHAPES
 from loadtest.commands.arguments import count, positive, share
+from loadtest.driving.calls import TARGETS
 from loadtest.driving.measure import Aim
 from loadtest.driving.rank_target import describe
 from loadtest.verdict.judge import CPU_SHARE, SENT_LATE_SHARE, Limits
@@ -44,7 +45,8 @@ def add_target(parser: argparse.ArgumentParser, *, vertical: bool = True) -> Non
     if vertical:
         add("--vertical", default="", metavar="NAME", help="which of its verticals (the first by name)")
     add("--connections", type=count, default=4, metavar="N", help="to the server (4)")
-    add("--timeout-ms", type=positive, metavar="MS", help="deadline of each call (the vertical's budget)")
+    add("--call", choices=TARGETS, default="rank", help="a call per request, or a stream per connection (rank)")
+    add("--timeout-ms", type=positive, metavar="MS", help="deadline of each request (the vertical's budget)")
 
 
 def add_workload(parser: argparse.ArgumentParser) -> None:
@@ -93,7 +95,7 @@ def setup_of(asked: argparse.Namespace, described: pb.DescribeVerticalResponse, 
     budget_s = described.budget_ms / 1e3
     timeout_s = asked.timeout_ms / 1e3 if asked.timeout_ms else budget_s
     return Setup(
-        aim=Aim(asked.target, workload, budget_s, timeout_s, asked.connections),
+        aim=Aim(asked.target, workload, budget_s, timeout_s, asked.connections, asked.call),
         objectives=load(asked.objectives) if asked.objectives else usual(budget_s),
         limits=Limits(asked.max_sent_late, asked.max_generator_cpu),
         facts={
@@ -105,6 +107,7 @@ def setup_of(asked: argparse.Namespace, described: pb.DescribeVerticalResponse, 
             "budget_ms": described.budget_ms,
             "timeout_ms": timeout_s * 1e3,
             "connections": asked.connections,
+            "call": asked.call,
             "requests_of": workload.origin,
             "different_requests": len(workload),
             "workload_sha256": workload.digest,

@@ -48,6 +48,7 @@ def main(asked: argparse.Namespace) -> int:
             candidates=asked.candidates,
             seed=asked.seed,
             connections=asked.connections,
+            call=asked.call,
         )
     except RefereeError as error:
         sys.stderr.write(f"exfm-loadtest referee: {error}\n")

@@ -19,9 +19,9 @@ from loadtest.commands import arguments, options
 from loadtest.commands.options import Setup
 from loadtest.commands.output import deliver, events_since, read_events
 from loadtest.commands.run import document_of
+from loadtest.driving.calls import target_by
 from loadtest.driving.conditions import conditions, machine_cpu_s
 from loadtest.driving.measure import Measured, quiet
-from loadtest.driving.rank_target import RankTarget
 from loadtest.driving.target import LEAD_S, Result, drive, own_cpu_s
 from loadtest.report.document import Event, events_of, merged, slice_of
 from loadtest.report.text import summary
@@ -123,7 +123,7 @@ def _text(asked: argparse.Namespace, total: Tally, count: int, drifts: dict[str,
 
 async def _soak(asked: argparse.Namespace, setup: Setup, windows: Windows) -> None:
     profile, aim = steady(asked.rate, asked.window_s), setup.aim
-    async with RankTarget(aim.address, aim.workload, aim.connections) as target:
+    async with target_by(aim.call, aim.address, aim.workload, aim.connections) as target:
 
         async def window(index: int) -> Result:
             schedule_s = some_arrivals(profile, asked.seed + index)

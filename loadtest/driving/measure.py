@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from loadtest.driving.calls import target_by
 from loadtest.driving.conditions import machine_cpu_s
 from loadtest.driving.progress import showing
-from loadtest.driving.rank_target import RankTarget
 from loadtest.driving.target import Result, drive
 from loadtest.workload.asked import Workload
 
@@ -29,6 +29,7 @@ class Aim:
         budget_s: what each request has.
         timeout_s: how long to wait for an answer; the budget, as an ad server would, or longer to see by how much.
         connections: to the server.
+        call: how it is asked, one of `calls.TARGETS`.
     """
 
     address: str
@@ -36,6 +37,7 @@ class Aim:
     budget_s: float
     timeout_s: float
     connections: int = 4
+    call: str = "rank"
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,8 @@ def measure(aim: Aim, schedule_s: NDArray[np.float64], seconds: float, name: str
 
 
 async def _driven(aim: Aim, schedule_s: NDArray[np.float64], seconds: float, name: str) -> Result:
-    async with RankTarget(aim.address, aim.workload, aim.connections) as target, showing(name, len(schedule_s)) as done:
+    made = target_by(aim.call, aim.address, aim.workload, aim.connections)
+    async with made as target, showing(name, len(schedule_s)) as done:
         return await drive(target, schedule_s, aim.budget_s, timeout_s=aim.timeout_s, seconds=seconds, done=done)
 
 

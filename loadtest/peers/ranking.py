@@ -10,13 +10,12 @@ from numpy.typing import NDArray
 from exfm.features.signature import tensors_of
 from loadtest.checking.answers import tier_of
 from loadtest.checking.outcomes import Outcome, of_status
+from loadtest.driving.rank_stream import RankStream, code_of
 from loadtest.peers.caller import CHANNEL, CONNECTIONS, Probability, RefusedError
 from loadtest.peers.model import Model
 from loadtest.peers.samples import Sample
-from loadtest.peers.stream import RankStream
+from serving.rpc import packed
 from serving.rpc.pb import ranking_pb2 as pb
-
-_CODES = {number: code for code in grpc.StatusCode for number in code.value[:1]}
 
 
 class RankingCaller:
@@ -26,7 +25,9 @@ class RankingCaller:
         self._messages = [rank_message(model, sample) for sample in samples]
         self._orders = [_Order(sample.ads) for sample in samples]
         self._channels = [grpc.aio.insecure_channel(address, options=CHANNEL) for _ in range(CONNECTIONS)]
-        self._streams = [RankStream(channel) for channel in self._channels]
+        # As cheaply as the other systems' answers are read: what this takes, the machine's servers don't have.
+        read = packed.RankStreamResponse.FromString
+        self._streams = [RankStream(channel, read) for channel in self._channels]
 
     async def ask(self, index: int, timeout_s: float) -> tuple[str, Probability]:
         """See `Caller.ask`."""
@@ -39,14 +40,14 @@ class RankingCaller:
     async def close(self) -> None:
         """See `Caller.close`."""
         for stream in self._streams:
-            stream.close()
+            await stream.close()
         for channel in self._channels:
             await channel.close()
 
 
 def error_of(refusal: Any) -> Exception:
     """What a caller raises for a refusal; see `Caller.ask`."""
-    code = _CODES[refusal.code]
+    code = code_of(refusal)
     ended = of_status(code)
     if ended == Outcome.UNANSWERED:
         return TimeoutError()

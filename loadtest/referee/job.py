@@ -14,6 +14,7 @@ class Job:
         rate_rps: LoadGen's target for its Poisson arrivals.
         bound_s: on the 99th percentile.
         seconds: the least length.
+        call: how the server is asked, one of `loadtest.driving.calls.TARGETS`.
         out: folder for LoadGen's files.
     """
 
@@ -25,4 +26,5 @@ class Job:
     seconds: float
     seed: int
     connections: int
+    call: str
     out: str

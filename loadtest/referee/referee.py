@@ -38,6 +38,7 @@ class Ruling:
     Attributes:
         target_qps: the rate that LoadGen was told.
         seconds: the least length of the run.
+        call: how the server was asked.
         summary: LoadGen's own words.
         tiers: how many answers came of which tier, or what came instead.
         files: the folder that holds LoadGen's files.
@@ -45,6 +46,7 @@ class Ruling:
 
     target_qps: float
     seconds: float
+    call: str
     summary: Summary
     tiers: dict[str, int]
     files: Path
@@ -56,6 +58,7 @@ class Ruling:
             "target_qps": self.target_qps,
             "qps": self.summary.scheduled_qps,
             "seconds": self.seconds,
+            "call": self.call,
             "p99_ms": self.summary.percentile_ms.get(99.0),
             "unsatisfied": list(self.summary.unsatisfied),
             "tiers": self.tiers,
@@ -75,6 +78,7 @@ def measure(
     candidates: str = "200",
     seed: int = 0,
     connections: int = 4,
+    call: str = "rank",
     least_queries: int = LEAST_QUERIES,
 ) -> Ruling:
     """One Server run of LoadGen at a rate, in a process of its own; its files stay in `out`.
@@ -89,6 +93,7 @@ def measure(
         candidates: as `loadtest.workload.sizes.sizes_of` reads it.
         seed: of requests and arrivals.
         connections: to the server.
+        call: how it is asked, one of `loadtest.driving.calls.TARGETS`.
         least_queries: the fewest that LoadGen is to send.
 
     Raises:
@@ -98,7 +103,7 @@ def measure(
     for old in (SUMMARY, RESULT):
         (out / old).unlink(missing_ok=True)
     length_s = max(seconds, least_queries / rate_rps)
-    job = Job(address, vertical, candidates, rate_rps, bound_s, length_s, seed, connections, str(out.absolute()))
+    job = Job(address, vertical, candidates, rate_rps, bound_s, length_s, seed, connections, call, str(out.absolute()))
     path = out / "job.json"
     path.write_text(json.dumps(asdict(job), indent=1) + "\n", encoding="utf-8")
     _run(path, length_s)
@@ -107,7 +112,7 @@ def measure(
         tiers = json.loads((out / RESULT).read_text(encoding="utf-8"))
     except (OSError, SummaryError, ValueError) as error:
         raise RefereeError(f"no verdict in {out}: {error}") from error
-    return Ruling(rate_rps, length_s, summary, tiers, out)
+    return Ruling(rate_rps, length_s, call, summary, tiers, out)
 
 
 def confirm(capacity_rps: float, rule: Callable[[float], Ruling], shares: Sequence[float] = NEARBY) -> list[Ruling]:

@@ -18,6 +18,7 @@ from typing import Any
 import mlperf_loadgen as loadgen  # type: ignore[import-not-found,unused-ignore]
 
 from loadtest.checking.outcomes import Outcome
+from loadtest.driving.calls import target_by
 from loadtest.driving.measure import quiet
 from loadtest.driving.rank_target import RankTarget, describe
 from loadtest.driving.target import Reply
@@ -58,7 +59,7 @@ class Carrier:
         self._loop.close()
 
     async def _open(self) -> RankTarget:
-        target = RankTarget(self._job.address, self._workload, self._job.connections)
+        target = target_by(self._job.call, self._job.address, self._workload, self._job.connections)
         for index in range(WARM_UP):
             await target.send(index, WARM_S)
         return target

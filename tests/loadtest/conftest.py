@@ -1,5 +1,6 @@
 """A ranking server without a model, on a real socket, that can be told to answer wrongly."""
 
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
@@ -28,17 +29,36 @@ BUDGET_MS = 2000.0
 class Servicer(ranking_pb2_grpc.RankingServiceServicer):
     """Answers soundly, then lets `spoil` change the answer; refuses everything if told so."""
 
-    def __init__(self, spoil: Spoil | None, refuse: grpc.StatusCode | None, budget_ms: float) -> None:
+    def __init__(
+        self, spoil: Spoil | None, refuse: grpc.StatusCode | None, budget_ms: float, only_streams: bool
+    ) -> None:
         self.spoil = spoil
         self.refuse = refuse
         self.budget_ms = budget_ms
+        self.only_streams = only_streams
+        self.turns = threading.Semaphore(4)
 
     def Rank(self, request: pb.RankRequest, context: Any) -> pb.RankResponse:  # noqa: N802
+        if self.only_streams:
+            context.abort(grpc.StatusCode.UNIMPLEMENTED, "only streams")
         if self.refuse is not None:
             context.abort(self.refuse, "as told")
-        response = answer(request)
-        if self.spoil is not None:
-            self.spoil(response)
+        return self.ranking(request)
+
+    def RankStream(self, requests: Iterator[pb.RankRequest], _: Any) -> Iterator[pb.RankStreamResponse]:  # noqa: N802
+        for request in requests:
+            response = pb.RankStreamResponse(request_id=request.request_id)
+            if self.refuse is None:
+                response.ranking.CopyFrom(self.ranking(request))
+            else:
+                response.refusal.CopyFrom(pb.Refusal(code=self.refuse.value[0], message="as told"))
+            yield response
+
+    def ranking(self, request: pb.RankRequest) -> pb.RankResponse:
+        with self.turns:
+            response = answer(request)
+            if self.spoil is not None:
+                self.spoil(response)
         return response
 
     def DescribeVertical(self, request: pb.DescribeVerticalRequest, context: Any) -> pb.DescribeVerticalResponse:  # noqa: N802
@@ -51,17 +71,21 @@ class Servicer(ranking_pb2_grpc.RankingServiceServicer):
 
 @pytest.fixture(scope="session")
 def scripted() -> Scripted:
-    """`with scripted(spoil=None, refuse=None, budget_ms=2000) as address`:
+    """`with scripted(spoil=None, refuse=None, budget_ms=2000, only_streams=False) as address`:
 
-    vertical `selftest`, at most 1,000 candidates, four requests at a time.
+    vertical `selftest`, at most 1,000 candidates, four requests at a time, those of one stream in turn.
     """
 
     @contextmanager
     def run(
-        spoil: Spoil | None = None, refuse: grpc.StatusCode | None = None, budget_ms: float = BUDGET_MS
+        spoil: Spoil | None = None,
+        refuse: grpc.StatusCode | None = None,
+        budget_ms: float = BUDGET_MS,
+        only_streams: bool = False,
     ) -> Iterator[str]:
-        server = grpc.server(ThreadPoolExecutor(4))
-        ranking_pb2_grpc.add_RankingServiceServicer_to_server(Servicer(spoil, refuse, budget_ms), server)  # type: ignore[no-untyped-call]
+        server = grpc.server(ThreadPoolExecutor(16))  # each open stream takes one
+        servicer = Servicer(spoil, refuse, budget_ms, only_streams)
+        ranking_pb2_grpc.add_RankingServiceServicer_to_server(servicer, server)  # type: ignore[no-untyped-call]
         port = server.add_insecure_port("127.0.0.1:0")
         server.start()
         try:

@@ -74,6 +74,7 @@ def test_a_sound_server_passes_and_its_result_and_page_are_written(drawn: Run, s
     assert at_s.keys() == {"600/s", "reload <b>", "60/s", "by the time of day"}
     assert at_s["by the time of day"] < 0.9
     assert made["by_tier"]["full"]["p50_ms"] <= made["by_tier"]["full"]["p99_ms"]
+    assert made["conditions"]["call"] == "rank"
     assert made["conditions"]["requests_of"] == "schema selftest"
     assert made["conditions"]["versions"]["grpcio"] == grpc.__version__
     assert json.loads((tmp_path / "run.json").read_text()) == made
@@ -87,6 +88,19 @@ def test_a_fast_wrong_answer_fails(run: Run, scripted: Any, reversed_order: Any)
     assert made["figures"]["tiers"] == {"wrong": 1.0}
     assert made["figures"]["errors"] == {"wrong answer: ads out of order": made["figures"]["offered"]}
     assert made["figures"]["goodput_rps"] == 0
+
+
+def test_a_server_is_asked_over_streams(run: Run, scripted: Any, objectives: Path, tmp_path: Path) -> None:
+    objectives.write_text("[objectives]\nerror_share = 0\n")
+    load, sent = ("--rate", "60", "--call", "stream"), str(tmp_path / "sent.jsonl")
+    with scripted(only_streams=True) as address:
+        made = [
+            run("run", *on(address, *load, "--seconds", "0.4", "--record", sent)),
+            run("replay", sent, "--target", address, "--call", "stream"),
+            run("soak", *on(address, *load, "--seconds", "0.4", "--window-s", "0.2")),
+        ]
+    assert [(code, each["conditions"]["call"]) for code, each in made] == [(0, "stream")] * 3
+    assert all(each["figures"]["tiers"] == {"full": 1.0} for _, each in made)
 
 
 def test_an_impossible_objective_fails(run: Run, sound: str, objectives: Path) -> None:

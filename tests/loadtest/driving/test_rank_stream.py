@@ -9,9 +9,7 @@ from typing import Any
 import grpc
 import pytest
 
-from loadtest.peers.caller import RefusedError
-from loadtest.peers.ranking import error_of
-from loadtest.peers.stream import RankStream
+from loadtest.driving.rank_stream import RankStream, code_of
 from serving.rpc.pb import ranking_pb2 as pb
 
 MESSAGE = pb.RankRequest(request_id="replaced", vertical="feed_click").SerializeToString()
@@ -26,11 +24,11 @@ async def asking(answering: Answering) -> AsyncIterator[RankStream]:
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-        stream = RankStream(channel)
+        stream = RankStream(channel, pb.RankStreamResponse.FromString)
         try:
             yield stream
         finally:
-            stream.close()
+            await stream.close()
             await server.stop(None)
 
 
@@ -99,22 +97,26 @@ async def test_what_waits_when_it_is_closed_fails() -> None:
     async with asking(silent) as stream:
         waiting = asyncio.create_task(stream.ask(MESSAGE, 10.0))
         await taken.wait()
-        stream.close()
+        await stream.close()
         with pytest.raises((ConnectionError, grpc.aio.AioRpcError)):
             await waiting
 
 
-async def test_what_is_given_up_while_it_is_written_ends_without_a_word() -> None:
+async def test_a_connection_that_takes_nothing_more_holds_up_no_deadline() -> None:
     complaints: list[object] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
-    begun, never = asyncio.Event(), asyncio.Event()
+    written: list[bytes] = []
+    begun, taken, both, never = asyncio.Event(), asyncio.Event(), asyncio.Event(), asyncio.Event()
 
     class Full:
-        """A call whose connection takes nothing more."""
+        """A call whose connection is full until the test says otherwise."""
 
-        async def write(self, _: bytes) -> None:
+        async def write(self, message: bytes) -> None:
             begun.set()
-            await never.wait()
+            await taken.wait()
+            written.append(message)
+            if len(written) == 2:
+                both.set()
 
         read = never.wait
 
@@ -122,27 +124,29 @@ async def test_what_is_given_up_while_it_is_written_ends_without_a_word() -> Non
         def stream_stream(self, *_: object, **__: object) -> Callable[[], Full]:
             return Full
 
-    stream = RankStream(Channel())  # type: ignore[arg-type]
-    asked = asyncio.create_task(stream.ask(MESSAGE, 0.01))
+    stream = RankStream(Channel(), pb.RankStreamResponse.FromString)  # type: ignore[arg-type]
+    first, second = (asyncio.create_task(stream.ask(MESSAGE, 0.01)) for _ in range(2))
     await begun.wait()
-    (answer,) = stream._waiting.values()
-    with pytest.raises(TimeoutError):
-        await asyncio.shield(answer)
-    del answer
-    asked.cancel()
-    await asyncio.wait((asked,))
+    for late in (first, second):
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(asyncio.shield(late), 10.0)
+    assert not written
+    taken.set()
+    third = asyncio.create_task(stream.ask(MESSAGE, 10.0))
+    await asyncio.wait_for(both.wait(), 10.0)
+    # What was given up before the connection took it is not sent.
+    assert [pb.RankRequest.FromString(message).request_id for message in written] == ["0", "2"]
+    third.cancel()
+    await asyncio.wait((third,))
+    del first, second, third, late
     gc.collect()
     assert not complaints
 
 
-@pytest.mark.parametrize(
-    ("code", "kind"),
-    [
-        (grpc.StatusCode.RESOURCE_EXHAUSTED, RefusedError),
-        (grpc.StatusCode.DEADLINE_EXCEEDED, TimeoutError),
-        (grpc.StatusCode.INVALID_ARGUMENT, RuntimeError),
-    ],
-)
-def test_a_refusal_is_what_its_status_would_have_been(code: grpc.StatusCode, kind: type[Exception]) -> None:
-    error = error_of(pb.Refusal(code=code.value[0], message="why"))
-    assert type(error) is kind
+@pytest.mark.parametrize("code", [grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.UNKNOWN])
+def test_a_refusals_number_is_a_status(code: grpc.StatusCode) -> None:
+    assert code_of(pb.Refusal(code=code.value[0])) == code
+
+
+def test_a_number_that_is_no_status_is_unknown() -> None:
+    assert code_of(pb.Refusal(code=99)) == grpc.StatusCode.UNKNOWN
