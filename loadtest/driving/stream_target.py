@@ -7,10 +7,10 @@ from typing import Any
 
 import grpc
 
-from loadtest.driving.rank_stream import RankStream, code_of
 from loadtest.driving.rank_target import OPTIONS, RankTarget, judged, refused
 from loadtest.driving.target import Reply
 from loadtest.workload.asked import Workload
+from serving.caller.stream import RankStream, code_of
 from serving.rpc.pb import ranking_pb2 as pb
 
 
@@ -24,7 +24,7 @@ class StreamTarget(RankTarget):
         self._streams = [RankStream(channel, pb.RankStreamResponse.FromString) for channel in self._channels]
 
     async def send(self, index: int, timeout_s: float) -> Reply:
-        """Send the workload's request `index`; `ConnectionError` if the stream ended without a status."""
+        """Send the workload's request `index`."""
         asked = self._workload.at(index)
         try:
             answer = await self._streams[index % len(self._streams)].ask(asked.message, timeout_s)
@@ -32,6 +32,8 @@ class StreamTarget(RankTarget):
             return refused(grpc.StatusCode.DEADLINE_EXCEEDED, "")
         except grpc.aio.AioRpcError as error:
             return refused(error.code(), error.details() or "")
+        except ConnectionError as error:
+            return refused(grpc.StatusCode.UNAVAILABLE, str(error))
         answered_s = time.monotonic()
         if answer.HasField("refusal"):
             return refused(code_of(answer.refusal), answer.refusal.message)

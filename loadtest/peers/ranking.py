@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from exfm.features.signature import tensors_of
 from loadtest.checking.answers import tier_of
 from loadtest.checking.outcomes import Outcome, of_status
-from loadtest.driving.rank_stream import RankStream, code_of
 from loadtest.peers.caller import CHANNEL, CONNECTIONS, Probability, RefusedError
 from loadtest.peers.model import Model
 from loadtest.peers.samples import Sample
+from serving.caller.stream import RankStream, code_of
 from serving.rpc import packed
 from serving.rpc.pb import ranking_pb2 as pb
 

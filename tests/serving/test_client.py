@@ -38,6 +38,9 @@ CONTEXT = {"slot": 1, "tab": 2, "hour": 7.5}
 ROWS: list[Row] = [{"ad": 11, "genre": 10, "length": 3.0}, {"ad": "eleven", "genre": 20}]
 
 
+by_call_and_over_streams = pytest.mark.parametrize("streams", [0, 2])
+
+
 @pytest.fixture
 def layout(catalog: Catalog) -> Layout:
     return Layout(describe(catalog["feed_click"], (LadderTier.FULL,), catalog))
@@ -95,10 +98,11 @@ async def _scores(query: RankQuery, _: Deadline) -> Scores:
     return Scores(np.array([[0.5, 0.1], [0.75, 0.2]], np.float32)[: len(query)], 4)
 
 
+@by_call_and_over_streams
 async def test_a_ranking_comes_back_in_the_callers_own_names(
-    running: Callable[..., Any], scripted: Callable[..., Any]
+    running: Callable[..., Any], scripted: Callable[..., Any], streams: int
 ) -> None:
-    async with running(scripted(_scores)) as (address, _), RankingClient(address) as client:
+    async with running(scripted(_scores)) as (address, _), RankingClient(address, streams=streams) as client:
         ranking = await client.rank(_call(), timeout_s=5)
     assert [ad.ad_id for ad in ranking.ads] == ["eleven", 11]
     assert [ad.expected_value for ad in ranking.ads] == [1.5, 0.5]
@@ -129,16 +133,17 @@ REFUSALS: dict[str, tuple[Exception, type[ServingError], str]] = {
 }
 
 
+@by_call_and_over_streams
 @pytest.mark.parametrize("case", REFUSALS)
 async def test_each_status_is_an_error_of_its_own(
-    running: Callable[..., Any], scripted: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, case: str
+    running: Callable[..., Any], scripted: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, case: str, streams: int
 ) -> None:
     raised, kind, says = REFUSALS[case]
 
     async def rank(*_: Any) -> None:
         raise raised
 
-    async with running(scripted()) as (address, _), RankingClient(address) as client:
+    async with running(scripted()) as (address, _), RankingClient(address, streams=streams) as client:
         monkeypatch.setattr(Ranker, "rank", rank)
         with pytest.raises(kind, match=says) as caught:
             await client.rank(_call())
@@ -146,8 +151,9 @@ async def test_each_status_is_an_error_of_its_own(
         assert caught.value.pushback_ms == 25
 
 
-async def test_nobody_there_is_unreachable() -> None:
-    async with RankingClient("127.0.0.1:1") as client:
+@by_call_and_over_streams
+async def test_nobody_there_is_unreachable(streams: int) -> None:
+    async with RankingClient("127.0.0.1:1", streams=streams) as client:
         with pytest.raises(UnreachableError):
             await client.rank(_call())
 

@@ -235,10 +235,11 @@ async def test_a_drain_ends_what_is_in_flight(serving: Serving) -> None:
             await client.close()
 
 
-async def test_beside_a_second_server_a_drain_costs_no_call(serving: Serving) -> None:
+@pytest.mark.parametrize("streams", [0, 4])
+async def test_beside_a_second_server_a_drain_costs_no_call(serving: Serving, streams: int) -> None:
     with serving(workers=1) as leaving, serving(workers=1) as staying:
         target = f"ipv4:{leaving.address},{staying.address}"
-        async with RankingClient(target) as client:
+        async with RankingClient(target, streams=streams) as client:
 
             async def one() -> int:
                 return (await client.rank(CALL, timeout_s=5)).model_version

@@ -8,9 +8,7 @@ from typing import Any
 
 import grpc
 
-from loadtest.driving.rank_target import SERVICE
-
-RANK_STREAM = SERVICE + "RankStream"
+RANK_STREAM = "/exfm.ranking.v1.RankingService/RankStream"
 _REQUEST_ID = b"\x0a"
 """Field 1 of a rank request, of which the last one counts: so a number is appended to a message made before."""
 _CODES = {number: code for code in grpc.StatusCode for number in code.value[:1]}
@@ -27,17 +25,30 @@ class RankStream:
         self._unsent: asyncio.Queue[tuple[str, bytes]] = asyncio.Queue()
         self._waiting: dict[str, asyncio.Future[Any]] = {}
         self._numbers = itertools.count()
+        self._closed = False
 
-    async def ask(self, message: bytes, timeout_s: float) -> Any:
-        """The `RankStreamResponse` to a serialised `RankRequest`, whose request id is replaced by a number.
+    async def ask(self, message: bytes, timeout_s: float, name: str = "") -> Any:
+        """The `RankStreamResponse` to a serialised `RankRequest`.
+
+        Args:
+            message: the request.
+            timeout_s: how long to wait for its answer.
+            name: the request id in the message; without one it is replaced by a number.
 
         Raises:
+            ValueError: a request of that name is on its way already.
             TimeoutError: no answer within `timeout_s`, whether or not the connection took the request.
             grpc.aio.AioRpcError: the stream broke.
-            ConnectionError: it ended, or was closed.
+            ConnectionError: it ended, or was closed, or it broke and nobody knows how.
         """
+        if self._closed:
+            raise ConnectionError("the stream was closed")
         loop = asyncio.get_running_loop()
-        name = f"{next(self._numbers):x}"
+        if not name:
+            name = f"{next(self._numbers):x}"
+            message += _REQUEST_ID + bytes((len(name),)) + name.encode()
+        if name in self._waiting:
+            raise ValueError(f"request_id {name!r} is on its way already")
         answer = self._waiting[name] = loop.create_future()
         timer = loop.call_later(timeout_s, self._give_up, name)
         if self._call is None:
@@ -51,7 +62,8 @@ class RankStream:
             self._waiting.pop(name, None)
 
     async def close(self) -> None:
-        """End the stream; what still waits fails."""
+        """End the stream for good; what still waits fails."""
+        self._closed = True
         if self._call:
             self._call.cancel()
         if self._reading:
@@ -69,7 +81,7 @@ class RankStream:
             while True:
                 name, message = await unsent.get()
                 if name in self._waiting:
-                    await call.write(message + _REQUEST_ID + bytes((len(name),)) + name.encode())
+                    await call.write(message)
 
     async def _read(self, call: Any, unsent: "asyncio.Queue[tuple[str, bytes]]") -> None:
         error: Exception = ConnectionError("the stream was closed")
@@ -80,7 +92,9 @@ class RankStream:
                 if answer and not answer.done():
                     answer.set_result(response)
         except grpc.aio.AioRpcError as failed:
-            error = failed
+            # Where a write failed before the status was there, the library makes one up.
+            made_up = failed.code() is grpc.StatusCode.INTERNAL
+            error = ConnectionError("the stream broke") if made_up else failed
         finally:
             writing.cancel()
             self._call = None

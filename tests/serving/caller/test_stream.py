@@ -9,7 +9,7 @@ from typing import Any
 import grpc
 import pytest
 
-from loadtest.driving.rank_stream import RankStream, code_of
+from serving.caller.stream import RankStream, code_of
 from serving.rpc.pb import ranking_pb2 as pb
 
 MESSAGE = pb.RankRequest(request_id="replaced", vertical="feed_click").SerializeToString()

@@ -1,0 +1,123 @@
+"""Against a real gRPC server that answers as the test says."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import grpc
+import pytest
+
+from serving.caller.streams import RankStreams
+from serving.errors import DeadlinePassedError, InvalidRequestError, OverloadedError, UnreachableError
+from serving.rpc.pb import ranking_pb2 as pb
+
+Answering = Callable[[AsyncIterator[bytes], Any], Awaitable[None]]
+
+
+@asynccontextmanager
+async def asking(answering: Answering, count: int = 2) -> AsyncIterator[RankStreams]:
+    handlers: dict[str, Any] = {"RankStream": grpc.stream_stream_rpc_method_handler(answering)}
+    server = grpc.aio.server()
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("exfm.ranking.v1.RankingService", handlers),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        streams = RankStreams(channel, count)
+        try:
+            yield streams
+        finally:
+            await streams.close()
+            await server.stop(None)
+
+
+def request(name: str = "") -> pb.RankRequest:
+    return pb.RankRequest(request_id=name, vertical="feed_click")
+
+
+def reply(payload: bytes) -> bytes:
+    name = pb.RankRequest.FromString(payload).request_id
+    return pb.RankStreamResponse(request_id=name, ranking=pb.RankResponse(request_id=name)).SerializeToString()
+
+
+async def echo(payloads: AsyncIterator[bytes], context: Any) -> None:
+    async for payload in payloads:
+        await context.write(reply(payload))
+
+
+async def silent(payloads: AsyncIterator[bytes], _: Any) -> None:
+    async for _payload in payloads:
+        pass
+
+
+async def test_requests_keep_their_ids_and_take_the_streams_in_turn() -> None:
+    opened = 0
+
+    async def counted(payloads: AsyncIterator[bytes], context: Any) -> None:
+        nonlocal opened
+        opened += 1
+        await echo(payloads, context)
+
+    async with asking(counted, count=3) as streams:
+        names = [f"request-{number}" for number in range(30)]
+        answers = await asyncio.gather(*(streams.rank(request(name), 10.0) for name in names))
+        assert [answer.request_id for answer in answers] == names
+        assert opened == 3
+        nameless = await asyncio.gather(*(streams.rank(request(), 10.0) for _ in range(30)))
+    assert all(answer.request_id for answer in nameless)
+
+
+async def test_an_id_that_is_on_its_way_is_refused_and_free_again_afterwards() -> None:
+    async with asking(silent, count=1) as streams:
+        first = asyncio.create_task(streams.rank(request("same"), 0.3))
+        await asyncio.sleep(0)
+        with pytest.raises(InvalidRequestError, match="'same' is on its way already"):
+            await streams.rank(request("same"), 10.0)
+        with pytest.raises(DeadlinePassedError, match=r"no answer within 0\.3 s"):
+            await first
+        with pytest.raises(DeadlinePassedError):
+            await streams.rank(request("same"), 0.01)
+
+
+@pytest.mark.parametrize("code", [grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED])
+async def test_what_a_leaving_server_did_not_answer_is_asked_for_once_more(code: grpc.StatusCode) -> None:
+    opened = 0
+
+    async def leaves_once(payloads: AsyncIterator[bytes], context: Any) -> None:
+        nonlocal opened
+        opened += 1
+        if opened == 1:
+            await anext(payloads)
+            await context.abort(code, "going away")
+        await echo(payloads, context)
+
+    async with asking(leaves_once, count=1) as streams:
+        assert (await streams.rank(request("a"), 10.0)).request_id == "a"
+    assert opened == 2
+
+
+async def test_who_leaves_twice_is_unreachable_and_another_fault_is_not_asked_again() -> None:
+    opened = 0
+
+    async def leaves(payloads: AsyncIterator[bytes], context: Any) -> None:
+        nonlocal opened
+        opened += 1
+        await anext(payloads)
+        await context.abort(codes[min(opened, len(codes)) - 1], "as told")
+
+    codes = [grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED]
+    async with asking(leaves, count=1) as streams:
+        with pytest.raises(UnreachableError, match="as told"):
+            await streams.rank(request("a"), 10.0)
+        with pytest.raises(OverloadedError, match="as told"):
+            await streams.rank(request("a"), 10.0)
+    assert opened == 3
+
+
+async def test_what_waits_when_they_are_closed_is_told() -> None:
+    async with asking(silent) as streams:
+        waiting = asyncio.create_task(streams.rank(request("a"), 10.0))
+        await asyncio.sleep(0)
+        await streams.close()
+        with pytest.raises(UnreachableError):
+            await waiting
