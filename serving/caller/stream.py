@@ -24,7 +24,7 @@ class RankStream:
         self._reading: asyncio.Task[None] | None = None
         self._unsent: asyncio.Queue[tuple[str, bytes]] = asyncio.Queue()
         self._waiting: dict[str, asyncio.Future[Any]] = {}
-        self._numbers = itertools.count()
+        self._names = (f"{number:x}" for number in itertools.count())
         self._closed = False
 
     async def ask(self, message: bytes, timeout_s: float, name: str = "") -> Any:
@@ -45,7 +45,7 @@ class RankStream:
             raise ConnectionError("the stream was closed")
         loop = asyncio.get_running_loop()
         if not name:
-            name = f"{next(self._numbers):x}"
+            name = next(name for name in self._names if name not in self._waiting)
             message += _REQUEST_ID + bytes((len(name),)) + name.encode()
         if name in self._waiting:
             raise ValueError(f"request_id {name!r} is on its way already")

@@ -53,6 +53,18 @@ async def test_answers_find_their_requests_in_any_order() -> None:
     assert [answer.ranking.request_id for answer in answers] == [f"{number:x}" for number in range(20)]
 
 
+async def test_a_number_is_never_a_name_that_is_on_its_way() -> None:
+    async def after_two(payloads: AsyncIterator[bytes], context: Any) -> None:
+        taken = [await anext(payloads), await anext(payloads)]
+        for each in taken:
+            await context.write(reply(each))
+
+    named = pb.RankRequest(request_id="0", vertical="feed_click").SerializeToString()
+    async with asking(after_two) as stream:
+        answers = await asyncio.gather(stream.ask(named, 10.0, "0"), stream.ask(MESSAGE, 10.0))
+    assert [answer.ranking.request_id for answer in answers] == ["0", "1"]
+
+
 async def test_each_has_its_own_deadline() -> None:
     async def only_second(payloads: AsyncIterator[bytes], context: Any) -> None:
         seen = 0
