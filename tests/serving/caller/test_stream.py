@@ -2,7 +2,7 @@
 
 import asyncio
 import gc
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -11,25 +11,19 @@ import pytest
 
 from serving.caller.stream import RankStream, code_of
 from serving.rpc.pb import ranking_pb2 as pb
+from tests.serving.caller.streaming import Answering, channel_to
 
 MESSAGE = pb.RankRequest(request_id="replaced", vertical="feed_click").SerializeToString()
-Answering = Callable[[AsyncIterator[bytes], Any], Awaitable[None]]
 
 
 @asynccontextmanager
 async def asking(answering: Answering) -> AsyncIterator[RankStream]:
-    handlers: dict[str, Any] = {"RankStream": grpc.stream_stream_rpc_method_handler(answering)}
-    server = grpc.aio.server()
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("exfm.ranking.v1.RankingService", handlers),))
-    port = server.add_insecure_port("127.0.0.1:0")
-    await server.start()
-    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+    async with channel_to(answering) as channel:
         stream = RankStream(channel, pb.RankStreamResponse.FromString)
         try:
             yield stream
         finally:
             await stream.close()
-            await server.stop(None)
 
 
 def reply(payload: bytes, reason: str = "") -> bytes:

@@ -1,7 +1,7 @@
 """Against a real gRPC server that answers as the test says."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -11,24 +11,17 @@ import pytest
 from serving.caller.streams import RankStreams
 from serving.errors import DeadlinePassedError, InvalidRequestError, OverloadedError, UnreachableError
 from serving.rpc.pb import ranking_pb2 as pb
-
-Answering = Callable[[AsyncIterator[bytes], Any], Awaitable[None]]
+from tests.serving.caller.streaming import Answering, channel_to
 
 
 @asynccontextmanager
 async def asking(answering: Answering, count: int = 2) -> AsyncIterator[RankStreams]:
-    handlers: dict[str, Any] = {"RankStream": grpc.stream_stream_rpc_method_handler(answering)}
-    server = grpc.aio.server()
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("exfm.ranking.v1.RankingService", handlers),))
-    port = server.add_insecure_port("127.0.0.1:0")
-    await server.start()
-    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+    async with channel_to(answering) as channel:
         streams = RankStreams(channel, count)
         try:
             yield streams
         finally:
             await streams.close()
-            await server.stop(None)
 
 
 def request(name: str = "") -> pb.RankRequest:
