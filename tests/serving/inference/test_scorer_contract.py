@@ -1,7 +1,9 @@
 """What every scorer promises, whatever it wraps: in time, one of four errors, and nothing kept."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -140,14 +142,14 @@ async def _hang(*_: Any) -> Scores:
 
 
 async def _deaf(*_: Any) -> Scores:
-    """Ignores its cancellation for a while, as a call into a library may."""
-    end = asyncio.get_running_loop().create_future()
-    asyncio.get_running_loop().call_later(0.2, end.set_result, None)
-    while not end.done():
-        try:
-            await asyncio.shield(end)
-        except asyncio.CancelledError:
-            continue
+    """Hangs, and ignores its cancellation for a while, as a call into a library may."""
+    try:
+        await asyncio.sleep(60)
+    except asyncio.CancelledError:
+        until_s = time.monotonic() + 0.2
+        while time.monotonic() < until_s:
+            with suppress(asyncio.CancelledError):
+                await asyncio.sleep(until_s - time.monotonic())
     raise LateError("at last")
 
 
