@@ -105,8 +105,7 @@ class RankingClient:
         """Connect to one server or several (see `serving.caller.channel.target_of`) when the first call is made.
 
         With `streams` rankings go over so many streams instead of a call each, which lets a server answer about a
-        quarter more of them. Then a request's id must be no other's that is on its way; one without gets a number for
-        its id, under which a server with a log keeps it.
+        quarter more of them. Of one stream 32 requests are on their way at once; more wait here, within their time.
         """
         self._channel = grpc.aio.insecure_channel(target_of(address), options=OPTIONS)
         self._streams = RankStreams(self._channel, streams) if streams else None

@@ -15,7 +15,7 @@ from serving.errors import DeadlinePassedError, OverloadedError
 from serving.features.histories import Histories
 from serving.ladder.ladder import Ladder
 from serving.ladder.order import order
-from serving.rpc.codec import decode, encode, enter, parse, priority_of
+from serving.rpc.codec import budget_s, decode, encode, enter, parse, priority_of
 from serving.rpc.describe import describe
 from serving.rpc.pb import ranking_pb2 as pb
 from serving.telemetry.hooks import Visit
@@ -33,12 +33,14 @@ class Reply:
 
     Attributes:
         response: a `RankResponse`, its numbers packed.
+        number: the request's own on its stream.
         since_s: when the answer was due to leave scoring; what comes after is the reply's own time.
         keep: logs the answer if it was handed over, else counts it; to be called when that is known, so that no reply
             waits for it.
     """
 
     response: Any
+    number: int
     since_s: float
     keep: Callable[[bool], None]
 
@@ -79,7 +81,7 @@ class Ranker:
             raise DeadlinePassedError("the caller's deadline was over before the request could be taken up")
         message = parse(payload)
         vertical = self._catalog.find(message.vertical)
-        deadline = Deadline.at_door(arrival, vertical.budget_s, self._clock)
+        deadline = Deadline.at_door(arrival, budget_s(message, vertical), self._clock)
         visit.vertical, visit.budget_s = vertical.name, deadline.budget_s
         if not self._door.admits(priority_of(message), arrival.waited_s):
             raise OverloadedError("more requests come in than can be taken up", DOOR_PUSHBACK_MS)
@@ -103,7 +105,7 @@ class Ranker:
         self._hold(deadline, since_s)
         enter(response, ledger, deadline.budget_s)
         keep = partial(self._keeper.keep, query, answer, ordered) if self._keeper else _keep_nothing
-        return Reply(response, since_s, keep)
+        return Reply(response, message.number, since_s, keep)
 
     def _hold(self, deadline: Deadline, since_s: float) -> None:
         """`DeadlinePassedError` past the deadline, when an answer is of no use any more."""

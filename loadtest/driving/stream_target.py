@@ -15,7 +15,7 @@ from serving.rpc.pb import ranking_pb2 as pb
 
 
 class StreamTarget(RankTarget):
-    """As `RankTarget`, over `RankStream`; there the server isn't told how long the caller waits."""
+    """As `RankTarget`, over `RankStream`."""
 
     def __init__(
         self, address: str, workload: Workload, connections: int = 4, options: Sequence[tuple[str, Any]] = OPTIONS
@@ -37,10 +37,7 @@ class StreamTarget(RankTarget):
         answered_s = time.monotonic()
         if answer.HasField("refusal"):
             return refused(code_of(answer.refusal), answer.refusal.message)
-        ranking = answer.ranking
-        if ranking.request_id == answer.request_id:  # the stream's number; any other id is another request's
-            ranking.request_id = asked.request_id
-        return judged(asked, ranking, answered_s)
+        return judged(asked, answer.ranking, answered_s)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None

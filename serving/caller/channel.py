@@ -10,6 +10,8 @@ MAX_MESSAGE_BYTES = 64 << 20
 _SERVICE_CONFIG = {
     "loadBalancingConfig": [{"round_robin": {}}],
     "methodConfig": [
+        # What asks over streams sees to it itself: here it would be each of their calls that is made once more.
+        {"name": [{"service": "exfm.ranking.v1.RankingService", "method": "RankStream"}]},
         {
             "name": [{"service": "exfm.ranking.v1.RankingService"}],
             # UNAVAILABLE is what a call gets that crosses a server's good-bye, or whose connection broke; CANCELLED, if
@@ -24,7 +26,7 @@ _SERVICE_CONFIG = {
                 "backoffMultiplier": 1,
                 "retryableStatusCodes": ["UNAVAILABLE", "CANCELLED"],
             },
-        }
+        },
     ],
 }
 

@@ -7,7 +7,7 @@ from typing import Any
 import grpc
 
 from serving.caller.stream import RankStream, code_of
-from serving.errors import DeadlinePassedError, InvalidRequestError, ServingError, UnreachableError
+from serving.errors import DeadlinePassedError, ServingError, UnreachableError
 from serving.rpc.pb import ranking_pb2 as pb
 from serving.rpc.status import PUSHBACK, error_of
 
@@ -17,30 +17,27 @@ what had no answer is asked for once more, on a stream that is opened anew and g
 
 
 class RankStreams:
-    """Streams that requests take in turn; a stream stays with one server until it ends."""
+    """Streams that requests take in turn; each goes on to the next server every few seconds (`LEG_S`)."""
 
     def __init__(self, channel: grpc.aio.Channel, count: int) -> None:
         self._streams = [RankStream(channel, pb.RankStreamResponse.FromString) for _ in range(count)]
         self._turns = itertools.count()
 
     async def rank(self, request: pb.RankRequest, timeout_s: float) -> pb.RankResponse:
-        """The answer to a request, by its id, which must be no other's that is on its way, or else by a number.
+        """The answer to a request, or the `ServingError` that a call would raise.
 
-        Raises:
-            ServingError: as a call would; the server isn't told the timeout and keeps to the vertical's budget.
+        One that is cancelled is answered all the same, and logged where the server has a log.
         """
         stream = self._streams[next(self._turns) % len(self._streams)]
         message, until_s = request.SerializeToString(), asyncio.get_running_loop().time() + timeout_s
         try:
-            answer = await self._ask(stream, message, until_s, request.request_id)
+            answer = await _ask(stream, message, until_s)
         except grpc.aio.AioRpcError as error:
             raise error_of(error.code(), error.details() or "", ()) from error
         except ConnectionError as error:
             raise UnreachableError(str(error)) from error
         except TimeoutError:
             raise DeadlinePassedError(f"no answer within {timeout_s:g} s") from None
-        except ValueError as error:
-            raise InvalidRequestError(str(error)) from None
         if answer.HasField("refusal"):
             raise refused(answer.refusal)
         ranking: pb.RankResponse = answer.ranking
@@ -51,16 +48,17 @@ class RankStreams:
         for stream in self._streams:
             await stream.close()
 
-    async def _ask(self, stream: RankStream, message: bytes, until_s: float, name: str) -> Any:
-        clock = asyncio.get_running_loop().time
-        try:
-            return await stream.ask(message, until_s - clock(), name)
-        except ConnectionError:
-            pass
-        except grpc.aio.AioRpcError as error:
-            if error.code() not in _AGAIN:
-                raise
-        return await stream.ask(message, max(until_s - clock(), 0.0), name)
+
+async def _ask(stream: RankStream, message: bytes, until_s: float) -> Any:
+    clock = asyncio.get_running_loop().time
+    try:
+        return await stream.ask(message, until_s - clock())
+    except ConnectionError:
+        pass
+    except grpc.aio.AioRpcError as error:
+        if error.code() not in _AGAIN:
+            raise
+    return await stream.ask(message, max(until_s - clock(), 0.0))
 
 
 def refused(refusal: pb.Refusal) -> ServingError:

@@ -76,6 +76,12 @@ def priority_of(message: Any) -> Priority:
     return _PRIORITIES[number]
 
 
+def budget_s(message: Any, vertical: Vertical) -> float:
+    """Seconds that the request has from its arrival: the vertical's budget, or less if its caller waits no longer."""
+    waits_s = message.timeout_us / 1e6
+    return min(waits_s, vertical.budget_s) if waits_s else vertical.budget_s
+
+
 def _tensor(message: Any, tensor: Tensor, count: int) -> NDArray[np.int64] | NDArray[np.float32]:
     """One model input, [1, w] or [N, w]; joining a single block's bytes copies nothing."""
     rows = count if tensor.blocks[0].side == "ad" else 1

@@ -139,8 +139,9 @@ class RankingServicer:
             log.exception("a request failed")
             refusal = pb.Refusal(code=number_of(grpc.StatusCode.INTERNAL), message=INTERNAL_TEXT)
         else:
-            return packed.RankStreamResponse(request_id=reply.response.request_id, ranking=reply.response), reply
-        return pb.RankStreamResponse(request_id=_request_id(payload), refusal=refusal), None
+            answer, name = reply.response, reply.response.request_id
+            return packed.RankStreamResponse(request_id=name, ranking=answer, number=reply.number), reply
+        return _refused(payload, refusal), None
 
     async def _ask(self, payload: bytes, arrival: Arrival) -> Reply:
         """The ranker's reply or error; either way the hooks hear of it, once."""
@@ -214,8 +215,10 @@ async def _abort(context: Context, error: RefusalError) -> NoReturn:
     await context.abort(CODE_OF[type(error)], str(error), trailers_of(error))
 
 
-def _request_id(payload: bytes) -> str:
+def _refused(payload: bytes, refusal: pb.Refusal) -> pb.RankStreamResponse:
+    """A stream's answer to a request that gets no ranking, or is none."""
     try:
-        return pb.RankRequest.FromString(payload).request_id
+        request = pb.RankRequest.FromString(payload)
     except DecodeError:
-        return ""
+        return pb.RankStreamResponse(refusal=refusal)
+    return pb.RankStreamResponse(request_id=request.request_id, number=request.number, refusal=refusal)

@@ -47,7 +47,7 @@ class Servicer(ranking_pb2_grpc.RankingServiceServicer):
 
     def RankStream(self, requests: Iterator[pb.RankRequest], _: Any) -> Iterator[pb.RankStreamResponse]:  # noqa: N802
         for request in requests:
-            response = pb.RankStreamResponse(request_id=request.request_id)
+            response = pb.RankStreamResponse(request_id=request.request_id, number=request.number)
             if self.refuse is None:
                 response.ranking.CopyFrom(self.ranking(request))
             else:

@@ -151,11 +151,22 @@ async def test_each_status_is_an_error_of_its_own(
         assert caught.value.pushback_ms == 25
 
 
-@by_call_and_over_streams
-async def test_nobody_there_is_unreachable(streams: int) -> None:
-    async with RankingClient("127.0.0.1:1", streams=streams) as client:
+async def test_nobody_there_is_unreachable() -> None:
+    async with RankingClient("127.0.0.1:1") as client:
         with pytest.raises(UnreachableError):
             await client.rank(_call())
+
+
+@by_call_and_over_streams
+async def test_who_has_gone_is_unreachable(
+    running: Callable[..., Any], scripted: Callable[..., Any], streams: int
+) -> None:
+    async with running(scripted(_scores)) as (address, _):
+        client = RankingClient(address, streams=streams)
+        await client.rank(_call())
+    async with client:
+        with pytest.raises(UnreachableError):
+            await client.rank(_call(), timeout_s=5)
 
 
 async def test_a_new_version_makes_the_client_ask_again(

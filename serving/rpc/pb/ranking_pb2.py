@@ -24,49 +24,49 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cserving/rpc/pb/ranking.proto\x12\x0f\x65xfm.ranking.v1\",\n\x0c\x46\x65\x61tureBlock\x12\x0b\n\x03ids\x18\x01 \x01(\x0c\x12\x0f\n\x07numbers\x18\x02 \x01(\x0c\"\x87\x02\n\x0bRankRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x10\n\x08vertical\x18\x02 \x01(\t\x12+\n\x04user\x18\x03 \x01(\x0b\x32\x1d.exfm.ranking.v1.FeatureBlock\x12.\n\x07\x63ontext\x18\x04 \x01(\x0b\x32\x1d.exfm.ranking.v1.FeatureBlock\x12*\n\x03\x61\x64s\x18\x05 \x01(\x0b\x32\x1d.exfm.ranking.v1.FeatureBlock\x12\x0e\n\x06\x61\x64_ids\x18\x06 \x03(\x10\x12\x0c\n\x04\x62ids\x18\x07 \x03(\x01\x12+\n\x08priority\x18\x08 \x01(\x0e\x32\x19.exfm.ranking.v1.Priority\"1\n\nTaskScores\x12\x0c\n\x04task\x18\x01 \x01(\t\x12\x15\n\rprobabilities\x18\x02 \x03(\x02\"-\n\x0cModelVersion\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\"*\n\x05Stage\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0b\x64uration_us\x18\x02 \x01(\x03\"U\n\x06Ledger\x12\x11\n\tbudget_us\x18\x01 \x01(\x03\x12\x10\n\x08spent_us\x18\x02 \x01(\x03\x12&\n\x06stages\x18\x03 \x03(\x0b\x32\x16.exfm.ranking.v1.Stage\"\xa1\x02\n\x0cRankResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0e\n\x06\x61\x64_ids\x18\x02 \x03(\x10\x12\x17\n\x0f\x65xpected_values\x18\x03 \x03(\x01\x12+\n\x06scores\x18\x04 \x03(\x0b\x32\x1b.exfm.ranking.v1.TaskScores\x12#\n\x04tier\x18\x05 \x01(\x0e\x32\x15.exfm.ranking.v1.Tier\x12\x13\n\x0btier_reason\x18\x06 \x01(\t\x12,\n\x05model\x18\x07 \x01(\x0b\x32\x1d.exfm.ranking.v1.ModelVersion\x12\'\n\x06ledger\x18\x08 \x01(\x0b\x32\x17.exfm.ranking.v1.Ledger\x12\x16\n\x0eunknown_values\x18\t \x01(\x05\"^\n\x07Refusal\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x1e\n\x11retry_pushback_ms\x18\x03 \x01(\x05H\x00\x88\x01\x01\x42\x14\n\x12_retry_pushback_ms\"\x91\x01\n\x12RankStreamResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x30\n\x07ranking\x18\x02 \x01(\x0b\x32\x1d.exfm.ranking.v1.RankResponseH\x00\x12+\n\x07refusal\x18\x03 \x01(\x0b\x32\x18.exfm.ranking.v1.RefusalH\x00\x42\x08\n\x06\x61nswer\"l\n\x07Outcome\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\r\n\x05\x61\x64_id\x18\x02 \x01(\x10\x12\x0c\n\x04task\x18\x03 \x01(\t\x12\r\n\x05value\x18\x04 \x01(\x01\x12\x0f\n\x07time_ms\x18\x05 \x01(\x03\x12\x10\n\x08vertical\x18\x06 \x01(\t\"C\n\x15RecordOutcomesRequest\x12*\n\x08outcomes\x18\x01 \x03(\x0b\x32\x18.exfm.ranking.v1.Outcome\"*\n\x16RecordOutcomesResponse\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\x03\"+\n\x17\x44\x65scribeVerticalRequest\x12\x10\n\x08vertical\x18\x01 \x01(\t\"D\n\rFeatureColumn\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x17\n\x0fvocabulary_size\x18\x03 \x01(\x05\"m\n\x0b\x42lockLayout\x12\x0c\n\x04side\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12/\n\x07\x63olumns\x18\x03 \x03(\x0b\x32\x1e.exfm.ranking.v1.FeatureColumn\x12\x11\n\trow_bytes\x18\x04 \x01(\x05\"\xa5\x02\n\x18\x44\x65scribeVerticalResponse\x12\x10\n\x08vertical\x18\x01 \x01(\t\x12\r\n\x05tasks\x18\x02 \x03(\t\x12\x11\n\tbudget_ms\x18\x03 \x01(\x01\x12\x16\n\x0emax_candidates\x18\x04 \x01(\x05\x12,\n\x06\x62locks\x18\x05 \x03(\x0b\x32\x1c.exfm.ranking.v1.BlockLayout\x12\x13\n\x0bschema_hash\x18\x06 \x01(\t\x12\x13\n\x0bschema_json\x18\x07 \x01(\t\x12,\n\x05model\x18\x08 \x01(\x0b\x32\x1d.exfm.ranking.v1.ModelVersion\x12$\n\x05tiers\x18\t \x03(\x0e\x32\x15.exfm.ranking.v1.Tier\x12\x11\n\tverticals\x18\n \x03(\t*a\n\x08Priority\x12\x18\n\x14PRIORITY_UNSPECIFIED\x10\x00\x12\x11\n\rPRIORITY_LIVE\x10\x01\x12\x13\n\x0fPRIORITY_NORMAL\x10\x02\x12\x13\n\x0fPRIORITY_SHADOW\x10\x03*\\\n\x04Tier\x12\x14\n\x10TIER_UNSPECIFIED\x10\x00\x12\r\n\tTIER_FULL\x10\x01\x12\x10\n\x0cTIER_TRIMMED\x10\x02\x12\r\n\tTIER_LITE\x10\x03\x12\x0e\n\nTIER_PRIOR\x10\x04\x32\xf6\x02\n\x0eRankingService\x12\x43\n\x04Rank\x12\x1c.exfm.ranking.v1.RankRequest\x1a\x1d.exfm.ranking.v1.RankResponse\x12S\n\nRankStream\x12\x1c.exfm.ranking.v1.RankRequest\x1a#.exfm.ranking.v1.RankStreamResponse(\x01\x30\x01\x12\x61\n\x0eRecordOutcomes\x12&.exfm.ranking.v1.RecordOutcomesRequest\x1a\'.exfm.ranking.v1.RecordOutcomesResponse\x12g\n\x10\x44\x65scribeVertical\x12(.exfm.ranking.v1.DescribeVerticalRequest\x1a).exfm.ranking.v1.DescribeVerticalResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cserving/rpc/pb/ranking.proto\x12\x0f\x65xfm.ranking.v1\",\n\x0c\x46\x65\x61tureBlock\x12\x0b\n\x03ids\x18\x01 \x01(\x0c\x12\x0f\n\x07numbers\x18\x02 \x01(\x0c\"\xab\x02\n\x0bRankRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x10\n\x08vertical\x18\x02 \x01(\t\x12+\n\x04user\x18\x03 \x01(\x0b\x32\x1d.exfm.ranking.v1.FeatureBlock\x12.\n\x07\x63ontext\x18\x04 \x01(\x0b\x32\x1d.exfm.ranking.v1.FeatureBlock\x12*\n\x03\x61\x64s\x18\x05 \x01(\x0b\x32\x1d.exfm.ranking.v1.FeatureBlock\x12\x0e\n\x06\x61\x64_ids\x18\x06 \x03(\x10\x12\x0c\n\x04\x62ids\x18\x07 \x03(\x01\x12+\n\x08priority\x18\x08 \x01(\x0e\x32\x19.exfm.ranking.v1.Priority\x12\x0e\n\x06number\x18\t \x01(\x06\x12\x12\n\ntimeout_us\x18\n \x01(\x06\"1\n\nTaskScores\x12\x0c\n\x04task\x18\x01 \x01(\t\x12\x15\n\rprobabilities\x18\x02 \x03(\x02\"-\n\x0cModelVersion\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\"*\n\x05Stage\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0b\x64uration_us\x18\x02 \x01(\x03\"U\n\x06Ledger\x12\x11\n\tbudget_us\x18\x01 \x01(\x03\x12\x10\n\x08spent_us\x18\x02 \x01(\x03\x12&\n\x06stages\x18\x03 \x03(\x0b\x32\x16.exfm.ranking.v1.Stage\"\xa1\x02\n\x0cRankResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0e\n\x06\x61\x64_ids\x18\x02 \x03(\x10\x12\x17\n\x0f\x65xpected_values\x18\x03 \x03(\x01\x12+\n\x06scores\x18\x04 \x03(\x0b\x32\x1b.exfm.ranking.v1.TaskScores\x12#\n\x04tier\x18\x05 \x01(\x0e\x32\x15.exfm.ranking.v1.Tier\x12\x13\n\x0btier_reason\x18\x06 \x01(\t\x12,\n\x05model\x18\x07 \x01(\x0b\x32\x1d.exfm.ranking.v1.ModelVersion\x12\'\n\x06ledger\x18\x08 \x01(\x0b\x32\x17.exfm.ranking.v1.Ledger\x12\x16\n\x0eunknown_values\x18\t \x01(\x05\"^\n\x07Refusal\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x1e\n\x11retry_pushback_ms\x18\x03 \x01(\x05H\x00\x88\x01\x01\x42\x14\n\x12_retry_pushback_ms\"\xa1\x01\n\x12RankStreamResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x30\n\x07ranking\x18\x02 \x01(\x0b\x32\x1d.exfm.ranking.v1.RankResponseH\x00\x12+\n\x07refusal\x18\x03 \x01(\x0b\x32\x18.exfm.ranking.v1.RefusalH\x00\x12\x0e\n\x06number\x18\x04 \x01(\x06\x42\x08\n\x06\x61nswer\"l\n\x07Outcome\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\r\n\x05\x61\x64_id\x18\x02 \x01(\x10\x12\x0c\n\x04task\x18\x03 \x01(\t\x12\r\n\x05value\x18\x04 \x01(\x01\x12\x0f\n\x07time_ms\x18\x05 \x01(\x03\x12\x10\n\x08vertical\x18\x06 \x01(\t\"C\n\x15RecordOutcomesRequest\x12*\n\x08outcomes\x18\x01 \x03(\x0b\x32\x18.exfm.ranking.v1.Outcome\"*\n\x16RecordOutcomesResponse\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\x03\"+\n\x17\x44\x65scribeVerticalRequest\x12\x10\n\x08vertical\x18\x01 \x01(\t\"D\n\rFeatureColumn\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x17\n\x0fvocabulary_size\x18\x03 \x01(\x05\"m\n\x0b\x42lockLayout\x12\x0c\n\x04side\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12/\n\x07\x63olumns\x18\x03 \x03(\x0b\x32\x1e.exfm.ranking.v1.FeatureColumn\x12\x11\n\trow_bytes\x18\x04 \x01(\x05\"\xa5\x02\n\x18\x44\x65scribeVerticalResponse\x12\x10\n\x08vertical\x18\x01 \x01(\t\x12\r\n\x05tasks\x18\x02 \x03(\t\x12\x11\n\tbudget_ms\x18\x03 \x01(\x01\x12\x16\n\x0emax_candidates\x18\x04 \x01(\x05\x12,\n\x06\x62locks\x18\x05 \x03(\x0b\x32\x1c.exfm.ranking.v1.BlockLayout\x12\x13\n\x0bschema_hash\x18\x06 \x01(\t\x12\x13\n\x0bschema_json\x18\x07 \x01(\t\x12,\n\x05model\x18\x08 \x01(\x0b\x32\x1d.exfm.ranking.v1.ModelVersion\x12$\n\x05tiers\x18\t \x03(\x0e\x32\x15.exfm.ranking.v1.Tier\x12\x11\n\tverticals\x18\n \x03(\t*a\n\x08Priority\x12\x18\n\x14PRIORITY_UNSPECIFIED\x10\x00\x12\x11\n\rPRIORITY_LIVE\x10\x01\x12\x13\n\x0fPRIORITY_NORMAL\x10\x02\x12\x13\n\x0fPRIORITY_SHADOW\x10\x03*\\\n\x04Tier\x12\x14\n\x10TIER_UNSPECIFIED\x10\x00\x12\r\n\tTIER_FULL\x10\x01\x12\x10\n\x0cTIER_TRIMMED\x10\x02\x12\r\n\tTIER_LITE\x10\x03\x12\x0e\n\nTIER_PRIOR\x10\x04\x32\xf6\x02\n\x0eRankingService\x12\x43\n\x04Rank\x12\x1c.exfm.ranking.v1.RankRequest\x1a\x1d.exfm.ranking.v1.RankResponse\x12S\n\nRankStream\x12\x1c.exfm.ranking.v1.RankRequest\x1a#.exfm.ranking.v1.RankStreamResponse(\x01\x30\x01\x12\x61\n\x0eRecordOutcomes\x12&.exfm.ranking.v1.RecordOutcomesRequest\x1a\'.exfm.ranking.v1.RecordOutcomesResponse\x12g\n\x10\x44\x65scribeVertical\x12(.exfm.ranking.v1.DescribeVerticalRequest\x1a).exfm.ranking.v1.DescribeVerticalResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'serving.rpc.pb.ranking_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_PRIORITY']._serialized_start=1871
-  _globals['_PRIORITY']._serialized_end=1968
-  _globals['_TIER']._serialized_start=1970
-  _globals['_TIER']._serialized_end=2062
+  _globals['_PRIORITY']._serialized_start=1923
+  _globals['_PRIORITY']._serialized_end=2020
+  _globals['_TIER']._serialized_start=2022
+  _globals['_TIER']._serialized_end=2114
   _globals['_FEATUREBLOCK']._serialized_start=49
   _globals['_FEATUREBLOCK']._serialized_end=93
   _globals['_RANKREQUEST']._serialized_start=96
-  _globals['_RANKREQUEST']._serialized_end=359
-  _globals['_TASKSCORES']._serialized_start=361
-  _globals['_TASKSCORES']._serialized_end=410
-  _globals['_MODELVERSION']._serialized_start=412
-  _globals['_MODELVERSION']._serialized_end=457
-  _globals['_STAGE']._serialized_start=459
-  _globals['_STAGE']._serialized_end=501
-  _globals['_LEDGER']._serialized_start=503
-  _globals['_LEDGER']._serialized_end=588
-  _globals['_RANKRESPONSE']._serialized_start=591
-  _globals['_RANKRESPONSE']._serialized_end=880
-  _globals['_REFUSAL']._serialized_start=882
-  _globals['_REFUSAL']._serialized_end=976
-  _globals['_RANKSTREAMRESPONSE']._serialized_start=979
-  _globals['_RANKSTREAMRESPONSE']._serialized_end=1124
-  _globals['_OUTCOME']._serialized_start=1126
-  _globals['_OUTCOME']._serialized_end=1234
-  _globals['_RECORDOUTCOMESREQUEST']._serialized_start=1236
-  _globals['_RECORDOUTCOMESREQUEST']._serialized_end=1303
-  _globals['_RECORDOUTCOMESRESPONSE']._serialized_start=1305
-  _globals['_RECORDOUTCOMESRESPONSE']._serialized_end=1347
-  _globals['_DESCRIBEVERTICALREQUEST']._serialized_start=1349
-  _globals['_DESCRIBEVERTICALREQUEST']._serialized_end=1392
-  _globals['_FEATURECOLUMN']._serialized_start=1394
-  _globals['_FEATURECOLUMN']._serialized_end=1462
-  _globals['_BLOCKLAYOUT']._serialized_start=1464
-  _globals['_BLOCKLAYOUT']._serialized_end=1573
-  _globals['_DESCRIBEVERTICALRESPONSE']._serialized_start=1576
-  _globals['_DESCRIBEVERTICALRESPONSE']._serialized_end=1869
-  _globals['_RANKINGSERVICE']._serialized_start=2065
-  _globals['_RANKINGSERVICE']._serialized_end=2439
+  _globals['_RANKREQUEST']._serialized_end=395
+  _globals['_TASKSCORES']._serialized_start=397
+  _globals['_TASKSCORES']._serialized_end=446
+  _globals['_MODELVERSION']._serialized_start=448
+  _globals['_MODELVERSION']._serialized_end=493
+  _globals['_STAGE']._serialized_start=495
+  _globals['_STAGE']._serialized_end=537
+  _globals['_LEDGER']._serialized_start=539
+  _globals['_LEDGER']._serialized_end=624
+  _globals['_RANKRESPONSE']._serialized_start=627
+  _globals['_RANKRESPONSE']._serialized_end=916
+  _globals['_REFUSAL']._serialized_start=918
+  _globals['_REFUSAL']._serialized_end=1012
+  _globals['_RANKSTREAMRESPONSE']._serialized_start=1015
+  _globals['_RANKSTREAMRESPONSE']._serialized_end=1176
+  _globals['_OUTCOME']._serialized_start=1178
+  _globals['_OUTCOME']._serialized_end=1286
+  _globals['_RECORDOUTCOMESREQUEST']._serialized_start=1288
+  _globals['_RECORDOUTCOMESREQUEST']._serialized_end=1355
+  _globals['_RECORDOUTCOMESRESPONSE']._serialized_start=1357
+  _globals['_RECORDOUTCOMESRESPONSE']._serialized_end=1399
+  _globals['_DESCRIBEVERTICALREQUEST']._serialized_start=1401
+  _globals['_DESCRIBEVERTICALREQUEST']._serialized_end=1444
+  _globals['_FEATURECOLUMN']._serialized_start=1446
+  _globals['_FEATURECOLUMN']._serialized_end=1514
+  _globals['_BLOCKLAYOUT']._serialized_start=1516
+  _globals['_BLOCKLAYOUT']._serialized_end=1625
+  _globals['_DESCRIBEVERTICALRESPONSE']._serialized_start=1628
+  _globals['_DESCRIBEVERTICALRESPONSE']._serialized_end=1921
+  _globals['_RANKINGSERVICE']._serialized_start=2117
+  _globals['_RANKINGSERVICE']._serialized_end=2491
 # @@protoc_insertion_point(module_scope)

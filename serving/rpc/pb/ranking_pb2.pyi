@@ -40,7 +40,7 @@ class FeatureBlock(_message.Message):
     def __init__(self, ids: _Optional[bytes] = ..., numbers: _Optional[bytes] = ...) -> None: ...
 
 class RankRequest(_message.Message):
-    __slots__ = ("request_id", "vertical", "user", "context", "ads", "ad_ids", "bids", "priority")
+    __slots__ = ("request_id", "vertical", "user", "context", "ads", "ad_ids", "bids", "priority", "number", "timeout_us")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     VERTICAL_FIELD_NUMBER: _ClassVar[int]
     USER_FIELD_NUMBER: _ClassVar[int]
@@ -49,6 +49,8 @@ class RankRequest(_message.Message):
     AD_IDS_FIELD_NUMBER: _ClassVar[int]
     BIDS_FIELD_NUMBER: _ClassVar[int]
     PRIORITY_FIELD_NUMBER: _ClassVar[int]
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    TIMEOUT_US_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     vertical: str
     user: FeatureBlock
@@ -57,7 +59,9 @@ class RankRequest(_message.Message):
     ad_ids: _containers.RepeatedScalarFieldContainer[int]
     bids: _containers.RepeatedScalarFieldContainer[float]
     priority: Priority
-    def __init__(self, request_id: _Optional[str] = ..., vertical: _Optional[str] = ..., user: _Optional[_Union[FeatureBlock, _Mapping]] = ..., context: _Optional[_Union[FeatureBlock, _Mapping]] = ..., ads: _Optional[_Union[FeatureBlock, _Mapping]] = ..., ad_ids: _Optional[_Iterable[int]] = ..., bids: _Optional[_Iterable[float]] = ..., priority: _Optional[_Union[Priority, str]] = ...) -> None: ...
+    number: int
+    timeout_us: int
+    def __init__(self, request_id: _Optional[str] = ..., vertical: _Optional[str] = ..., user: _Optional[_Union[FeatureBlock, _Mapping]] = ..., context: _Optional[_Union[FeatureBlock, _Mapping]] = ..., ads: _Optional[_Union[FeatureBlock, _Mapping]] = ..., ad_ids: _Optional[_Iterable[int]] = ..., bids: _Optional[_Iterable[float]] = ..., priority: _Optional[_Union[Priority, str]] = ..., number: _Optional[int] = ..., timeout_us: _Optional[int] = ...) -> None: ...
 
 class TaskScores(_message.Message):
     __slots__ = ("task", "probabilities")
@@ -126,14 +130,16 @@ class Refusal(_message.Message):
     def __init__(self, code: _Optional[int] = ..., message: _Optional[str] = ..., retry_pushback_ms: _Optional[int] = ...) -> None: ...
 
 class RankStreamResponse(_message.Message):
-    __slots__ = ("request_id", "ranking", "refusal")
+    __slots__ = ("request_id", "ranking", "refusal", "number")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     RANKING_FIELD_NUMBER: _ClassVar[int]
     REFUSAL_FIELD_NUMBER: _ClassVar[int]
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     ranking: RankResponse
     refusal: Refusal
-    def __init__(self, request_id: _Optional[str] = ..., ranking: _Optional[_Union[RankResponse, _Mapping]] = ..., refusal: _Optional[_Union[Refusal, _Mapping]] = ...) -> None: ...
+    number: int
+    def __init__(self, request_id: _Optional[str] = ..., ranking: _Optional[_Union[RankResponse, _Mapping]] = ..., refusal: _Optional[_Union[Refusal, _Mapping]] = ..., number: _Optional[int] = ...) -> None: ...
 
 class Outcome(_message.Message):
     __slots__ = ("request_id", "ad_id", "task", "value", "time_ms", "vertical")

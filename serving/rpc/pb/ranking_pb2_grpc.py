@@ -68,7 +68,7 @@ class RankingServiceServicer:
 
     def RankStream(self, request_iterator, context):
         """Ranks many requests over one stream. Each has its own budget, which starts when the request arrives; replies come
-        as they are ready, matched by request_id. A refused request is answered in its place and ends nothing else.
+        as they are ready, matched by number. A refused request is answered in its place and ends nothing else.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

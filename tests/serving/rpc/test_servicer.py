@@ -226,6 +226,7 @@ async def test_a_stream_answers_as_ready_and_refuses_in_place(calling: Any, scri
     bad = make_message(3, seed=7)
     bad.bids[1] = -1
     sound = [make_message(3, seed=seed).SerializeToString() for seed in (0, 9)]
+    bad.number = 70
     payloads = [sound[0], bad.SerializeToString(), b"\xff", sound[1]]
     async with calling(scripted(first_is_slow)) as (caller, _):
         replies = [pb.RankStreamResponse.FromString(r) async for r in caller.stream_bytes(iter(payloads), timeout=5)]
@@ -233,10 +234,26 @@ async def test_a_stream_answers_as_ready_and_refuses_in_place(calling: Any, scri
     assert replies[-1].request_id == "r0"
     assert by_id["r0"].ranking.tier_reason == "scores_late"
     assert by_id["r9"].ranking.tier == pb.TIER_FULL
-    assert by_id["r7"].refusal.code == 3
+    assert (by_id["r7"].refusal.code, by_id["r7"].number) == (3, 70)
     assert "row 1 is -1.0" in by_id["r7"].refusal.message
     assert not by_id["r7"].refusal.HasField("retry_pushback_ms")
     assert by_id[""].refusal.message == "the payload is not a RankRequest message"
+
+
+async def test_a_streams_request_says_its_number_and_how_long_its_caller_waits(
+    calling: Any, scripted: Any, make_message: Make, catalog: Catalog
+) -> None:
+    asked = [(1, 0), (2**63, 100_000), (3, 2**40)]
+    payloads = []
+    for number, timeout_us in asked:
+        message = make_message(3, seed=9)
+        message.number, message.timeout_us = number, timeout_us
+        payloads.append(message.SerializeToString())
+    async with calling(scripted(None)) as (caller, _):
+        replies = [pb.RankStreamResponse.FromString(r) async for r in caller.stream_bytes(iter(payloads), timeout=5)]
+    budget_us = round(1e6 * catalog["feed_click"].budget_s)
+    given = {reply.number: reply.ranking.ledger.budget_us for reply in replies}
+    assert given == pytest.approx({1: budget_us, 2**63: 100_000, 3: budget_us}, abs=1)
 
 
 async def test_a_stream_works_on_a_bounded_number_and_answers_all(
