@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, settings
 from numpy.typing import NDArray
 
 from exfm.features.encoding import MISSING
@@ -23,6 +24,10 @@ Tensors = dict[str, NDArray[Any]]
 MakeRequest = Callable[..., Tensors]
 MakeCheckpoint = Callable[..., "Checkpoint"]
 pytest_plugins = ["tests.kuairand_files"]
+# The same examples in every run, and no clock that judges them: a test that fails fails again. New examples are looked
+# for with `pytest --hypothesis-profile=default`.
+settings.register_profile("same", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("same")
 _CITIES = ("berlin", "lyon", "oslo")
 
 

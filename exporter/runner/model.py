@@ -31,7 +31,7 @@ from exporter.runner.scorer import BadRequestError, Inputs, NotServableError, Sc
 
 TURN = "EXFM_STUB_TURN"
 """Number of an open file of the version's folder, locked as a rule: `serving/embedded/start_stub.sh`."""
-ASK_FROM_CANDIDATES = 256
+ASK_FROM_CANDIDATES = 1000
 """From this size on a request is asked whether it was cancelled: the question takes Triton 0.1 ms, about as long as
 scoring 60 candidates, and Triton has itself dropped what was cancelled while it waited in the queue."""
 
