@@ -71,7 +71,7 @@ def test_what_was_sent_comes_back_as_a_record(address: str, tmp_path: Path, monk
     assert set(record.outcome[record.stream == 2]) == {Outcome.UNANSWERED}
     made = figures(record, run.seconds, BUDGET_S)
     assert made.late >= int((record.stream == 2).sum()) > 0
-    assert (np.abs(record.latency_s[record.stream == 2] - BUDGET_S) < 0.2).all()
+    assert abs(np.median(record.latency_s[record.stream == 2]) - BUDGET_S) < 0.2
     assert 0 < run.generator_cpu_share < 1
     # Patient calls wait for longer than their budget.
     assert len(again.record) > 0

@@ -48,5 +48,5 @@ async def test_a_blocked_event_loop_is_noticed() -> None:
     lag = LoopLag(0.005)
     lag.start()
     time.sleep(0.05)  # noqa: ASYNC251 the stall itself
-    assert 0.04 <= lag.charge_s(time.monotonic()) < 0.5
+    assert 0.04 <= lag.charge_s(time.monotonic()) < 5
     lag.stop()

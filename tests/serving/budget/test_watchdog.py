@@ -59,7 +59,7 @@ async def test_work_that_ignores_its_cancellation_holds_nothing_back() -> None:
     start_s = time.monotonic()
     with pytest.raises(LateError):
         await watchdog.within(stubborn(), Deadline.after(0.02))
-    assert time.monotonic() - start_s < 0.5
+    assert time.monotonic() - start_s < 5  # it would go on for ever
     assert watchdog.running == 1
     release.set()
     assert await _drained(watchdog)
