@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-BUCKETS = (1, 16, 64, 100, 200, 500, 1000, 2000)
+BUCKETS = (1, 16, 64, 100, 200, 500, 1000, 2048)
 """Numbers of candidates that are measured, as far as the vertical takes them."""
 ROUNDS = 60
 

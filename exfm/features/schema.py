@@ -109,7 +109,7 @@ class Vertical:
     name: str
     tasks: tuple[str, ...]
     budget_ms: float = 25.0
-    max_candidates: int = 2000
+    max_candidates: int = 2048
     features: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:

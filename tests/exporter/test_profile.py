@@ -7,7 +7,9 @@ from exporter.profile import BUCKETS, Latency, Race, buckets_for, interleave
 
 
 def test_buckets_end_with_the_most_that_the_vertical_takes() -> None:
-    assert buckets_for(2000) == BUCKETS
+    assert buckets_for(2048) == BUCKETS
+    assert buckets_for(2000) == (1, 16, 64, 100, 200, 500, 1000, 2000)
+    assert buckets_for(3000) == (*BUCKETS, 3000)
     assert buckets_for(300) == (1, 16, 64, 100, 200, 300)
     assert buckets_for(1) == (1,)
 

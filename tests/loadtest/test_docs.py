@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from exfm.features.schema import Vertical
 from loadtest.arrivals import shapes
 from loadtest.commands.main import main
 from loadtest.verdict.objectives import KNOWN, parse
@@ -78,6 +79,8 @@ def test_the_text_says_what_the_code_does() -> None:
     assert all(f"`{name}`" in TEXT or f"{name} =" in TEXT for name in KNOWN)
     assert all(f"| {name} |" in TEXT for name in shapes.SHAPES)
     assert all(f"`{name}`" in TEXT for name in sizes.NAMED)
+    assert f"`dlrm-v3` ({sizes.DLRM_V3:,})" in TEXT
+    assert f"`max_candidates` is {Vertical('unsaid', ('click',)).max_candidates:,}" in TEXT
     assert f"{needed_for(0.99):,} requests" in TEXT
     assert f"{needed_for(0.999):,}" in TEXT
 

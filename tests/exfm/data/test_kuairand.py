@@ -43,8 +43,8 @@ def assert_same(left: Examples, right: Examples) -> None:
 def test_schema_gives_students_less_than_the_teacher() -> None:
     schema = Schema.load(SCHEMA_FILE)
     assert [(v.name, v.tasks, v.budget_ms, v.max_candidates) for v in schema.verticals] == [
-        ("feed_click", ("is_click",), 25.0, 2000),
-        ("feed_long_view", ("long_view",), 25.0, 2000),
+        ("feed_click", ("is_click",), 25.0, 2048),
+        ("feed_long_view", ("long_view",), 25.0, 2048),
     ]
     everything = {feature.name for feature in schema.features}
     for vertical in schema.verticals:

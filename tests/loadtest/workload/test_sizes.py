@@ -1,7 +1,11 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from loadtest.workload.sizes import SizesError, sizes_of
+from exfm.data import kuairand, simulator
+from exfm.features.schema import Schema, Vertical
+from loadtest.workload.sizes import NAMED, SizesError, sizes_of
 
 
 def test_the_benchmarks_sizes() -> None:
@@ -23,6 +27,14 @@ def test_what_is_no_size_is_refused(text: str) -> None:
 
 
 def test_a_vertical_that_takes_fewer_is_named() -> None:
-    with pytest.raises(SizesError, match=r"2048 in one request, but feed takes 2000"):
-        sizes_of("dlrm-v3").within(2000, "feed")
+    with pytest.raises(SizesError, match=r"2048 in one request, but feed takes 2047"):
+        sizes_of("dlrm-v3").within(2047, "feed")
     assert sizes_of("dlrm-v2").within(700, "feed").mean == 270
+
+
+@pytest.mark.parametrize("name", NAMED)
+@pytest.mark.parametrize("file", [kuairand.SCHEMA_FILE, simulator.SCHEMA_FILE], ids=lambda file: file.stem)
+def test_every_vertical_that_is_shipped_takes_the_benchmarks_sizes(file: Path, name: str) -> None:
+    unsaid = Vertical("unsaid", ("click",))
+    for vertical in (*Schema.load(file).verticals, unsaid):
+        assert sizes_of(name).within(vertical.max_candidates, vertical.name).name == name
