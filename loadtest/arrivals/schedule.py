@@ -1,5 +1,6 @@
 """When requests arrive: schedules fixed before a run, so that a slow server cannot slow the load down."""
 
+import hashlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -63,3 +64,8 @@ def check_due(profile: Profile) -> None:
     """`NothingDueError` if less than `LEAST_DUE` requests are due on average."""
     if profile.expected < LEAST_DUE:
         raise NothingDueError(profile)
+
+
+def digest_of(schedule_s: NDArray[np.float64]) -> str:
+    """sha256 in hex over the instants in whole microseconds: runs with equal digests sent at the same ones."""
+    return hashlib.sha256(np.round(schedule_s * 1e6).astype("<i8").tobytes()).hexdigest()

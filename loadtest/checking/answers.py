@@ -1,4 +1,7 @@
-"""Whether an answer is one: complete, finite, in order, of a known tier, its ledger adding up. Fast isn't enough."""
+"""Whether an answer is one: complete, finite, in order, of a tier that the server has, its ledger adding up.
+
+Fast isn't enough.
+"""
 
 from collections.abc import Iterator
 
@@ -13,9 +16,23 @@ RELATIVE = 1e-5
 """Expected values may differ so much from bid times probability: products may be rounded in single precision."""
 
 
-def fault_of(asked: Asked, response: pb.RankResponse) -> str:
-    """What is wrong with an answer, in a few words without the request's own values; empty for a sound one."""
-    return next(_faults(asked, response), "")
+STAGES = ("wait", "decode", "history", "score", "order", "encode")
+"""Of a ledger, in their order; a server may lack some."""
+WAIT = "wait"
+"""The stage that the server doesn't measure but estimates: gRPC doesn't tell when a request came in."""
+SLACK_US = 1000
+"""So much more than the caller waited may stand in a ledger: stages are rounded, and two machines' clocks run apart."""
+
+
+def fault_of(asked: Asked, response: pb.RankResponse, waited_s: float | None = None) -> str:
+    """What is wrong with an answer, in a few words without the request's own values; empty for a sound one.
+
+    Args:
+        asked: the request.
+        response: its answer.
+        waited_s: from sending it to having the answer; None if that is not known.
+    """
+    return next(_faults(asked, response, waited_s), "")
 
 
 def tier_of(response: pb.RankResponse) -> str:
@@ -23,13 +40,16 @@ def tier_of(response: pb.RankResponse) -> str:
     return of_tier(response.tier) or ""
 
 
-def _faults(asked: Asked, response: pb.RankResponse) -> Iterator[str]:
+def _faults(asked: Asked, response: pb.RankResponse, waited_s: float | None) -> Iterator[str]:
     if response.request_id != asked.request_id:
         yield "another request's id"
-    if not tier_of(response):
+    tier = tier_of(response)
+    if not tier:
         yield "no known tier"
+    elif asked.tiers and tier not in asked.tiers:
+        yield f"tier {tier}, which the server doesn't say that it has"
     yield from _ranking_faults(asked, response)
-    yield from _ledger_faults(response.ledger)
+    yield from _ledger_faults(response.ledger, waited_s)
 
 
 def _ranking_faults(asked: Asked, response: pb.RankResponse) -> Iterator[str]:
@@ -72,9 +92,17 @@ def _score_faults(
         yield "expected values that are not bid times probability"
 
 
-def _ledger_faults(ledger: pb.Ledger) -> Iterator[str]:
+def _ledger_faults(ledger: pb.Ledger, waited_s: float | None) -> Iterator[str]:
     durations = [stage.duration_us for stage in ledger.stages]
     if ledger.budget_us <= 0 or not durations:
         yield "a ledger without budget or stages"
-    elif min(durations) < 0 or sum(durations) != ledger.spent_us:
+        return
+    if min(durations) < 0 or sum(durations) != ledger.spent_us:
         yield "a ledger that doesn't add up"
+    names = [stage.name for stage in ledger.stages]
+    if names != [name for name in STAGES if name in names]:
+        yield "a ledger of other stages, or in another order"
+    # The estimated wait may honestly be longer than the whole: who came late to a stall is charged all of it.
+    measured_us = sum(stage.duration_us for stage in ledger.stages if stage.name != WAIT)
+    if waited_s is not None and measured_us > waited_s * 1e6 + SLACK_US:
+        yield "a ledger of more time than the caller waited"

@@ -6,17 +6,19 @@ import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from loadtest.arrivals.schedule import poisson, some_arrivals
 from loadtest.arrivals.shapes import steady
 from loadtest.commands import arguments, options
 from loadtest.commands.options import Setup
-from loadtest.commands.output import deliver
+from loadtest.commands.output import deliver, laid_over, read_events, seen_of
 from loadtest.commands.run import document_of
 from loadtest.driving.conditions import conditions
 from loadtest.driving.measure import Measured, measure
 from loadtest.driving.search import NoCapacityError, find_capacity
+from loadtest.report.document import Event
 from loadtest.verdict.judge import FAIL, INVALID, WORDS, Verdict, faults_of_generator, judge
 from loadtest.verdict.stats import Interval, wilson
 from loadtest.verdict.tally import Tally, tally_of
@@ -41,13 +43,18 @@ PATIENCE = 3
 
 @dataclass
 class Prober:
-    """Runs probes and remembers them; of rates that held also the last drive, the counts, and how many drives."""
+    """Runs probes and remembers them; of rates that held also the last drive, the counts, and how many drives.
+
+    Attributes:
+        seen: of each drive its zero by the time of day, and what the answers themselves showed.
+    """
 
     setup: Setup
     seed: int
     any_tier: bool
     probes: list[dict[str, Any]] = field(default_factory=list)
     held: dict[float, tuple[Measured, Tally, int]] = field(default_factory=dict)
+    seen: list[tuple[float, list[Event]]] = field(default_factory=list)
 
     def holds(self, rate_rps: float, seconds: float) -> bool:
         """Whether a rate holds; a probe that the generator spoiled is made again, up to `PATIENCE` in all."""
@@ -78,7 +85,9 @@ class Prober:
         # Another seed for each, so that a lucky schedule isn't lucky twice.
         self.seed += 1
         schedule_s = some_arrivals(steady(rate_rps, seconds), self.seed)
-        return measure(self.setup.aim, schedule_s, seconds, f"{rate_rps:.0f}/s")
+        measured = measure(self.setup.aim, schedule_s, seconds, f"{rate_rps:.0f}/s")
+        self.seen.append(seen_of(measured))
+        return measured
 
     def _share(self, tally: Tally) -> Interval:
         return wilson(self._hits(tally), tally.offered)
@@ -96,6 +105,7 @@ class Prober:
                 "hits": self._hits(total),
                 "share": share.plain(),
                 "p99_ms": p99_ms,
+                "p99_cut": "p99_ms" in total.cut(),
                 "late_share": total.late / total.offered,
                 "in_time_share": total.in_time / total.offered,
                 "full_share": total.full_in_time / total.offered,
@@ -118,19 +128,21 @@ def add(parser: argparse.ArgumentParser) -> None:
     add("--precision", type=arguments.positive, default=0.06, metavar="SHARE", help="of the bracket (0.06)")
     add("--any-tier", action="store_true", help="count answers of lesser tiers, too")
     options.add_verdict(parser)
-    options.add_output(parser, "capacity", events=False)
+    options.add_output(parser, "capacity")
 
 
 def main(asked: argparse.Namespace) -> int:
     """Search; the exit code."""
+    read_events(asked.events)
     setup = options.set_up(asked)
     facts = {**setup.facts, "seed": asked.seed, "candidates": asked.candidates, "any_tier": asked.any_tier}
+    facts |= {"probe_s": asked.probe_s, "confirm_s": asked.confirm_s, "precision": asked.precision}
     made, prober = conditions(), Prober(setup, asked.seed, asked.any_tier)
     try:
         rate_rps = search(prober, asked)
     except NoCapacityError as error:
         return none_found(asked, prober, error)
-    document, verdict = found(prober, rate_rps)
+    document, verdict = found(prober, rate_rps, asked.events)
     low, high = (f"{bound:.1f}" if bound else "?" for bound in document["capacity_interval_rps"])
     text = f"capacity {rate_rps:.1f} [{low}, {high}] requests/s of {asked.candidates} candidates, "
     text += document["bracket_said"]
@@ -174,8 +186,11 @@ def sure_bounds(probes: Sequence[Mapping[str, Any]], rate_rps: float) -> tuple[f
     return max(held, default=None), min(failed, default=None)
 
 
-def found(prober: Prober, rate_rps: float) -> tuple[dict[str, Any], Verdict]:
-    """The document of a search: its probes as a sweep, and the verdict on the confirming run at the rate found."""
+def found(prober: Prober, rate_rps: float, told: Path | None) -> tuple[dict[str, Any], Verdict]:
+    """The document of a search: its probes as a sweep, and the verdict on the confirming run at the rate found.
+
+    `told` is the file of events, if there is one.
+    """
     last = {probe["rate_rps"]: probe for probe in prober.probes}
     failed = [rate for rate, probe in last.items() if rate > rate_rps and not probe["holds"]]
     measured, tally, parts = prober.held[rate_rps]
@@ -184,7 +199,8 @@ def found(prober: Prober, rate_rps: float) -> tuple[dict[str, Any], Verdict]:
     if failed and last[min(failed)]["invalid"]:
         invalid.append("the generator was the bottleneck just above this rate: the server's capacity is at least this")
     verdict = judge(tally.figures(), prober.setup.objectives, invalid)
-    document = document_of("capacity", prober.setup, measured, tally=tally, verdict=verdict, events=[], parts=parts)
+    events = laid_over(told, prober.seen, measured.zero_unix_s)
+    document = document_of("capacity", prober.setup, measured, tally=tally, verdict=verdict, events=events, parts=parts)
     above = f"{min(failed):.1f} didn't hold" if failed else "nothing above it was tried"
     return {
         **document,
@@ -206,5 +222,6 @@ def _swept(probe: dict[str, Any]) -> dict[str, Any]:
         "full_goodput_rps": probe["rate_rps"] * probe["full_share"],
         "late_share": probe["late_share"],
         "p99_ms": probe["p99_ms"],
+        "p99_cut": probe["p99_cut"],
         "said": probe["said"],
     }

@@ -10,9 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from loadtest.checking.outcomes import BAD, Outcome
 from loadtest.commands import arguments
+from loadtest.commands.likeness import unlike
 from loadtest.report.document import kind_of
 from loadtest.verdict.judge import FAIL, INVALID, PASS, WORDS
+from loadtest.verdict.rise import Rise
 from loadtest.verdict.stats import Interval, ratio_interval
 from loadtest.verdict.tally import Tally
 
@@ -23,14 +26,11 @@ examples:
   exfm-loadtest compare before/run.json after/run.json --tolerance 0.05 --json
 
 Ratios are of the second over the first. The verdict is fail if the second is worse by more than the tolerance with
-95 % confidence in p50, p99, goodput or full-tier share. Runs that can't be compared, because one of them was invalid,
-or because load, requests, budget or machine differ, give exit code 3; --anyway compares them all the same. Of two
-capacities, whose loads differ by what they found, the capacities are compared and nothing else.
+95 % confidence in p50, p99, goodput, full-tier share or the share of errors; or if it answers wrongly where the first
+didn't. Runs that can't be compared, because one of them was invalid, or because load, requests, the way of asking,
+length, budget or machine differ, give exit code 3; --anyway compares them all the same. Of two capacities, whose loads
+differ by what they found, the capacities are compared and nothing else.
 """
-SAME = ("workload_sha256", "budget_ms", "timeout_ms", "shape", "rate_rps", "speed", "any_tier", "processor", "cores")
-"""What must be equal in the conditions of both."""
-ALIKE = 0.01
-"""By so much of each other the capacities may differ whose multiples two overloads offered."""
 
 
 class ComparisonError(ValueError):
@@ -53,21 +53,26 @@ def main(asked: argparse.Namespace) -> int:
     documents = [_read(path) for path in (asked.first, asked.second)]
     tallies = [_tally(path, each) for path, each in zip((asked.first, asked.second), documents, strict=True)]
     differences = unlike(*documents)
+    rises: dict[str, Rise] = {}
     if all(each["kind"] == "capacity" for each in documents):
         ratios = {"capacity_rps": _capacity_ratio(*documents)}
     else:
         ratios = compared(*tallies, rounds=asked.rounds)
+        rises = risen(*tallies)
     worse = [name for name, ratio in ratios.items() if is_worse(name, ratio, asked.tolerance)]
+    # A wrong answer is a fault, not chance: of it no more than the figure itself is asked.
+    worse += [name for name, each in rises.items() if each.is_worse(asked.tolerance, sure=name != "wrong_share")]
     code = INVALID if differences and not asked.anyway else FAIL if worse else PASS
     plain = {
         "kind": "compare",
         "verdict": WORDS[code],
         "exit_code": code,
         "ratios": {name: ratio.plain() for name, ratio in ratios.items()},
+        "rises": {name: each.plain() for name, each in rises.items()},
         "worse": worse,
         "differences": differences,
     }
-    sys.stdout.write(json.dumps(plain) + "\n" if asked.json else _text(plain, ratios))
+    sys.stdout.write(json.dumps(plain) + "\n" if asked.json else _text(plain, ratios, rises))
     return code
 
 
@@ -84,23 +89,18 @@ def compared(first: Tally, second: Tally, *, rounds: int) -> dict[str, Interval]
     return ratios
 
 
+def risen(first: Tally, second: Tally) -> dict[str, Rise]:
+    """Shares that a sound server has at 0, so that no ratio tells of them."""
+    names = {"error_share": BAD, "wrong_share": (Outcome.WRONG,)}
+    return {
+        name: Rise(*((sum(tally.tiers[one] for one in kinds), tally.offered) for tally in (first, second)))
+        for name, kinds in names.items()
+    }
+
+
 def is_worse(name: str, ratio: Interval, tolerance: float) -> bool:
     """Whether the second is worse than the first by more than the tolerance, for sure."""
     return ratio.low > 1 + tolerance if name.endswith("_ms") else ratio.high < 1 - tolerance
-
-
-def unlike(first: dict[str, Any], second: dict[str, Any]) -> list[str]:
-    """Why two results don't compare; empty if they do."""
-    reasons = [f"the {which} is invalid" for which, each in (("first", first), ("second", second)) if each["invalid"]]
-    if first["kind"] != second["kind"]:
-        reasons.append(f"kind: {first['kind']} and {second['kind']}")
-    rates = [float(each["capacity_rps"]) for each in (first, second) if each["kind"] == "overload"]
-    if len(rates) > 1 and max(rates) > (1 + ALIKE) * min(rates):
-        reasons.append(f"multiples of: {rates[0]:.1f}/s and {rates[1]:.1f}/s")
-    one, two = first["conditions"], second["conditions"]
-    return reasons + [
-        f"{name}: {_short(one, name)} and {_short(two, name)}" for name in SAME if one.get(name) != two.get(name)
-    ]
 
 
 def _capacity_ratio(first: dict[str, Any], second: dict[str, Any]) -> Interval:
@@ -108,10 +108,6 @@ def _capacity_ratio(first: dict[str, Any], second: dict[str, Any]) -> Interval:
     (low, high), (least, most) = (each.get("capacity_interval_rps") or (None, None) for each in (first, second))
     ratio = second["capacity_rps"] / first["capacity_rps"]
     return Interval(ratio, least / high if least and high else 0.0, most / low if most and low else math.inf)
-
-
-def _short(conditions: dict[str, Any], name: str) -> str:
-    return str(conditions.get(name, "none"))[:24]
 
 
 def _percentile(percent: float) -> Any:
@@ -154,9 +150,10 @@ def _tally(path: Path, document: dict[str, Any]) -> Tally:
     return made
 
 
-def _text(plain: dict[str, Any], ratios: dict[str, Interval]) -> str:
+def _text(plain: dict[str, Any], ratios: dict[str, Interval], rises: dict[str, Rise]) -> str:
     lines = [f"{'second / first':<20}{'ratio':>8}   95 % interval"]
     lines += [f"{name:<20}{each.value:>8.3f}   {each.low:.3f} to {each.high:.3f}" for name, each in ratios.items()]
+    lines += [f"{name:<20}{each.line()}" for name, each in rises.items()]
     lines += [f"worse: {name}" for name in plain["worse"]]
     lines += [f"measured differently, {why}" for why in plain["differences"]]
     return "\n".join([*lines, f"verdict: {plain['verdict']}", ""])

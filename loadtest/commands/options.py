@@ -71,15 +71,14 @@ def add_verdict(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--objectives", type=Path, metavar="FILE", help="TOML file (p99 in the budget, 1%% late, 99%% full, no error)")
     add("--max-sent-late", type=share, default=SENT_LATE_SHARE, metavar="SHARE", help="else invalid (0.01)")
-    add("--max-generator-cpu", type=share, default=CPU_SHARE, metavar="SHARE", help="of its core, else invalid (0.9)")
+    add("--max-generator-cpu", type=share, default=CPU_SHARE, metavar="SHARE", help="in any second, else invalid (0.9)")
 
 
-def add_output(parser: argparse.ArgumentParser, name: str, *, events: bool = True) -> None:
-    """Where it goes, and what is overlaid; a search or a sweep has no one axis of time."""
+def add_output(parser: argparse.ArgumentParser, name: str) -> None:
+    """Where it goes, and what is overlaid."""
     add = parser.add_argument
     add("--out", type=Path, default=Path("build/loadtest"), metavar="DIR", help="for the files (build/loadtest)")
-    if events:
-        add("--events", type=Path, metavar="FILE", help=EVENTS)
+    add("--events", type=Path, metavar="FILE", help=EVENTS)
     add("--json", action="store_true", help="print the result as JSON on stdout")
     parser.set_defaults(name=name)
 
@@ -95,7 +94,7 @@ def setup_of(asked: argparse.Namespace, described: pb.DescribeVerticalResponse, 
     budget_s = described.budget_ms / 1e3
     timeout_s = asked.timeout_ms / 1e3 if asked.timeout_ms else budget_s
     return Setup(
-        aim=Aim(asked.target, workload, budget_s, timeout_s, asked.connections, asked.call),
+        aim=Aim(asked.target, workload.held_to(described), budget_s, timeout_s, asked.connections, asked.call),
         objectives=load(asked.objectives) if asked.objectives else usual(budget_s),
         limits=Limits(asked.max_sent_late, asked.max_generator_cpu),
         facts={

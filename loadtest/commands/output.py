@@ -4,11 +4,13 @@ import argparse
 import json
 import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from loadtest.report.document import Event
+from loadtest.driving.measure import Measured
+from loadtest.report.document import Event, events_of, merged
 from loadtest.report.page import page
 from loadtest.report.text import said_of_generator
 from loadtest.verdict.judge import Verdict
@@ -55,6 +57,24 @@ def events_since(path: Path | None, zero_unix_s: float) -> list[Event]:
     except (EventsError, OSError) as error:
         sys.stderr.write(f"no events: {error}\n")
         return []
+
+
+def seen_of(measured: Measured) -> tuple[float, list[Event]]:
+    """A drive's zero by the time of day, and what its answers showed: other model versions."""
+    return measured.zero_unix_s, events_of(measured.result.record)
+
+
+def laid_over(path: Path | None, drives: Sequence[tuple[float, list[Event]]], zero_unix_s: float) -> list[Event]:
+    """The events of several drives, one after the other, on the axis of the one that is drawn.
+
+    Args:
+        path: of the file of events, whose `at_s` count from the first drive's zero.
+        drives: as `seen_of` gives them, in the order of time.
+        zero_unix_s: the drawn one's zero; what came before it stands at negative seconds.
+    """
+    told = (drives[0][0], events_since(path, drives[0][0]))
+    every = [replace(event, at_s=event.at_s + zero - zero_unix_s) for zero, seen in (*drives, told) for event in seen]
+    return merged(every, ())
 
 
 def _event(path: Path | None, number: int, line: str, zero_unix_s: float) -> Event:

@@ -8,11 +8,12 @@ from loadtest.arrivals.shapes import steady
 from loadtest.commands import arguments, capacity, options
 from loadtest.commands.capacity import Prober
 from loadtest.commands.options import Setup
-from loadtest.commands.output import deliver
+from loadtest.commands.output import deliver, laid_over, read_events, seen_of
 from loadtest.commands.run import document_of
 from loadtest.driving.conditions import conditions
 from loadtest.driving.measure import Measured, measure
 from loadtest.driving.search import NoCapacityError
+from loadtest.report.sweep import knee_of
 from loadtest.verdict.judge import Verdict, faults_of_generator, judge
 from loadtest.verdict.objectives import Objective
 from loadtest.verdict.stats import Interval
@@ -28,8 +29,6 @@ late_share, error_share and the times are held at the worst multiple, full_tier_
 least goodput beyond 1x over that at 1x. Without a file: the usual ones, and goodput_kept at least 0.9.
 """
 KEPT = 0.9
-KNEE_SHARE = 0.95
-"""The knee is the largest load of which at least this share is still answered in time, by the full tier."""
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -45,13 +44,15 @@ def add(parser: argparse.ArgumentParser) -> None:
     add("--confirm-s", type=arguments.positive, default=10.0, metavar="S", help="of its confirming runs (10)")
     add("--precision", type=arguments.positive, default=0.06, metavar="SHARE", help="of its bracket (0.06)")
     options.add_verdict(parser)
-    options.add_output(parser, "overload", events=False)
+    options.add_output(parser, "overload")
 
 
 def main(asked: argparse.Namespace) -> int:
     """Run it; the exit code."""
+    read_events(asked.events)
     setup = options.set_up(asked)
-    facts = {**setup.facts, "seed": asked.seed, "candidates": asked.candidates, **conditions()}
+    facts = {**setup.facts, "seed": asked.seed, "candidates": asked.candidates, "seconds": asked.seconds}
+    facts |= conditions()
     prober = Prober(setup, asked.seed, any_tier=False)
     try:
         capacity_rps = asked.capacity or capacity.search(prober, asked)
@@ -73,11 +74,12 @@ def judged(
     verdict = judge(worst(tallies), objectives, invalid)
     measured, tally = runs[max(runs)]
     sweep = [_swept(multiple, *run) for multiple, run in runs.items()]
-    held = [each["offered_rps"] for each in sweep if each["full_goodput_rps"] >= KNEE_SHARE * each["offered_rps"]]
-    # Where even the largest load was held, the knee lies beyond what was tried.
-    knee_rps = max(held) if held and len(held) < len(sweep) else None
-    document = document_of("overload", setup, measured, tally=tally, verdict=verdict, events=[])
-    return {**document, "of": f"the largest load, {max(runs):g}x", "sweep": sweep, "knee_rps": knee_rps}, verdict
+    events = laid_over(asked.events, [seen_of(each) for each, _ in runs.values()], measured.zero_unix_s)
+    document = document_of("overload", setup, measured, tally=tally, verdict=verdict, events=events)
+    # The objectives are held at the worst multiple, which need not be the one whose figures stand here.
+    cut = {"cut": sorted({name for tally in tallies.values() for name in tally.cut()})}
+    of = f"the largest load, {max(runs):g}x"
+    return {**document, "of": of, "sweep": sweep, "knee_rps": knee_of(sweep), "cut": cut}, verdict
 
 
 def worst(tallies: dict[float, Tally]) -> dict[str, Interval]:
@@ -109,7 +111,7 @@ def table(sweep: list[dict[str, Any]]) -> str:
     lines = [f"{'load':>7}{'offered/s':>11}{'goodput/s':>11}{'full/s':>9}{'late':>9}{'p99 ms':>9}"]
     lines += [
         f"{each['said']:>7}{each['offered_rps']:>11.1f}{each['goodput_rps']:>11.1f}{each['full_goodput_rps']:>9.1f}"
-        f"{each['late_share']:>9.3%}{each['p99_ms']:>9.2f}"
+        f"{each['late_share']:>9.3%}{each['p99_ms']:>9.2f}{', cut at the deadline' if each['p99_cut'] else ''}"
         for each in sweep
     ]
     return "\n".join(lines)
@@ -137,6 +139,7 @@ def _swept(multiple: float, measured: Measured, tally: Tally) -> dict[str, Any]:
         "full_goodput_rps": tally.full_in_time / seconds,
         "late_share": tally.late / tally.offered,
         "p99_ms": tally.latencies.percentile_ms(99),
+        "p99_cut": "p99_ms" in tally.cut(),
         "tiers": {name: count / tally.offered for name, count in tally.tiers.items()},
         "generator_cpu_share": tally.cpu_share,
         "said": f"{multiple:g}x",

@@ -1,20 +1,19 @@
 """`exfm-loadtest replay`: the same requests at the same instants as in a recording, or as a log has them."""
 
 import argparse
-import time
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from exfm.data.source import open_source
+from loadtest.arrivals.schedule import digest_of
 from loadtest.commands import arguments, options
 from loadtest.commands.output import events_since, read_events
 from loadtest.commands.run import finish
 from loadtest.driving.conditions import conditions
 from loadtest.driving.measure import measure
 from loadtest.driving.rank_target import describe
-from loadtest.driving.target import LEAD_S
 from loadtest.report.document import events_of, merged
 from loadtest.workload.asked import Workload
 from loadtest.workload.logged import Part, from_log
@@ -66,11 +65,11 @@ def main(asked: argparse.Namespace) -> int:
     setup = options.setup_of(asked, described, workload)
     schedule_s = offsets_s / asked.speed
     seconds = max(float(schedule_s[-1]), 1e-3)
-    facts = {**setup.facts, "shape": "replay", "recording": asked.recording.name, "speed": asked.speed, **conditions()}
-    zero_unix_s = time.time() + LEAD_S
+    facts = {**setup.facts, "shape": "replay", "recording": asked.recording.name, "speed": asked.speed}
+    facts |= {"schedule_sha256": digest_of(schedule_s), **conditions()}
     measured = measure(setup.aim, schedule_s, seconds, "replay")
-    events = merged(events_since(asked.events, zero_unix_s), events_of(measured.result.record))
-    return finish(asked, setup, measured, events, facts)
+    events = merged(events_since(asked.events, measured.zero_unix_s), events_of(measured.result.record))
+    return finish(asked, setup, measured, events, {"conditions": facts})
 
 
 def _recording(asked: argparse.Namespace) -> Given:

@@ -1,18 +1,17 @@
 """`exfm-loadtest run`: one load, one verdict; and what `replay` shares with it."""
 
 import argparse
-import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from loadtest.arrivals.schedule import some_arrivals
+from loadtest.arrivals.schedule import digest_of, some_arrivals
 from loadtest.arrivals.shapes import SHAPES
 from loadtest.commands import options
 from loadtest.commands.options import Setup
 from loadtest.commands.output import deliver, events_since, read_events
 from loadtest.driving.conditions import conditions
 from loadtest.driving.measure import Measured, measure
-from loadtest.driving.target import LEAD_S
 from loadtest.report.document import (
     FORMAT_VERSION,
     Event,
@@ -25,6 +24,7 @@ from loadtest.report.document import (
     merged,
     timeline,
 )
+from loadtest.report.sweep import sweep_of
 from loadtest.report.text import summary
 from loadtest.verdict.judge import Verdict, faults_of_generator, judge
 from loadtest.verdict.tally import Tally, tally_of
@@ -59,20 +59,23 @@ def main(asked: argparse.Namespace) -> int:
     if asked.record:
         write_recording(asked.record, schedule_s, setup.aim.workload)
     offered = {"shape": asked.shape, "rate_rps": asked.rate, "seed": asked.seed, "candidates": asked.candidates}
-    made, zero_unix_s = conditions(), time.time() + LEAD_S
+    offered |= {"seconds": asked.seconds, "schedule_sha256": digest_of(schedule_s)}
+    made = conditions()
     measured = measure(setup.aim, schedule_s, profile.seconds, asked.shape)
-    events = merged(events_since(asked.events, zero_unix_s), events_of(measured.result.record, profile))
-    return finish(asked, setup, measured, events, {**setup.facts, **offered, **made})
+    record = measured.result.record
+    events = merged(events_since(asked.events, measured.zero_unix_s), events_of(record, profile))
+    swept = sweep_of(record, profile, setup.aim.budget_s)
+    return finish(asked, setup, measured, events, {"conditions": {**setup.facts, **offered, **made}, **swept})
 
 
 def finish(
-    asked: argparse.Namespace, setup: Setup, measured: Measured, events: list[Event], facts: dict[str, Any]
+    asked: argparse.Namespace, setup: Setup, measured: Measured, events: list[Event], more: Mapping[str, Any]
 ) -> int:
-    """Judge a drive and deliver its document; the exit code."""
+    """Judge a drive and deliver its document, of which `more`, the conditions at least, is a part; the exit code."""
     tally = tally_of(measured.result, setup.aim.budget_s)
     verdict = judge(tally.figures(), setup.objectives, faults_of_generator(tally, setup.limits))
     document = document_of(asked.name, setup, measured, tally=tally, verdict=verdict, events=events)
-    return deliver(asked, {**document, "conditions": facts}, verdict, summary(tally, measured.result.seconds))
+    return deliver(asked, {**document, **more}, verdict, summary(tally, measured.result.seconds))
 
 
 def document_of(

@@ -87,7 +87,7 @@ def main(asked: argparse.Namespace) -> int:
         raise WatchedError(f"--pid {asked.pid}: no such process")
     setup = options.set_up(asked)
     facts = {**setup.facts, "shape": "steady", "rate_rps": asked.rate, "seed": asked.seed}
-    facts |= {"candidates": asked.candidates, "window_s": asked.window_s, **conditions()}
+    facts |= {"candidates": asked.candidates, "seconds": asked.seconds, "window_s": asked.window_s, **conditions()}
     zero_unix_s, windows = time.time() + LEAD_S, Windows(Drift(Tally(setup.aim.budget_s)))
     before_s = machine_cpu_s() - own_cpu_s()
     with quiet():

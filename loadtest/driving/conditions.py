@@ -2,6 +2,7 @@
 
 import os
 import platform
+import subprocess
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -12,6 +13,7 @@ import psutil
 _PACKAGES = ("exfm-serving", "grpcio", "protobuf", "numpy", "hdrhistogram", "locust")
 _GOVERNOR = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
 _CPUS = Path("/proc/cpuinfo")
+_GIT_S = 5.0
 
 
 def conditions() -> dict[str, Any]:
@@ -28,6 +30,7 @@ def conditions() -> dict[str, Any]:
         "load_before": round(os.getloadavg()[0], 2),
         "clock": "CLOCK_MONOTONIC",
         "python": platform.python_version(),
+        "commit": _commit(),
     }
     return {name: value for name, value in found.items() if value != ""} | {"versions": _versions()}
 
@@ -53,3 +56,22 @@ def _processor() -> str:
         return platform.processor()
     names = (line.partition(":")[2].strip() for line in _CPUS.read_text().splitlines() if line.startswith("model name"))
     return next(names, platform.processor())
+
+
+def _commit() -> str:
+    """Of the checkout that the generator runs from, `-dirty` behind it if there are changes; empty if it is in none."""
+    # Installed into somebody else's checkout, we are no file of that one.
+    if not _git("ls-files", "--error-unmatch", Path(__file__).name):
+        return ""
+    return _git("describe", "--always", "--dirty", "--abbrev=12", "--exclude=*")
+
+
+def _git(*arguments: str) -> str:
+    command = ["git", *arguments]
+    try:
+        told = subprocess.run(
+            command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True, timeout=_GIT_S
+        )
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return told.stdout.strip()

@@ -58,12 +58,12 @@ class RankTarget:
 
     async def send(self, index: int, timeout_s: float) -> Reply:
         """Send the workload's request `index`."""
-        asked = self._workload.at(index)
+        asked, sent_s = self._workload.at(index), time.monotonic()
         try:
             response = await self._calls[index % len(self._calls)](asked.message, timeout=timeout_s)
         except grpc.aio.AioRpcError as error:
             return refused(error.code(), error.details() or "")
-        return judged(asked, response, time.monotonic())
+        return judged(asked, response, time.monotonic(), sent_s)
 
     async def __aenter__(self) -> Self:
         return self
@@ -75,9 +75,9 @@ class RankTarget:
             await channel.close()
 
 
-def judged(asked: Asked, response: pb.RankResponse, answered_s: float) -> Reply:
-    """An answer that came at that monotonic instant."""
-    fault = fault_of(asked, response)
+def judged(asked: Asked, response: pb.RankResponse, answered_s: float, sent_s: float | None = None) -> Reply:
+    """An answer that came at that monotonic instant to a request of another; None: nobody knows, and none is held."""
+    fault = fault_of(asked, response, None if sent_s is None else answered_s - sent_s)
     return Reply(
         ok=not fault,
         tier=Outcome.WRONG if fault else tier_of(response),

@@ -40,6 +40,8 @@ def figures_plain(tally: Tally, seconds: float) -> dict[str, Any]:
         "tiers": shares,
         "errors": dict(tally.errors.most_common(20)),
         **{name: interval.plain() for name, interval in tally.figures().items()},
+        "max_ms": tally.latencies.percentile_ms(100),
+        "cut": tally.cut(),
     }
 
 
@@ -47,9 +49,11 @@ def generator_plain(tally: Tally, others_cpu_s: float | None = None) -> dict[str
     """How the generator itself did; None for what was not measured."""
     return {
         "sent_late_share": tally.sent_late / tally.offered,
+        "sent_late_p50_ms": tally.lateness.percentile_ms(50),
         "sent_late_p99_ms": tally.lateness.percentile_ms(99),
         "sent_late_max_ms": tally.lateness.percentile_ms(100),
         "cpu_share": tally.cpu_share,
+        "cpu_peak": max(tally.cpu_share, tally.cpu_peak),
         "others_cpu_s": others_cpu_s,
     }
 

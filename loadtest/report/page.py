@@ -8,6 +8,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from loadtest.report import plots
+from loadtest.report.headline import CUT, LABELS, at_least, headline
+from loadtest.verdict.objectives import shown
 
 TITLES = {
     "run": "One load",
@@ -27,6 +29,11 @@ def page(document: Mapping[str, Any]) -> str:
     template = _ENVIRONMENT.get_template("page.html.j2")
     return template.render(
         document=document,
+        headline=headline(document),
+        labels=LABELS,
+        shown=shown,
+        at_least=at_least,
+        cut=CUT,
         title=TITLES.get(document["kind"], document["kind"]),
         conditions=_flat(document["conditions"]),
         plots=[(caption, Markup(svg)) for caption, svg in _plots(document)],

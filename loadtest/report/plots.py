@@ -142,7 +142,8 @@ def _axes() -> tuple[Figure, Any]:
 
 
 def _legend_below(axes: Any) -> None:
-    axes.legend(frameon=False, ncols=4, loc="upper center", bbox_to_anchor=(0.5, -0.2))
+    # The layout keeps room for what lies outside of the axes; a place counted from them would lie on their labels.
+    axes.figure.legend(frameon=False, ncols=4, loc="outside lower center")
 
 
 def _over_time(axes: Any, timeline: Sequence[Mapping[str, Any]], events: Sequence[Mapping[str, Any]]) -> None:

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from loadtest.driving.target import sent_late_s
-from loadtest.verdict.objectives import Objective, ObjectivesError
+from loadtest.driving.target import median_late_s, sent_late_s
+from loadtest.verdict.objectives import Objective, ObjectivesError, shown
 from loadtest.verdict.stats import Interval, wilson
 from loadtest.verdict.tally import Tally
 
@@ -17,12 +17,18 @@ WORDS = {PASS: "pass", FAIL: "fail", INVALID: "invalid"}
 SENT_LATE_SHARE = 0.01
 """A run in which the generator sent more than this share late did not offer the load that it says."""
 CPU_SHARE = 0.9
-"""A generating process that needs more of its one core than this has nothing left to be on time with."""
+"""A generating process that needs more of its one core than this in any second has nothing left to be on time with."""
+HALF = 0.5
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What makes a run invalid; see the constants above."""
+    """What makes a run invalid; see the constants above.
+
+    Attributes:
+        sent_late_share: who lets half or more of the requests be late doesn't ask for their median either.
+        cpu_share: from 1 on there is no limit, as the libraries' threads may have a core of their own.
+    """
 
     sent_late_share: float = SENT_LATE_SHARE
     cpu_share: float = CPU_SHARE
@@ -57,10 +63,9 @@ class Check:
 
     def line(self) -> str:
         """For people."""
-        sign, unit = ">=" if self.at_least else "<=", " ms" if self.name.endswith("_ms") else ""
         word = ("met" if self.met else "NOT MET") + ("" if self.sure else ", too few requests to be sure")
-        low, high = self.figure.low, self.figure.high
-        return f"{self.name} {self.figure.value:.4g}{unit} [{low:.4g}, {high:.4g}], bound {sign} {self.bound:g}: {word}"
+        value, low, high, bound = (shown(self.name, each) for each in (*vars(self.figure).values(), self.bound))
+        return f"{self.name} {value} [{low} to {high}], bound {'>=' if self.at_least else '<='} {bound}: {word}"
 
     def _keeps(self, value: float) -> bool:
         return value >= self.bound if self.at_least else value <= self.bound
@@ -119,6 +124,11 @@ def faults_of_generator(tally: Tally, limits: Limits | None = None) -> tuple[str
         by_ms = sent_late_s(tally.budget_s) * 1e3
         limit = f"limit {limits.sent_late_share:.1%}"
         faults.append(f"the generator sent {share.value:.1%} of the requests {by_ms:g} ms late or more ({limit})")
-    if tally.cpu_share > limits.cpu_share:
-        faults.append(f"the generator used {tally.cpu_share:.0%} of its core (limit {limits.cpu_share:.0%})")
+    median, most_ms = tally.lateness.interval_ms(50), median_late_s(tally.budget_s) * 1e3
+    if median.low > most_ms and limits.sent_late_share < HALF:
+        limit = f"limit {most_ms:g} ms"
+        faults.append(f"the generator sent half of the requests {median.value:.1f} ms late or more ({limit})")
+    busiest = max(tally.cpu_share, tally.cpu_peak)
+    if busiest > limits.cpu_share and limits.cpu_share < 1:
+        faults.append(f"the generator used {busiest:.0%} of its core in a second (limit {limits.cpu_share:.0%})")
     return tuple(faults)

@@ -8,6 +8,7 @@ error_share = 0.0         # at most this share unanswered, failed or answered wr
 wrong_share = 0.0         # at most this share answered wrongly; holds unless said otherwise
 """
 
+import math
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -43,6 +44,15 @@ def usual(budget_s: float) -> tuple[Objective, ...]:
     """For a server at a load that it is meant for: p99 within the budget, 1 % late, 99 % full, no errors."""
     bounds = {"late_share": 0.01, "p99_ms": budget_s * 1e3, "full_tier_share": 0.99, "error_share": 0.0}
     return tuple(Objective(name, bound) for name, bound in bounds.items())
+
+
+def shown(name: str, value: float | None) -> str:
+    """A figure's value with its unit, for people; `?` where a sample can't say."""
+    if value is None or not math.isfinite(value):
+        return "?"
+    if name in SHARES:
+        return f"{value * 100:.4g} %"
+    return f"{value:.2f} ms" if name.endswith("_ms") else f"{value:.4g}"
 
 
 def load(path: Path) -> tuple[Objective, ...]:

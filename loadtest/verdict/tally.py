@@ -29,6 +29,7 @@ class Tally:
         latencies: from the scheduled instant to the end of the call, see `outcomes.counted_s`.
         lateness: from the scheduled instant to sending.
         cpu_share: CPU seconds over wall seconds of the busiest generating process.
+        cpu_peak: the same in its busiest second; 0 where that was not measured.
     """
 
     budget_s: float
@@ -42,6 +43,7 @@ class Tally:
     latencies: Latencies = field(default_factory=Latencies)
     lateness: Latencies = field(default_factory=Latencies)
     cpu_share: float = 0.0
+    cpu_peak: float = 0.0
 
     def add(self, reply: Reply, latency_s: float, lateness_s: float) -> None:
         """Count one request."""
@@ -65,6 +67,7 @@ class Tally:
         self.latencies.merge(other.latencies)
         self.lateness.merge(other.lateness)
         self.cpu_share = max(self.cpu_share, other.cpu_share)
+        self.cpu_peak = max(self.cpu_peak, other.cpu_peak)
 
     def figures(self) -> dict[str, Interval]:
         """Everything that an objective can name, with its interval; `ValueError` if nothing was offered."""
@@ -78,10 +81,18 @@ class Tally:
             **{name: self.latencies.interval_ms(percent) for name, percent in PERCENTILES.items()},
         }
 
+    def cut(self) -> list[str]:
+        """Which percentiles, `max_ms` among them, stand where callers had given up: answers would have come later."""
+        if not self.tiers[Outcome.UNANSWERED]:
+            return []
+        values = {name: self.latencies.percentile_ms(each) for name, each in {**PERCENTILES, "max_ms": 100.0}.items()}
+        # What came to nothing counts as past the budget, however early its deadline ended it.
+        return [name for name, value_ms in values.items() if value_ms > self.budget_s * 1e3]
+
     def plain(self) -> dict[str, Any]:
         """As values for JSON or msgpack; `from_plain` reads them back."""
         return {
-            **{name: getattr(self, name) for name in ("budget_s", *_COUNTS, "cpu_share")},
+            **{name: getattr(self, name) for name in ("budget_s", *_COUNTS, "cpu_share", "cpu_peak")},
             "tiers": {str(name): count for name, count in self.tiers.items()},
             "errors": dict(self.errors),
             "latencies": self.latencies.encoded(),
@@ -92,6 +103,7 @@ class Tally:
     def from_plain(cls, plain: Mapping[str, Any]) -> "Tally":
         """What `plain` gave; `ValueError` or `KeyError` for anything else."""
         made = cls(budget_s=float(plain["budget_s"]), cpu_share=float(plain["cpu_share"]))
+        made.cpu_peak = float(plain.get("cpu_peak", 0.0))  # older files don't have it
         for name in _COUNTS:
             setattr(made, name, int(plain[name]))
         made.tiers, made.errors = Counter(plain["tiers"]), Counter(plain["errors"])
@@ -115,4 +127,5 @@ def tally_of(result: Result, budget_s: float) -> Tally:
         latencies=Latencies(record.counted_s(budget_s).tolist()),
         lateness=Latencies(record.lateness_s.tolist()),
         cpu_share=result.cpu_share,
+        cpu_peak=result.cpu_peak,
     )

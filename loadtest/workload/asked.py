@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,7 @@ class Asked:
         bids: float64 [N] in the order of `ads`.
         places: int64 [N], where each stood in the request.
         tasks: what must be scored.
+        tiers: by which an answer may be made, by name; empty: by any that the contract knows.
     """
 
     message: bytes
@@ -33,6 +34,7 @@ class Asked:
     bids: NDArray[np.float64] = field(repr=False)
     places: NDArray[np.int64] = field(repr=False)
     tasks: tuple[str, ...]
+    tiers: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.ads)
@@ -58,6 +60,11 @@ class Workload:
     def at(self, index: int) -> Asked:
         """The request that is sent as number `index`."""
         return self.requests[index % len(self.requests)]
+
+    def held_to(self, described: pb.DescribeVerticalResponse) -> "Workload":
+        """The same requests, whose answers must be of one of the tiers that the server says it has."""
+        tiers = tuple(pb.Tier.Name(tier).removeprefix("TIER_").lower() for tier in described.tiers)
+        return replace(self, requests=tuple(replace(asked, tiers=tiers) for asked in self.requests))
 
     @property
     def digest(self) -> str:

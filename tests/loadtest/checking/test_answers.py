@@ -1,4 +1,6 @@
+import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -6,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadtest.checking.answers import fault_of, tier_of
-from loadtest.selftest.server import answer
+from loadtest.checking.answers import STAGES, fault_of, tier_of
+from loadtest.selftest.server import answer, description
 from loadtest.workload.asked import Asked, Workload, asked_of
 from serving.rpc.pb import ranking_pb2 as pb
 
@@ -71,6 +73,18 @@ def no_ledger(response: pb.RankResponse) -> None:
     response.ClearField("ledger")
 
 
+def two_scores(response: pb.RankResponse) -> None:
+    response.ledger.stages.add(name="score", duration_us=0)
+
+
+def order_first(response: pb.RankResponse) -> None:
+    response.ledger.stages.insert(0, pb.Stage(name="order", duration_us=0))
+
+
+def other_stage(response: pb.RankResponse) -> None:
+    response.ledger.stages.add(name="sleep", duration_us=0)
+
+
 CHANGES: list[tuple[Change, str]] = [
     (swap_two, "out of order"),
     (drop_last, "19 ads"),
@@ -88,6 +102,9 @@ CHANGES: list[tuple[Change, str]] = [
     (no_tier, "no known tier"),
     (more_spent, "doesn't add up"),
     (no_ledger, "without budget"),
+    (two_scores, "in another order"),
+    (order_first, "in another order"),
+    (other_stage, "of other stages"),
 ]
 
 
@@ -102,6 +119,28 @@ def test_every_fault_is_found(workload: Workload, change: Change, said: str) -> 
     response = of(workload.at(0))
     change(response)
     assert said in fault_of(workload.at(0), response)
+
+
+def test_a_ledger_holds_no_more_than_the_caller_waited(workload: Workload) -> None:
+    asked, response = workload.at(0), of(workload.at(0))
+    stages = [pb.Stage(name="wait", duration_us=9_000), pb.Stage(name="score", duration_us=6_000)]
+    response.ledger.CopyFrom(pb.Ledger(budget_us=25_000, spent_us=15_000, stages=stages))
+    assert fault_of(asked, response) == fault_of(asked, response, 0.0051) == ""  # the wait is an estimate
+    assert "more time than the caller waited" in fault_of(asked, response, 0.0049)
+
+
+def test_the_stages_are_the_servers() -> None:
+    itinerary = (Path(__file__).parents[3] / "serving" / "ranker.py").read_text(encoding="utf-8")
+    assert tuple(re.findall(r'ledger\.close\("(\w+)"\)', itinerary)) == STAGES
+
+
+def test_an_answer_is_of_a_tier_that_the_server_has(workload: Workload) -> None:
+    asked = workload.held_to(description()).at(0)
+    response = of(asked)
+    assert (asked.tiers, fault_of(asked, response)) == (("full",), "")
+    response.tier = pb.TIER_LITE
+    assert "tier lite" in fault_of(asked, response)
+    assert fault_of(workload.at(0), response) == ""  # nobody has said which there are
 
 
 @given(

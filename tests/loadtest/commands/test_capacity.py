@@ -79,4 +79,4 @@ def test_capacities_are_compared_as_such(tmp_path: Path, capsys: pytest.CaptureF
     pair = file("one", "overload", 200.0), file("two", "overload", 150.0, timeout_ms=50.0)
     assert main(["compare", *pair, "--json"]) == 3
     differences = json.loads(capsys.readouterr().out)["differences"]
-    assert differences == ["multiples of: 200.0/s and 150.0/s", "timeout_ms: 25.0 and 50.0"]
+    assert differences == ["timeout_ms: 25.0 and 50.0", "capacity_rps: 200.0 and 150.0"]

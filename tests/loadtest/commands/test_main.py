@@ -16,6 +16,7 @@ from loadtest.commands import capacity, output, soak
 from loadtest.commands.main import COMMANDS, main
 from loadtest.driving import search
 from loadtest.driving.target import own_cpu_s
+from serving.rpc.pb import ranking_pb2 as pb
 
 # The server shares the process, and the machine has much else to do.
 LENIENT = ("--max-sent-late", "1", "--max-generator-cpu", "1")
@@ -90,6 +91,27 @@ def test_a_fast_wrong_answer_fails(run: Run, scripted: Any, reversed_order: Any)
     assert made["figures"]["goodput_rps"] == 0
 
 
+def boast(response: pb.RankResponse) -> None:
+    response.ledger.spent_us = response.ledger.stages[0].duration_us = 10_000_000
+
+
+def other_tier(response: pb.RankResponse) -> None:
+    response.tier = pb.TIER_LITE
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [(boast, "a ledger of more time than the caller waited"), (other_tier, "tier lite, which the server doesn't")],
+)
+def test_an_answer_that_contradicts_clock_or_description_is_wrong(
+    run: Run, scripted: Any, spoil: Callable[[pb.RankResponse], None], said: str
+) -> None:
+    with scripted(spoil=spoil) as address:
+        code, made = run("run", *on(address, "--rate", "60", "--seconds", "0.3"))
+    assert (code, made["figures"]["tiers"]) == (1, {"wrong": 1.0})
+    assert all(said in text for text in made["figures"]["errors"])
+
+
 def test_a_server_is_asked_over_streams(run: Run, scripted: Any, objectives: Path, tmp_path: Path) -> None:
     objectives.write_text("[objectives]\nerror_share = 0\n")
     load, sent = ("--rate", "60", "--call", "stream"), str(tmp_path / "sent.jsonl")
@@ -155,14 +177,16 @@ def test_a_worse_run_is_called_worse(run: Run, sound: str, tmp_path: Path, capfd
 
 
 def test_capacity_is_found_between_a_rate_that_held_and_one_that_did_not(
-    run: Run, scripted: Any, monkeypatch: pytest.MonkeyPatch
+    run: Run, scripted: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    events = tmp_path / "events.jsonl"
+    events.write_text('{"at_s": 0.1, "label": "in the first probe"}\n')
     # Four threads that take 20 ms each answer 200 requests per second.
     monkeypatch.setattr(capacity, "PARTS", 2)
     monkeypatch.setattr(search, "RAISE", 4.0)  # one short try above it
     with scripted(spoil=lambda _: time.sleep(0.02), budget_ms=150.0) as address:
         asked = ("--first", "100", "--probe-s", "0.25", "--confirm-s", "0.4", "--precision", "1.1")
-        code, made = run("capacity", *on(address, *asked))
+        code, made = run("capacity", *on(address, *asked, "--events", str(events)))
     assert code in (0, 1)  # the objectives at the edge are another matter
     assert 40 <= made["capacity_rps"] <= 320
     least, most = made["capacity_interval_rps"]
@@ -172,16 +196,33 @@ def test_capacity_is_found_between_a_rate_that_held_and_one_that_did_not(
     assert high is None or high > low
     assert len(made["sweep"]) == len(made["probes"]) >= 3
     assert made["figures"]["offered"] >= low * 0.4 * 0.7  # of the confirming run, at least
+    assert [(event["label"], event["at_s"] < 0) for event in made["events"]] == [("in the first probe", True)]
 
 
 def test_overload_tells_what_is_left_of_the_goodput(run: Run, sound: str, objectives: Path) -> None:
     objectives.write_text("[objectives]\ngoodput_kept = 0.9\nerror_share = 0\n")
-    load = ("--capacity", "20", "--multiples", "1", "3", "--seconds", "0.7")
+    events = objectives.with_name("events.jsonl")
+    events.write_text('{"at_s": 0.3, "label": "in the first run"}\n')
+    load = ("--capacity", "20", "--multiples", "1", "3", "--seconds", "0.7", "--events", str(events))
     code, made = run("overload", *on(sound, *load))
     assert code == 0
     assert [each["multiple"] for each in made["sweep"]] == [1.0, 3.0]
     assert {check["name"] for check in made["checks"]} == {"goodput_kept", "error_share"}
     assert made["knee_rps"] is None  # it held all that was tried
+    (event,) = made["events"]
+    assert event["label"] == "in the first run"
+    assert event["at_s"] < -0.4  # of the second one's seconds
+
+
+def test_a_run_from_load_to_load_tells_goodput_against_offered_load(drawn: Run, sound: str, tmp_path: Path) -> None:
+    code, made = drawn("run", *on(sound, "--rate", "30", "--seconds", "1.5", "--shape", "overload"))
+    assert code == 0
+    assert len(made["sweep"]) == 5
+    offered = sum(each["offered_rps"] * 0.3 for each in made["sweep"])
+    assert offered == pytest.approx(made["figures"]["offered"])
+    text = (tmp_path / "run.html").read_text()
+    assert "Goodput against offered load" in text
+    assert "overload 30/s x 1.5 s, 20 candidates: p50" in text
 
 
 def test_soak_counts_windows_and_watches_memory(

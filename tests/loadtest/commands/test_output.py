@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from loadtest.commands.output import EventsError, events_since, read_events
+from loadtest.commands.output import EventsError, events_since, laid_over, read_events
+from loadtest.report.document import Event
 
 
 @pytest.fixture
@@ -33,3 +34,10 @@ def test_after_a_run_a_broken_line_costs_the_events_and_no_more(
     events.write_text("broken\n")
     assert events_since(events, 1000.0) == []
     assert "events.jsonl:1" in capsys.readouterr().err
+
+
+def test_several_drives_share_the_axis_of_the_one_that_is_drawn(events: Path) -> None:
+    drives = [(1000.0, [Event(1.0, "version 2")]), (1020.0, []), (1040.0, [Event(3.0, "version 3")])]
+    made = [(each.at_s, each.label) for each in laid_over(events, drives, 1040.0)]
+    assert made == [(-39.0, "version 2"), (-38.0, "first"), (-32.5, "second"), (3.0, "version 3")]
+    assert laid_over(None, drives[1:2], 1040.0) == []

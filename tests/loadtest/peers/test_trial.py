@@ -151,7 +151,7 @@ def test_late_means_for_the_peers_what_it_means_for_all(late_s: float, sound: bo
     record = Record(
         at_s=np.arange(rows) / rows,
         latency_s=np.full(rows, 0.01),
-        lateness_s=np.full(rows, late_s),
+        lateness_s=np.where(np.arange(rows) < 0.4 * rows, late_s, 0.0),
         ok=np.ones(rows, bool),
         tier=np.full(rows, "full"),
         version=np.ones(rows, np.int64),

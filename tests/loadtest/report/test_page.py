@@ -1,16 +1,30 @@
 import re
+from html import unescape
 from html.parser import HTMLParser
 from typing import Any, cast
 
 import pytest
 
 from loadtest.commands.overload import table
+from loadtest.driving.target import Reply
 from loadtest.report import plots
-from loadtest.report.document import FORMAT_VERSION, curve
+from loadtest.report.document import FORMAT_VERSION, curve, figures_plain
+from loadtest.report.headline import headline
 from loadtest.report.page import page
 from loadtest.verdict.latencies import Latencies
+from loadtest.verdict.tally import Tally
 
 EVIL = "<script>alert(\"$x_1$\")</script> & 'more'"
+
+
+GENERATOR = {
+    "sent_late_share": 0.0,
+    "sent_late_p50_ms": 0.05,
+    "sent_late_p99_ms": 0.1,
+    "cpu_share": 0.3,
+    "cpu_peak": 0.41,
+    "others_cpu_s": 12.34,
+}
 
 
 def document(**more: object) -> dict[str, object]:
@@ -37,7 +51,7 @@ def document(**more: object) -> dict[str, object]:
             "tiers": {"full": 0.9, EVIL: 0.1},
             "errors": {EVIL: 3},
         },
-        "generator": {"sent_late_share": 0.0, "sent_late_p99_ms": 0.1, "cpu_share": 0.3},
+        "generator": GENERATOR,
         "curve": curve(Latencies([0.001 * i for i in range(1, 500)])),
         "timeline": [{**each, "p50_ms": 1.0, "p99_ms": 2.0} for each in slices],
         "ledger": {EVIL: {"mean_ms": 1.0, "p99_ms": 2.0, "budget_share": 0.1, "answers": 9}},
@@ -77,6 +91,7 @@ def test_a_sweep_is_drawn_with_its_knee() -> None:
             "full_goodput_rps": min(x, 80.0),
             "late_share": 0.0,
             "p99_ms": 9.0,
+            "p99_cut": x > 100,
         }
         for x in (50.0, 100.0, 200.0)
     ]
@@ -84,7 +99,8 @@ def test_a_sweep_is_drawn_with_its_knee() -> None:
     text = page(document(kind="overload", sweep=told, knee_rps=100.0))
     assert text.count("<svg") == 5
     assert "knee 100/s" in text
-    assert "200.0" in table(told)
+    assert text.count("&gt;= 9.00") == 1
+    assert table(told).count("9.00, cut at the deadline") == 1
 
 
 def test_a_soak_shows_its_memory_and_which_part_a_plot_is_of() -> None:
@@ -133,3 +149,44 @@ def test_a_capacity_stands_with_its_bounds(bounds: tuple[float | None, ...], any
     assert "Capacity: <b>200.0</b>" in text
     assert re.search(said, text, re.DOTALL)
     assert "1x is 200.0 requests per second" in page(document(**plain, kind="overload"))
+
+
+def test_the_first_line_says_load_and_percentiles() -> None:
+    tally = Tally(0.025)
+    for at in range(200):
+        tally.add(Reply(at < 190, "full" if at < 190 else "unanswered"), 0.004 if at < 190 else 0.025, 0.0)
+    figures = figures_plain(tally, 2.0)
+    facts = {"vertical": "v", "target": "t", "budget_ms": 25.0, "shape": "steady", "rate_rps": 100.0, "candidates": 200}
+    check = {"name": "p99_ms", "bound": 25.0, "at_least": False, "met": False, "sure": False}
+    share = {"name": "late_share", "bound": 0.01, "at_least": False, "met": False, "sure": False, "value": 0.13559}
+    checks = [{**check, "value": 25.25, "low": 25.2, "high": None}, {**share, "low": 0.1, "high": 0.2}]
+    text = page(document(figures=figures, conditions=facts, checks=checks, seconds=2.0, invalid=[]))
+    line = unescape(text[text.index('<p class="lead">') + 16 :].partition("</p>")[0])
+    assert line.startswith("steady 100/s x 2 s, 200 candidates: p50 4.00 ms, p90 4.00 ms, p99 >= 25.2")
+    assert line.count(">= ") == 3  # p99, p99.9 and the maximum
+    assert line.endswith("(>=: cut at the deadline)")
+    assert "&gt;= 25.25 ms (cut at the deadline)" in text
+    assert "13.56 %" in text
+    assert "12.3 CPU seconds" in text
+    assert "41 % in its busiest second" in text
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"conditions": {"shape": "replay", "speed": 2.0}, "seconds": 3.0}, "replay at 2 times its pace x 3 s"),
+        (
+            {"conditions": {"candidates": 9}, "of": "the largest load, 4x", "seconds": 15.0},
+            "the largest load, 4x, 15 s, 9",
+        ),
+        ({"conditions": {}}, ""),
+    ],
+)
+def test_any_result_has_a_first_line(more: dict[str, Any], said: str) -> None:
+    assert headline(more).startswith(said)
+
+
+def test_no_label_lies_on_a_legend() -> None:
+    svg = plots.latency_curve(curve(Latencies([0.001 * at for at in range(1, 500)])), 25.0)
+    places = {text: float(y) for y, text in re.findall(r'<text [^>]* y="([\d.]+)"[^>]*>([^<]+)<', svg)}
+    assert places["percentile of requests"] + 9 < places["latency"]

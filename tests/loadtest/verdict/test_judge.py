@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,26 @@ def test_a_generator_that_is_late_or_busy_spoils_the_run() -> None:
     assert "95% of its core" in faults_of_generator(generator(0, 1000, 0.95))[0]
     assert faults_of_generator(generator(50, 1000, 0.95), Limits(1.0, 1.0)) == ()
     assert faults_of_generator(generator(0, 0, 0.0)) == ("no request was offered",)
+
+
+def late_by(lateness_s: float, offered: int = 2000, **more: float) -> Tally:
+    made = generator(0, offered, more.get("cpu_share", 0.5))
+    made.lateness, made.cpu_peak = Latencies([lateness_s] * offered), more.get("cpu_peak", 0.0)
+    return made
+
+
+def test_a_generator_that_is_a_little_late_with_everything_spoils_the_run() -> None:
+    assert "half of the requests 4.9 ms late" in faults_of_generator(late_by(0.0049))[0]
+    assert faults_of_generator(late_by(0.0015)) == ()  # timers tick in milliseconds
+    assert faults_of_generator(late_by(0.0049, offered=3)) == ()  # three requests have no median to speak of
+    assert faults_of_generator(late_by(0.0049), Limits(1.0)) == ()
+    assert faults_of_generator(replace(late_by(0.0049), budget_s=0.2)) == ()
+
+
+def test_one_saturated_second_spoils_the_run() -> None:
+    assert "97% of its core in a second" in faults_of_generator(late_by(0.0, cpu_peak=0.97))[0]
+    assert faults_of_generator(late_by(0.0, cpu_peak=0.85)) == ()
+    assert faults_of_generator(late_by(0.0, cpu_peak=1.2), Limits(cpu_share=1.0)) == ()
 
 
 def test_a_file_of_objectives(tmp_path: Path) -> None:

@@ -93,3 +93,10 @@ def test_what_comes_to_nothing_at_once_makes_no_good_percentile(tier: str) -> No
     assert figures["p90_ms"].value < 25 < figures["p99_ms"].value
     whole = summed_up(recorded(rows), BUDGET_S, 1.0, cpu_s=0.0, wall_s=1.0)
     assert whole.p50_ms < 25 < whole.p99_ms
+
+
+def test_a_percentile_past_which_callers_gave_up_is_cut() -> None:
+    answered, late = [("full", 0.004, 0.0)] * 95, [("full", 0.03, 0.0)] * 5
+    assert counted([*answered, *late]).cut() == []  # late, but all came
+    assert counted([*answered, *late[1:], ("unanswered", 0.025, 0.0)]).cut() == ["p99_ms", "p999_ms", "max_ms"]
+    assert counted([*answered, ("failed", 0.001, 0.0)]).cut() == []
