@@ -20,20 +20,24 @@ from exfm.features.schema import SchemaError
 from loadtest.checking.outcomes import BAD
 from loadtest.driving.rank_target import NotDescribedError
 from loadtest.driving.target import Reply
-from loadtest.swarm.engine import LEAD_S, Engine, make_engine
+from loadtest.report.document import Event
+from loadtest.swarm.document import document
+from loadtest.swarm.engine import STREAMS, Engine, make_engine
 from loadtest.swarm.options import add_options
-from loadtest.swarm.result import lines_of, objectives_of, verdict_of, write
+from loadtest.swarm.result import judged, lines_of, objectives_of, write
+from loadtest.swarm.roll import Roll
 from loadtest.verdict.judge import USAGE
 from loadtest.verdict.objectives import ObjectivesError
-from loadtest.verdict.tally import Tally
 from loadtest.workload.asked import WorkloadError
 from loadtest.workload.sizes import SizesError
 
 REFUSED = (NotDescribedError, ObjectivesError, SchemaError, SizesError, WorkloadError, ValueError, OSError)
-STREAMS = 4
-"""Per process: each has a connection of its own."""
-GRACE_S, WORKERS_GRACE_S = 0.5, 1.5
-"""After the last deadline; worker processes start later than their master."""
+PART = "exfm_part"
+"""The message with which a process hands in its part, to itself where it is the only one."""
+ALONE = "local"
+"""What locust calls the only process."""
+OVERDUE_S = 15.0
+"""So long after its last deadline a run ends even if something was not handed in: workers begin later than a master."""
 
 log = logging.getLogger("exfm")
 
@@ -42,13 +46,14 @@ class State:
     """This process's part in the run that is under way."""
 
     engine: Engine | None = None
-    total: Tally | None = None
+    roll: Roll | None = None
+    """Of a run of several processes their master has it."""
     refused: bool = False
     """The input of this run was; the shape ends it, and the web page stays for another try."""
 
 
 class ChosenShape(LoadTestShape):
-    """Holds the streams for as long as the shape lasts; the rate is the streams' own affair."""
+    """Holds the streams until all of them have ended; the rate is the streams' own affair."""
 
     def tick(self) -> tuple[int, float] | None:
         """As many users as there are streams, then the end."""
@@ -57,13 +62,14 @@ class ChosenShape(LoadTestShape):
         if State.refused:
             State.refused = False
             return None
-        run_s: float = self.get_run_time()  # type: ignore[no-untyped-call]
-        master = self.runner if isinstance(self.runner, MasterRunner) else None
-        if run_s > LEAD_S + options.seconds + _timeout_s() + (WORKERS_GRACE_S if master else GRACE_S):
-            return None
-        workers = master.worker_count if master else 1
-        # The workers get it with the rest of the options.
-        options.streams = STREAMS * max(workers, 1)
+        members = _members(self.runner)
+        if State.engine is None or State.roll is None:
+            # The workers get it with the rest of the options.
+            options.streams = STREAMS * max(len(members), 1)
+        else:
+            State.roll.look(members)
+            if not State.roll.waited_for() or State.engine.overdue_s > OVERDUE_S:
+                return None
         return options.streams, options.streams
 
 
@@ -74,9 +80,11 @@ class Stream(User):
 
     @task
     def arrive(self) -> None:
-        """All of its arrivals."""
+        """All of its arrivals; the last stream to end hands in what the process has counted."""
         if State.engine is not None:
             State.engine.stream()
+            if State.engine.done:
+                _hand_in(self.environment.runner)
 
 
 def _init(environment: Any, **_: Any) -> None:
@@ -84,10 +92,14 @@ def _init(environment: Any, **_: Any) -> None:
     grpc_gevent.init_gevent()
     if isinstance(environment.runner, WorkerRunner):
         environment.process_exit_code = 0  # the master has the verdict
+    else:
+        environment.runner.register_message(PART, _collect)
 
 
 def _start(environment: Any, **_: Any) -> None:
     runner, options = environment.runner, environment.parsed_options
+    if runner is None:
+        return  # a worker that joins a run is told to start before locust has made it one; the master won't count it
 
     def tell(reply: Reply, latency_s: float, size: int) -> None:
         environment.events.request.fire(
@@ -99,58 +111,83 @@ def _start(environment: Any, **_: Any) -> None:
             context={},
         )
 
+    working = isinstance(runner, WorkerRunner)
     try:
-        environment.process_exit_code = 0 if isinstance(runner, WorkerRunner) else None
-        objectives_of(options, 1.0)
-        process = runner.worker_index if isinstance(runner, WorkerRunner) else 0
+        environment.process_exit_code = 0 if working else None
+        if not working:
+            objectives_of(options, 1.0)
+            _check_events(options)
         address = str(environment.host or "").removeprefix("http://").removeprefix("grpc://").rstrip("/")
+        process = runner.worker_index if working else 0
         State.engine = make_engine(address, options, streams=options.streams, process=process, tell=tell)
-        State.total = Tally(State.engine.budget_s)
+        State.roll = None if working else Roll(_members(runner))
     except REFUSED as error:
         log.error("%s", error)
         environment.process_exit_code = USAGE
-        State.engine = State.total = None
+        State.engine = State.roll = None
         State.refused = True
+        if working:
+            runner.send_message(PART, {"refused": str(error)})
 
 
-def _report(data: dict[str, Any], **_: Any) -> None:
+def _members(runner: Any) -> dict[str, int]:
+    """The processes that generate load and their numbers, by locust's name for each."""
+    if not isinstance(runner, MasterRunner):
+        return {ALONE: 0}
+    there = (*runner.clients.ready, *runner.clients.spawning, *runner.clients.running)
+    return {client.id: runner.get_worker_index(client.id) for client in there}  # type: ignore[no-untyped-call]
+
+
+def _hand_in(runner: Any) -> None:
     if State.engine is not None:
-        data["exfm"] = State.engine.fetch().plain()
+        runner.send_message(PART, State.engine.part.plain())
 
 
-def _collect(data: dict[str, Any], **_: Any) -> None:
-    if State.total is not None and "exfm" in data:
-        State.total.merge(Tally.from_plain(data["exfm"]))
-
-
-def _quit(environment: Any, **_: Any) -> None:
-    if isinstance(environment.runner, WorkerRunner) or environment.process_exit_code == USAGE:
-        return
-    _judge(environment)
+def _collect(msg: Any, **_: Any) -> None:
+    if State.roll is not None:
+        State.roll.hand_in(msg.node_id, msg.data)
 
 
 def _stop(environment: Any, **_: Any) -> None:
-    # A run of the web page is judged when it is over, not when the page is closed; a master's workers have yet to tell.
-    if environment.web_ui and not isinstance(environment.runner, MasterRunner | WorkerRunner):
+    # What was cut short is handed in as far as it came.
+    if not isinstance(environment.runner, MasterRunner):
+        _hand_in(environment.runner)
+    # A run of the web page is judged when it is over, not when the page is closed.
+    if environment.web_ui:
+        _judge(environment)
+
+
+def _quit(environment: Any, **_: Any) -> None:
+    if environment.process_exit_code != USAGE:
         _judge(environment)
 
 
 def _judge(environment: Any) -> None:
-    if State.engine is None or State.total is None:
+    if State.engine is None or State.roll is None:
         return
-    if not isinstance(environment.runner, MasterRunner):
-        State.total.merge(State.engine.fetch())
-    options = environment.parsed_options
-    verdict = verdict_of(options, State.total, State.engine.profile.expected)
-    for line in lines_of(options, State.total, verdict):
+    options, engine = environment.parsed_options, State.engine
+    total, verdict = judged(options, engine, State.roll)
+    State.engine = State.roll = None
+    for line in lines_of(options, total.tally(), verdict):
         log.warning("%s", line)
     if options.verdict_file:
-        write(Path(options.verdict_file), options, State.engine, State.total, verdict)
+        made = document(options, engine, total, verdict, _events(options, total.zero_unix_s))
+        write(Path(options.verdict_file), made)
     environment.process_exit_code = verdict.code
 
 
-def _timeout_s() -> float:
-    return State.engine.timeout_s if State.engine is not None else 0.0
+def _check_events(options: Any) -> None:
+    if options.events:
+        # It brings the plots' library along, which no worker needs.
+        from loadtest.commands.output import read_events  # noqa: PLC0415
+
+        read_events(Path(options.events))
+
+
+def _events(options: Any, zero_unix_s: float) -> list[Event]:
+    from loadtest.commands.output import events_since  # noqa: PLC0415
+
+    return events_since(Path(options.events) if options.events else None, zero_unix_s)
 
 
 # locust's hooks carry no types.
@@ -158,7 +195,5 @@ hooks: Any = locust_events
 hooks.init_command_line_parser.add_listener(add_options)
 hooks.init.add_listener(_init)
 hooks.test_start.add_listener(_start)
-hooks.report_to_master.add_listener(_report)
-hooks.worker_report.add_listener(_collect)
 hooks.test_stop.add_listener(_stop)
 hooks.quitting.add_listener(_quit)

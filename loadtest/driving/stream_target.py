@@ -25,7 +25,7 @@ class StreamTarget(RankTarget):
 
     async def send(self, index: int, timeout_s: float) -> Reply:
         """Send the workload's request `index`."""
-        asked = self._workload.at(index)
+        asked, sent_s = self._workload.at(index), time.monotonic()
         try:
             answer = await self._streams[index % len(self._streams)].ask(asked.message, timeout_s)
         except TimeoutError:
@@ -37,7 +37,7 @@ class StreamTarget(RankTarget):
         answered_s = time.monotonic()
         if answer.HasField("refusal"):
             return refused(code_of(answer.refusal), answer.refusal.message)
-        return judged(asked, answer.ranking, answered_s)
+        return judged(asked, answer.ranking, answered_s, sent_s)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None

@@ -77,9 +77,14 @@ def by_tier(record: Record) -> dict[str, dict[str, float]]:
     }
 
 
+def slice_s(seconds: float) -> float:
+    """Width of a slice of a timeline of that length."""
+    return max(1.0, seconds / _BINS) if seconds >= 10 else max(seconds / 10, 1e-3)
+
+
 def timeline(record: Record, seconds: float, budget_s: float) -> list[dict[str, Any]]:
     """The run in even slices: offered, late, tiers and percentiles of each."""
-    width_s = max(1.0, seconds / _BINS) if seconds >= 10 else max(seconds / 10, 1e-3)
+    width_s = slice_s(seconds)
     starts = np.arange(0.0, seconds, width_s).tolist()
     parts = [(at_s, record.between(at_s, at_s + width_s)) for at_s in starts]
     return [slice_of(part, at_s, min(width_s, seconds - at_s), budget_s) for at_s, part in parts]

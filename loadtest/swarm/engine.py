@@ -1,4 +1,7 @@
-"""What one locust process does: the requests, the clock, the counts. Plain calls under gevent, never an event loop."""
+"""What one locust process does: the requests, the clock, the counts. Plain calls under gevent, never an event loop.
+
+Its schedules are made before it begins, so that it knows how many requests it owes.
+"""
 
 import time
 from collections.abc import Callable
@@ -14,13 +17,18 @@ from exfm.features.schema import Schema
 from loadtest.arrivals.schedule import arrivals, check_due
 from loadtest.arrivals.shapes import SHAPES, Profile
 from loadtest.driving.rank_target import OPTIONS, RANK, describe, judged, refused
-from loadtest.driving.target import LEAST_S, Reply, own_cpu_s
-from loadtest.verdict.tally import Tally
+from loadtest.driving.target import LEAST_S, Reply
+from loadtest.report.document import slice_s
+from loadtest.swarm.busy import Busy
+from loadtest.swarm.loads import loads_of
+from loadtest.swarm.part import Part
 from loadtest.workload.asked import Workload, WorkloadError
 from loadtest.workload.making import from_schema, schema_of
 from loadtest.workload.sizes import sizes_of
 from serving.rpc.pb import ranking_pb2 as pb
 
+STREAMS = 4
+"""Per process: each has a connection of its own."""
 LEAD_S = 1.0
 """Between the word to start and the schedule's zero: by then all processes have their streams."""
 
@@ -40,7 +48,7 @@ class Engine:
         budget_s, timeout_s: of each request.
         seed: of the arrivals; each stream has others.
         process: number of this process.
-        tally: what hasn't been fetched yet.
+        part: what has become of its requests so far.
     """
 
     address: str
@@ -52,47 +60,62 @@ class Engine:
     seed: int
     process: int
     tell: Tell
-    tally: Tally = field(init=False)
+    part: Part = field(init=False)
 
     def __post_init__(self) -> None:
-        self.tally = Tally(self.budget_s)
+        share = replace(self.profile, rate_rps=self.profile.rate_rps / self.streams)
+        self._schedules = [arrivals(share, (self.seed, self.process, number)) for number in range(STREAMS)]
+        self._loads = loads_of(self.profile)
         self._zero_s = time.monotonic() + LEAD_S
-        self._cpu_s, self._wall_s = own_cpu_s(), time.monotonic()
-        self._numbers, self._sent = count(), count()
+        self.part = self.empty()
+        self.part.owed = sum(map(len, self._schedules))
+        self.part.zero_unix_s = time.time() + LEAD_S
+        self._busy = Busy()
+        self._numbers, self._sent, self._ended = count(), count(), 0
+
+    @property
+    def done(self) -> bool:
+        """Every request that it owes was sent and has ended."""
+        return self._ended == STREAMS
+
+    @property
+    def overdue_s(self) -> float:
+        """How long ago the last call of the run had to be over; below 0 before."""
+        return time.monotonic() - self._zero_s - self.profile.seconds - self.timeout_s
 
     def stream(self) -> None:
-        """Send one stream's arrivals to its end, a greenlet each."""
+        """Send one stream's arrivals to its end, a greenlet each; nothing beyond the `STREAMS`th."""
         number = next(self._numbers)
-        share = replace(self.profile, rate_rps=self.profile.rate_rps / self.streams)
-        schedule_s = arrivals(share, (self.seed, self.process, number))
+        if number >= STREAMS:
+            return
         with grpc.insecure_channel(self.address, options=OPTIONS) as channel:
             call: Any = channel.unary_unary(RANK, response_deserializer=pb.RankResponse.FromString)
             under_way = []
-            for at_s in schedule_s.tolist():
-                scheduled_s = self._zero_s + at_s
-                gevent.sleep(max(scheduled_s - time.monotonic(), 0.0))
-                under_way.append(gevent.spawn(self._one, call, scheduled_s))
+            for at_s in self._schedules[number].tolist():
+                gevent.sleep(max(self._zero_s + at_s - time.monotonic(), 0.0))
+                under_way.append(gevent.spawn(self._one, call, at_s))
             gevent.joinall(under_way)
+        self._ended += 1
 
-    def fetch(self) -> Tally:
-        """The counts since the last fetch."""
-        fetched, self.tally = self.tally, Tally(self.budget_s)
-        fetched.cpu_share = (own_cpu_s() - self._cpu_s) / max(time.monotonic() - self._wall_s, 1e-9)
-        return fetched
+    def empty(self) -> Part:
+        """A part without any request, which those of all processes can be added to."""
+        return Part(self.budget_s, slice_s(self.profile.seconds))
 
-    def _one(self, call: Any, scheduled_s: float) -> None:
+    def _one(self, call: Any, at_s: float) -> None:
+        scheduled_s = self._zero_s + at_s
         lateness_s = time.monotonic() - scheduled_s
+        self.part.cpu_share = self._busy.share(scheduled_s + lateness_s)
         # Processes start at different requests, so that they don't all send the same ones at the same time.
         asked = self.workload.at(next(self._sent) + 7919 * self.process)
         size = 0
         try:
             response = call(asked.message, timeout=max(self.timeout_s - lateness_s, LEAST_S))
             ended_s = time.monotonic()
-            reply, size = judged(asked, response, ended_s), response.ByteSize()
+            reply, size = judged(asked, response, ended_s, scheduled_s + lateness_s), response.ByteSize()
         except grpc.RpcError as error:
             ended_s = time.monotonic()
             reply = _refused(error)
-        self.tally.add(reply, ended_s - scheduled_s, lateness_s)
+        self.part.add(at_s, self._loads.at(at_s), reply, ended_s - scheduled_s, lateness_s)
         self.tell(reply, ended_s - scheduled_s, size)
 
 
@@ -105,9 +128,10 @@ def make_engine(address: str, options: Any, *, streams: int, process: int, tell:
     described = describe(address, options.vertical)
     schema = Schema.load(Path(options.schema_file)) if options.schema_file else schema_of(described)
     budget_s = described.budget_ms / 1e3
+    workload = from_schema(schema, described.vertical, sizes_of(options.candidates), seed=options.seed)
     return Engine(
         address=address,
-        workload=from_schema(schema, described.vertical, sizes_of(options.candidates), seed=options.seed),
+        workload=workload.held_to(described),
         profile=profile,
         streams=streams,
         budget_s=budget_s,

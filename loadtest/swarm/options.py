@@ -3,6 +3,7 @@
 from typing import Any
 
 from loadtest.arrivals.shapes import SHAPES
+from loadtest.verdict.judge import CPU_SHARE, SENT_LATE_SHARE
 
 
 def add_options(parser: Any) -> None:
@@ -23,4 +24,6 @@ def add_options(parser: Any) -> None:
         help="where the result goes as JSON; its page beside it, as .html",
         include_in_web_ui=False,
     )
-    add("--max-sent-late", type=float, default=0.01, help="share sent late from which on a run is invalid")
+    add("--events", default="", help="file of what happened when, a JSON line each; also written meanwhile")
+    add("--max-generator-cpu", type=float, default=CPU_SHARE, help="share of its core from which on a run is invalid")
+    add("--max-sent-late", type=float, default=SENT_LATE_SHARE, help="share sent late from which on a run is invalid")

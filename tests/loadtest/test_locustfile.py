@@ -10,18 +10,22 @@ import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from loadtest.arrivals.schedule import arrivals
+from loadtest.arrivals.shapes import SHAPES
 from loadtest.commands.main import main
 
 ROOT = Path(__file__).parents[2]
 LOCUST = Path(sys.executable).with_name("locust")
-# Wide enough for machines that have much else to do; the budget itself is 250 ms.
-OBJECTIVES = "[objectives]\nlate_share = 0.3\np99_ms = 2000\nfull_tier_share = 0.5\nerror_share = 0.1\n"
+# The budget is 250 ms, calls get 1,000: each of these can be missed, and none is by a machine that has much else to do.
+OBJECTIVES = "[objectives]\nlate_share = 0.1\np99_ms = 500\nfull_tier_share = 0.8\nerror_share = 0.02\n"
 IMPOSSIBLE = "[objectives]\np99_ms = 0.01\n"
+LENIENT = ["--max-sent-late", "1", "--max-generator-cpu", "1"]
 
 
 Ended = tuple[subprocess.CompletedProcess[str], dict[str, Any]]
@@ -30,14 +34,7 @@ Ended = tuple[subprocess.CompletedProcess[str], dict[str, Any]]
 def locust(folder: Path, address: str, vertical: str, *more: str) -> Ended:
     verdict = folder / "verdict.json"
     command = [str(LOCUST), "-f", str(ROOT / "loadtest" / "locustfile.py"), "--headless", "--host", address]
-    command += [
-        *(["--vertical", vertical] if vertical else []),
-        "--verdict-file",
-        str(verdict),
-        "--max-sent-late",
-        "1",
-        *more,
-    ]
+    command += [*(["--vertical", vertical] if vertical else []), "--verdict-file", str(verdict), *more]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder, env=environment, timeout=60)
     if not verdict.exists():
@@ -49,21 +46,25 @@ def locust(folder: Path, address: str, vertical: str, *more: str) -> Ended:
 def runs(
     real: str, scripted: Any, reversed_order: Any, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[dict[str, Future[Ended]]]:
-    """Five runs by name, two at a time: most of a run is locust's own start and end."""
+    """Six runs by name, two at a time: most of a run is locust's own start and end."""
 
-    def run(name: str, address: str, vertical: str, load: str) -> Ended:
+    def run(name: str, address: str, vertical: str, load: str, *more: str) -> Ended:
         folder = tmp_path_factory.mktemp(name)
         (folder / "objectives.toml").write_text(IMPOSSIBLE if name == "impossible" else OBJECTIVES)
-        return locust(folder, address, vertical, *load.split(), "--objectives", str(folder / "objectives.toml"))
+        (folder / "events.jsonl").write_text('{"at_s": 0.5, "label": "reload"}\n')
+        held = [*more, "--objectives", str(folder / "objectives.toml"), "--events", str(folder / "events.jsonl")]
+        return locust(folder, address, vertical, *load.split(), *held)
 
-    with scripted(spoil=reversed_order) as wrong, ThreadPoolExecutor(2) as pool:
-        feed = "--candidates 50"
+    with scripted(spoil=reversed_order) as wrong, scripted(budget_ms=50.0) as tight, ThreadPoolExecutor(2) as pool:
+        feed = "--candidates 50 --timeout-ms 1000"
+        bursty = f"--rate 30 --seconds 2 --shape bursty {feed}"
         yield {
-            "sound": pool.submit(run, "sound", real, "feed_click", f"--rate 30 --seconds 2 --shape bursty {feed}"),
-            "wrong": pool.submit(run, "wrong", wrong, "selftest", "--rate 30 --seconds 1 --candidates 20"),
-            "impossible": pool.submit(run, "impossible", real, "feed_click", f"--rate 20 --seconds 1 {feed}"),
+            "sound": pool.submit(run, "sound", real, "feed_click", bursty, *LENIENT),
+            "wrong": pool.submit(run, "wrong", wrong, "selftest", "--rate 30 --seconds 1 --candidates 20", *LENIENT),
+            "impossible": pool.submit(run, "impossible", real, "feed_click", f"--rate 20 --seconds 1 {feed}", *LENIENT),
             "nobody": pool.submit(run, "nobody", wrong, "nope", ""),
-            "several": pool.submit(run, "several", real, "", f"--rate 40 --seconds 1 --processes 2 {feed}"),
+            "several": pool.submit(run, "several", real, "", f"--rate 40 --seconds 1 --processes 2 {feed}", *LENIENT),
+            "late": pool.submit(run, "late", tight, "selftest", "--rate 4000 --seconds 1 --candidates 20"),
         }
 
 
@@ -72,7 +73,7 @@ def runs(
 def test_the_web_page_starts_a_run_with_its_own_options(scripted: Any, tmp_path: Path, free_port: int) -> None:
     verdict, page = tmp_path / "verdict.json", f"http://127.0.0.1:{free_port}"
     command = [str(LOCUST), "-f", str(ROOT / "loadtest" / "locustfile.py"), "--web-host", "127.0.0.1"]
-    command += ["--web-port", str(free_port), "--verdict-file", str(verdict), "--max-sent-late", "1"]
+    command += ["--web-port", str(free_port), "--verdict-file", str(verdict), *LENIENT]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     with (
         scripted() as address,
@@ -107,7 +108,7 @@ def test_a_short_run_against_the_real_server_passes(runs: dict[str, Future[Ended
     done, made = runs["sound"].result()
     assert done.returncode == 0, done.stderr
     assert made["verdict"] == "pass"
-    assert made["tally"]["offered"] == pytest.approx(60, abs=45)
+    assert made["tally"]["offered"] == owed("bursty", 30.0, 2.0, processes=1)
     assert made["tally"]["tiers"].get("wrong", 0) == 0
     assert sum(made["tally"]["tiers"].values()) == made["tally"]["offered"]
     assert {check["name"] for check in made["checks"]} == {"late_share", "p99_ms", "full_tier_share", "error_share"}
@@ -116,8 +117,17 @@ def test_a_short_run_against_the_real_server_passes(runs: dict[str, Future[Ended
 def test_several_processes_share_the_rate(runs: dict[str, Future[Ended]]) -> None:
     done, made = runs["several"].result()
     assert done.returncode == 0, done.stderr
-    assert made["tally"]["offered"] == pytest.approx(40, abs=30)
+    assert made["tally"]["offered"] == owed("steady", 40.0, 1.0, processes=2)
     assert made["conditions"]["vertical"] == "feed_click"  # nobody said which: the server's first
+
+
+def test_a_generator_that_is_asked_for_more_than_it_can_send_makes_the_run_invalid(
+    runs: dict[str, Future[Ended]],
+) -> None:
+    done, made = runs["late"].result()
+    assert done.returncode == 3, done.stderr
+    assert made["verdict"] == "invalid"
+    assert any(why.startswith("the generator sent") for why in made["invalid"])
 
 
 def test_a_result_has_a_page_and_compares(
@@ -130,8 +140,19 @@ def test_a_result_has_a_page_and_compares(
     path.write_text(json.dumps(made))
     assert main(["compare", str(path), str(path), "--rounds", "20"]) == 0
     assert capfd.readouterr().out.endswith("verdict: pass\n")
-    assert made["page"].count("<svg") == 1
     assert "A locust run" in made["page"]
+
+
+def test_the_page_has_every_plot(runs: dict[str, Future[Ended]]) -> None:
+    _, made = runs["sound"].result()
+    page = made["page"]
+    assert page.count("<svg") == 5
+    for caption in ("Goodput against", "Latency of all", "Who answered, over time", "Latency over time", "ledger"):
+        assert caption in page
+    assert page.count("reload") >= 3  # over both plots over time, and in the table
+    assert len(made["sweep"]) == 2  # bursts and lulls
+    assert sum(each["offered"] for each in made["timeline"]) == made["tally"]["offered"]
+    assert sum(stage["mean_ms"] for name, stage in made["ledger"].items() if name != "outside") > 0
 
 
 def test_an_objective_that_no_server_can_meet_fails_the_run(runs: dict[str, Future[Ended]]) -> None:
@@ -161,6 +182,14 @@ def test_our_own_generator_says_the_same_of_the_real_server(
     assert sum(stage["mean_ms"] for name, stage in made["ledger"].items() if name != "outside") > 0
     objectives.write_text(IMPOSSIBLE)
     assert main([*common, "--objectives", str(objectives)]) == 1
+
+
+def owed(shape: str, rate_rps: float, seconds: float, processes: int) -> int:
+    """How many requests the schedules of so many processes hold, of four streams each."""
+    streams = [(process, number) for process in range(processes) for number in range(4)]
+    share = SHAPES[shape](rate_rps, seconds, 0)
+    share = replace(share, rate_rps=share.rate_rps / len(streams))
+    return sum(len(arrivals(share, (0, *stream))) for stream in streams)
 
 
 def ask(address: str, form: dict[str, Any] | None = None) -> dict[str, Any]:
