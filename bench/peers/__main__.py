@@ -16,14 +16,17 @@ import loadtest
 import serving
 from bench.export.students import code_digest
 from bench.peers import models, resume
+from bench.peers.lacks import lacks
 from bench.peers.page import page
 from exfm.commands.train import REFUSED
 from exporter.errors import ExportRefusedError
 from loadtest.commands import peers as command
+from loadtest.peers.compare import started
 from loadtest.peers.errors import ModelFolderError, PeerUnavailableError
+from loadtest.peers.headline import headline
 from loadtest.peers.model import find_model
 from loadtest.peers.systems import Exfm
-from loadtest.peers.telling import lacking, p99, table
+from loadtest.peers.telling import p99, table
 from loadtest.peers.turns import middle, spread
 from loadtest.referee.referee import LEAST_QUERIES, RefereeError, Ruling, confirm, measure
 from loadtest.verdict.judge import INTERRUPTED
@@ -98,6 +101,7 @@ def run(asked: argparse.Namespace, result: dict[str, Any]) -> None:
     def save() -> None:
         result.update(comparison.result)
         result["medians"] = medians(result)
+        result["headline"] = headline(result)
         _save(asked.bench_out, result)
 
     if asked.resume:
@@ -119,7 +123,7 @@ def referee(asked: argparse.Namespace, capacity_rps: float) -> dict[str, Any]:
     """LoadGen's ruling on the capacity that was found, and the one that it is VALID at, within 10 %."""
     student = find_model(asked.model_repository, asked.vertical)
     system = Exfm("exfm", student, tuple(shlex.split(asked.serve_arguments)))
-    with system.running(asked.out / "logs" / "loadgen.log") as running:
+    with started(system, asked.out / "logs" / "loadgen.log") as running:
 
         def rule(rate_rps: float, least_queries: int = LEAST_QUERIES) -> Ruling:
             return measure(
@@ -138,7 +142,9 @@ def referee(asked: argparse.Namespace, capacity_rps: float) -> dict[str, Any]:
         # The capacity is that of a server that has been at work for a while; this one has just been started.
         rule(WARM_SHARE * capacity_rps, 1)
         rulings = confirm(capacity_rps, rule)
-    return {**rulings[-1].plain(), "capacity_rps": capacity_rps, "rulings": [each.plain() for each in rulings]}
+    last = rulings[-1]
+    made = {**last.plain(), "capacity_rps": capacity_rps, "confirmed": last.confirms(capacity_rps)}
+    return {**made, "rulings": [each.plain() for each in rulings]}
 
 
 def selftest() -> dict[str, Any]:
@@ -161,24 +167,6 @@ def medians(result: dict[str, Any]) -> dict[str, Any]:
         made[name]["full_goodput_rps"] = {key: middle(each) for key, each in full.items()}
         made[name]["p99"] = late.get(name, {})
     return made
-
-
-def lacks(asked: argparse.Namespace, result: dict[str, Any]) -> list[str]:
-    """What a whole result holds and this one doesn't."""
-    missing = [f"{name} was skipped" for name in result["skipped"]]
-    for name in result["systems"]:
-        capacities, good = result["capacity_rps"].get(name, []), result["goodput_rps"].get(name, {})
-        out = result.get("left_out", {}).get(name, {})
-        keys = [f"{each}x" for each in asked.multiples]
-        runs = [len(capacities), *(len(good.get(key, [])) + out.get(key, 0) for key in keys)]
-        if name not in result["skipped"] and min(runs) < asked.repeats:
-            missing.append(f"{name} was measured {min(runs)} times of {asked.repeats}")
-    missing += lacking(result)
-    if (ruling := result.get("loadgen")) and not ruling["valid"]:
-        missing.append(f"loadgen says INVALID at {ruling['qps']:.1f}/s, the least rate that would confirm the capacity")
-    if result.get("generator_selftest", {}).get("verdict") == "fail":
-        missing.append("the generator's own test failed")
-    return missing + [f"no {key}" for key in ("loadgen", "generator_selftest") if not result.get(key)]
 
 
 def _save(out: Path, result: dict[str, Any]) -> None:

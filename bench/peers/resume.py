@@ -35,8 +35,13 @@ def resumed(path: Path, comparison: Comparison, facts: Mapping[str, Any]) -> dic
         raise UsageError(f"--resume: {path} is finished")
     if changed:
         raise UsageError(f"--resume: {path} has another {changed}")
-    kept = {key: earlier[key] for key in LATER if earlier.get(key) and earlier[key].get("verdict") != "fail"}
+    kept = {key: earlier[key] for key in LATER if _stands(earlier.get(key) or {})}
     return {"machine": earlier["machine"], "resumed": again, **kept}
+
+
+def _stands(made: Mapping[str, Any]) -> bool:
+    """Whether it need not be made again: it is there, and is neither a failure nor inconclusive."""
+    return bool(made) and made.get("verdict") != "fail" and not made.get("faults")
 
 
 def _changed(earlier: Mapping[str, Any], facts: Mapping[str, Any]) -> str:

@@ -34,7 +34,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def main(asked: argparse.Namespace) -> int:
-    """Run it; the exit code: 0 VALID, 1 INVALID, 3 no verdict."""
+    """Run it; the exit code: 0 VALID, 1 INVALID, 3 no verdict, or an INVALID that may be LoadGen's process's doing."""
     described = describe(asked.target, asked.vertical)
     bound_s = (asked.timeout_ms or described.budget_ms) / 1e3
     try:
@@ -54,7 +54,8 @@ def main(asked: argparse.Namespace) -> int:
         sys.stderr.write(f"exfm-loadtest referee: {error}\n")
         return 3
     plain = ruling.plain()
-    word = "VALID" if ruling.summary.valid else "INVALID: " + ", ".join(ruling.summary.unsatisfied)
+    why = ", ".join([*ruling.summary.unsatisfied, *ruling.faults])
+    word = "VALID" if ruling.summary.valid else f"{ruling.word}: {why}"
     text = f"{word} at {plain['qps']:.1f}/s, p99 {plain['p99_ms']:.2f} ms; {NOTICE}\nLoadGen's files: {ruling.files}"
     sys.stdout.write((json.dumps(plain) if asked.json else text) + "\n")
-    return 0 if ruling.summary.valid else 1
+    return 0 if ruling.summary.valid else 3 if ruling.faults else 1

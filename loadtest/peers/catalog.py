@@ -20,9 +20,14 @@ RAY = (
 ABOUT = {
     "exfm": "exfm-serve and the Triton that it starts, both as they are by default; the student built for serving",
     "exfm_same_onnx": "the same with the model that the peers serve, the very same ONNX file",
-    "triton": f"Triton called directly over gRPC: its dynamic batcher, up to {MAX_BATCH} requests, {WORKERS} instances",
+    "triton": (
+        f"Triton called directly over gRPC: its dynamic batcher, up to {MAX_BATCH} requests, {WORKERS} instances; the "
+        "model is run by this product's own runner with ONNX Runtime in Triton's Python backend, as the wheel that the "
+        "server comes in lacks Triton's own ONNX Runtime backend"
+    ),
     "triton_queue_timeouts": (
-        f"the same with a queue of {MAX_QUEUE} that rejects what has waited for {QUEUE_SHARE:.0%} of the budget"
+        f"the same, runner and backend included, with a queue of {MAX_QUEUE} that "
+        f"rejects what has waited for {QUEUE_SHARE:.0%} of the budget"
     ),
     "fastapi": f"FastAPI with ONNX Runtime under uvicorn and uvloop: {WORKERS} processes, no batching, as it has none",
     "mosec": f"mosec: its own front, batches of up to {MAX_BATCH} within its least wait of 1 ms, {WORKERS} processes",

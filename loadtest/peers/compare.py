@@ -12,6 +12,7 @@ from loadtest.peers.errors import PeerUnavailableError
 from loadtest.peers.known import known_of
 from loadtest.peers.model import Model
 from loadtest.peers.samples import Sample
+from loadtest.peers.stolen import Stolen
 from loadtest.peers.systems import Running, System
 from loadtest.peers.trial import Bench, Trial
 from loadtest.peers.turns import Turn, best_of, turns
@@ -22,7 +23,16 @@ APART = 2
 CAPACITY, GOODPUT, SPOILED, LEFT_OUT = "capacity", "goodput", "spoiled", "left_out"
 """Kinds of trials. The last two are goodput's with the generator as the bottleneck: the one was driven again, the other
 was the second and stands in no median."""
-KEPT = ("versions", "skipped", "capacity_rps", "capacity_below_rps", "capacity_at_least", "restarts", "turns")
+KEPT = (
+    "versions",
+    "skipped",
+    "capacity_rps",
+    "capacity_below_rps",
+    "capacity_at_least",
+    "restarts",
+    "stolen_share",
+    "turns",
+)
 """What an earlier result gives to the one that continues it; the rest is made of its trials."""
 
 Report = Callable[[str], None]
@@ -75,6 +85,7 @@ class Comparison:
             "wrong_answers": {},
             "generator": {},
             "restarts": {},
+            "stolen_share": {},
             "best_peer": None,
             "turns": [],
             "trials": [],
@@ -126,7 +137,7 @@ class Comparison:
         system = self._systems[turn.system]
         model, log = system.model, self._plan.logs / f"{turn.system}.log"
         bench = self._make_bench(
-            lambda: _started(system, log),
+            lambda: started(system, log),
             self._samples,
             model.tasks,
             model.budget_s,
@@ -134,12 +145,14 @@ class Comparison:
             off=APART * max(model.golden_bound, OFF),
             known=self._answers(model),
         )
+        stolen = Stolen()
         with self._skipping(turn.system), bench:
             self.result["versions"].setdefault(turn.system, {}).update(bench.versions)
             step(turn, bench)
             if bench.restarts:
                 self.result["restarts"][turn.system] = self.result["restarts"].get(turn.system, 0) + bench.restarts
                 self._report(f"{turn.system}: started anew {bench.restarts} times; it did not recover from a load")
+            self.result["stolen_share"].setdefault(turn.system, []).append(stolen.share())
             self.result["turns"].append(entry)
 
     def _capacity(self, turn: Turn, bench: Bench) -> None:
@@ -212,7 +225,7 @@ def _entry(turn: Turn, kind: str, multiple: int | None, trial: Trial) -> dict[st
 
 
 @contextmanager
-def _started(system: System, log: Path) -> Iterator[Running]:
+def started(system: System, log: Path) -> Iterator[Running]:
     """The system, ready; one that doesn't become ready is started once more."""
     with ExitStack() as life:
         try:

@@ -1,4 +1,8 @@
-"""Triton by itself, as its manual has it: the vendored server, the model's Python backend, its dynamic batcher."""
+"""Triton by itself, as its manual has it: the vendored server, the model's Python backend, its dynamic batcher.
+
+The wheel that the server comes in has the Python backend and no other, so the model is run there by this product's own
+runner, with ONNX Runtime, and not by Triton's ONNX Runtime backend.
+"""
 
 import contextlib
 import shutil
@@ -17,6 +21,7 @@ from exfm.features.signature import OWNER, UNKNOWN
 from loadtest.peers.caller import Caller
 from loadtest.peers.environments import Report, versions_in
 from loadtest.peers.model import Model
+from loadtest.peers.own_versions import WHEELS
 from loadtest.peers.process import GRACE_S, LOOPBACK, child, free_port
 from loadtest.peers.samples import Sample
 from loadtest.peers.servers.scoring import MAX_BATCH
@@ -24,7 +29,6 @@ from loadtest.peers.systems import WORKERS, Running, await_golden
 from loadtest.peers.triton import TritonCaller, server_version
 from loadtest.peers.triton_environment import TritonEnvironment, ensure
 
-WHEELS = ("nvidia-pytriton==0.7.0",)
 MAX_QUEUE = 128
 QUEUE_SHARE = 0.8
 """The share of the budget that a request may wait in the queue; past it there is none left to score."""

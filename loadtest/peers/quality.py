@@ -5,6 +5,9 @@ from typing import Any
 
 from loadtest.peers.model import Model
 
+NE_GAP = 0.001
+"""The student counts as of equal quality if its NE is at most so much larger than the naive one's, a share of that."""
+
 
 def quality_of(student: Model, naive: Model) -> dict[str, Any]:
     """`ne_student` and `ne_naive` of the first task, on the last day before it was learned, and `ne_gap`.
@@ -27,6 +30,14 @@ def quality_of(student: Model, naive: Model) -> dict[str, Any]:
     }
 
 
+def fault_of(quality: Mapping[str, Any]) -> str:
+    """Why the two don't count as equally good; empty if they do."""
+    if not quality:
+        return "the quality of the two models was not compared"
+    gap = quality["ne_gap"]
+    return "" if gap <= NE_GAP else f"exfm's student is not of equal quality: NE {gap:+.2%}, the bound is {NE_GAP:+.1%}"
+
+
 def told(quality: Mapping[str, Any]) -> str:
     """One line for people."""
     if not quality:
@@ -34,5 +45,5 @@ def told(quality: Mapping[str, Any]) -> str:
     return (
         f"Quality: NE of {quality['task']} {quality['ne_student']:.4f} (student, which exfm serves by "
         f"{quality['engine']}) against {quality['ne_naive']:.4f} (naive, which the others serve): "
-        f"{quality['ne_gap']:+.2%}"
+        f"{quality['ne_gap']:+.2%}, {'beyond' if fault_of(quality) else 'within'} the bound of {NE_GAP:+.1%}"
     )

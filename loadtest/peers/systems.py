@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Protocol
 
 from exfm.features.signature import PROBABILITY
+from loadtest.peers import triton_environment
 from loadtest.peers.caller import OFF, Caller
 from loadtest.peers.environments import Report, ensure, packages_of, versions_in
 from loadtest.peers.http import HttpCaller
 from loadtest.peers.model import Model
+from loadtest.peers.own_versions import own_versions, triton_version
 from loadtest.peers.process import LOOPBACK, Known, await_ready, child, clean_environment, free_port
 from loadtest.peers.ranking import RankingCaller
 from loadtest.peers.samples import Sample, golden_sample
@@ -125,22 +127,23 @@ class Exfm:
     arguments: tuple[str, ...] = ()
     ours: bool = True
 
-    def prepare(self, report: Report) -> dict[str, str]:  # noqa: ARG002 it runs in this environment
+    def prepare(self, report: Report) -> dict[str, str]:
         """See `System.prepare`."""
-        return {"python": sys.version.split()[0]}
+        return own_versions(triton_environment.ensure(report))
 
     @contextlib.contextmanager
     def running(self, log: Path) -> Iterator[Running]:
         """See `System.running`."""
         address = f"{LOOPBACK}:{free_port()}"
         command = [sys.executable, "-m", "serving", "--model-repository", str(self.model.repository)]
-        command += ["--listen", address, "--triton-log", str(log.with_suffix(".triton")), *self.arguments]
+        triton_log = log.absolute().with_suffix(".triton")
+        command += ["--listen", address, "--triton-log", str(triton_log), *self.arguments]
         # It runs in a folder of its own, from where ours wouldn't be found.
         variables = {"PYTHONPATH": str(Path(__file__).parents[2]), VARIABLE: str(default_path())}
         with child(command, clean_environment(**variables), log, DRAIN_S) as pid:
-            running = Running(pid, address, partial(RankingCaller, address, self.model))
-            await_golden(running, self.model, log)
-            yield running
+            caller = partial(RankingCaller, address, self.model)
+            await_golden(Running(pid, address, caller), self.model, log)
+            yield Running(pid, address, caller, triton_version(triton_log))
 
 
 def await_golden(running: Running, model: Model, log: Path) -> None:

@@ -4,28 +4,33 @@ from collections.abc import Mapping
 from typing import Any
 
 from loadtest.peers.compare import GOODPUT
-from loadtest.peers.quality import told
-from loadtest.peers.turns import middle, spread
+from loadtest.peers.figures import aligned, rows
+from loadtest.peers.headline import headline
+from loadtest.peers.quality import fault_of
+from loadtest.peers.turns import middle
+
+NOTES = (
+    "Spread is the largest repeat less the smallest, over the median; ? of one repeat. Below is by repeat the least "
+    "rate that failed after the capacity was confirmed; ? where the generator was the bottleneck there.",
+    "Good is what a model has scored in time; (of it) by the full model alone, where that is less. Restarts are those "
+    "after loads that a system did not recover from; stolen is the most that the host took of the CPU time in a turn.",
+)
+"""What the table's columns are."""
 
 
 def table(result: Mapping[str, Any]) -> str:
-    """For people: a line per system, medians, with the spread of the repeats."""
-    multiples = multiples_of(result)
-    every_full = result.get("full_goodput_rps", {})
-    lines = [f"{'':<24}{'capacity/s':>12}{'spread':>8}" + "".join(f"{'good at ' + key:>14}" for key in multiples)]
-    for name, values in sorted(result["capacity_rps"].items(), key=lambda item: -(middle(item[1]) or 0.0)):
-        good, full = result["goodput_rps"].get(name, {}), every_full.get(name, {})
-        cells = "".join(f"{_good(good, full, key):>14}" for key in multiples)
-        lines.append(f"{name:<24}{_whole(middle(values)):>12}{spread(values):>8.0%}{cells}")
-    lines += [f"{name:<24}skipped: {reason.splitlines()[0]}" for name, reason in result["skipped"].items()]
-    versions = "; ".join(
-        f"{name}: {', '.join(f'{package} {version}' for package, version in each.items())}"
-        for name, each in result["versions"].items()
-    )
-    if every_full:
-        lines += ["", "Good is what a model has scored in time; (of it) by the full model alone, where that is less."]
-    lines += [f"{name:<24}{why}" for name, why in (*spoiled(result).items(), *wrong(result).items())]
-    return "\n".join([*lines, "", told(result.get("quality", {})), f"versions: {versions}"])
+    """For people: what came of it, then a line per system, medians, with the spread of the repeats."""
+    lines = [*(f"{text}." for text in headline(result)), "", *aligned(rows(result)), "", *NOTES]
+    notes = {name: f"skipped: {reason.splitlines()[0]}" for name, reason in result["skipped"].items()}
+    every = (*notes.items(), *spoiled(result).items(), *wrong(result).items())
+    lines += [f"{name:<24}{why}" for name, why in every]
+    lines += ["", "Versions:"]
+    return "\n".join([*lines, *(f"{name:<24}{listed(each)}" for name, each in result["versions"].items())])
+
+
+def listed(versions: Mapping[str, str]) -> str:
+    """Versions by name, as one line."""
+    return ", ".join(f"{name} {version}" for name, version in versions.items())
 
 
 def spoiled(result: Mapping[str, Any]) -> dict[str, str]:
@@ -53,11 +58,12 @@ def wrong(result: Mapping[str, Any]) -> dict[str, str]:
 
 
 def lacking(result: Mapping[str, Any]) -> list[str]:
-    """What the generator has taken from the result: medians of fewer repeats than asked for, or of none."""
+    """What the generator has taken from the result, medians of fewer repeats than asked for, or of none; and models
+    that aren't equally good."""
     found = []
     for name, by in result.get("left_out", {}).items():
         found += [f"{name}: {out}" for out in _left_out(result, name, by)]
-    return found
+    return [*found, fault] if (fault := fault_of(result.get("quality", {}))) else found
 
 
 def without_median(result: Mapping[str, Any]) -> list[str]:
@@ -81,11 +87,6 @@ def p99(result: Mapping[str, Any]) -> dict[str, dict[str, dict[str, Any]]]:
     return {name: {key: _bounded(values, budget_ms) for key, values in by.items()} for name, by in found.items()}
 
 
-def multiples_of(result: Mapping[str, Any]) -> list[str]:
-    """At which multiples there is a goodput."""
-    return list(dict.fromkeys(key for by in result["goodput_rps"].values() for key in by))
-
-
 def _bounded(values: list[float], budget_ms: float) -> dict[str, Any]:
     known = [min(value, budget_ms) for value in values]
     return {"ms": middle(known), "cut": max(values) > budget_ms}
@@ -98,14 +99,3 @@ def _left_out(result: Mapping[str, Any], name: str, by: Mapping[str, int]) -> li
         f"the bottleneck{'' if good.get(key) else ': there is none'}"
         for key, count in by.items()
     ]
-
-
-def _good(good: Mapping[str, list[float]], full: Mapping[str, list[float]], key: str) -> str:
-    if key not in good:
-        return ""
-    every, best = _whole(middle(good[key])), _whole(middle(full.get(key, good[key])))
-    return every if every == best else f"{every} ({best})"
-
-
-def _whole(value: float | None) -> str:
-    return "-" if value is None else f"{value:.0f}"

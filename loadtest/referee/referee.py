@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from loadtest.referee.job import RESULT, Job
+from loadtest.referee.job import RESULT, Carried, Job
 from loadtest.referee.summary import Summary, SummaryError, parse_summary
 
 NOTICE = "MLPerf LoadGen, used unofficially; not a submission and no MLPerf result"
@@ -21,8 +21,11 @@ LEAST_QUERIES = 5000
 """LoadGen's early stopping needs 662 queries to call a 99th percentile met, and the more the more of them are late; of
 so many it lets 0.66 % be late."""
 GRACE_S = 60.0
-NEARBY = (1.0, 0.95, 0.9)
-"""Shares of a capacity at which a VALID run still confirms it: within 10 %."""
+WITHIN = 0.9
+"""The least share of a capacity that LoadGen must have offered for a VALID run to confirm it: within 10 %."""
+NEARBY = (1.0, 0.96, 0.92)
+"""Shares of a capacity that are tried. LoadGen reports the rate of the schedule that it drew, which of 5,000 queries is
+off its target by 1.4 % (one standard deviation); so the least one tried lies above `WITHIN`."""
 SUMMARY = "mlperf_log_summary.txt"
 LOG_LINES = 5
 
@@ -40,7 +43,7 @@ class Ruling:
         seconds: the least length of the run.
         call: how the server was asked.
         summary: LoadGen's own words.
-        tiers: how many answers came of which tier, or what came instead.
+        carried: what the process that LoadGen ran in counted of itself.
         files: the folder that holds LoadGen's files.
     """
 
@@ -48,8 +51,23 @@ class Ruling:
     seconds: float
     call: str
     summary: Summary
-    tiers: dict[str, int]
+    carried: Carried
     files: Path
+
+    @property
+    def faults(self) -> tuple[str, ...]:
+        """Why an INVALID tells nothing of the server; empty if it does. A VALID stands whatever LoadGen's process did,
+        which can only have made it worse."""
+        return () if self.summary.valid else tuple(self.carried.faults)
+
+    @property
+    def word(self) -> str:
+        """VALID, INVALID, or INCONCLUSIVE for an INVALID that may be LoadGen's process's own doing."""
+        return "VALID" if self.summary.valid else "INCONCLUSIVE" if self.faults else "INVALID"
+
+    def confirms(self, capacity_rps: float) -> bool:
+        """Whether it is VALID at a rate that was offered within 10 % of the capacity, or at more."""
+        return self.summary.valid and self.summary.scheduled_qps >= WITHIN * capacity_rps
 
     def plain(self) -> dict[str, Any]:
         """For JSON."""
@@ -61,7 +79,12 @@ class Ruling:
             "call": self.call,
             "p99_ms": self.summary.percentile_ms.get(99.0),
             "unsatisfied": list(self.summary.unsatisfied),
-            "tiers": self.tiers,
+            "tiers": dict(self.carried.tiers),
+            "word": self.word,
+            "faults": list(self.faults),
+            "cpu_share": self.carried.cpu_share,
+            "sent_late_p99_ms": self.carried.sent_late_p99_ms,
+            "sent_late_share": self.carried.sent_late_share,
             "files": str(self.files),
             "notice": NOTICE,
         }
@@ -109,18 +132,18 @@ def measure(
     _run(path, length_s)
     try:
         summary = parse_summary((out / SUMMARY).read_text(encoding="utf-8"))
-        tiers = json.loads((out / RESULT).read_text(encoding="utf-8"))
-    except (OSError, SummaryError, ValueError) as error:
+        carried = Carried(**json.loads((out / RESULT).read_text(encoding="utf-8")))
+    except (OSError, SummaryError, ValueError, TypeError) as error:
         raise RefereeError(f"no verdict in {out}: {error}") from error
-    return Ruling(rate_rps, length_s, call, summary, tiers, out)
+    return Ruling(rate_rps, length_s, call, summary, carried, out)
 
 
 def confirm(capacity_rps: float, rule: Callable[[float], Ruling], shares: Sequence[float] = NEARBY) -> list[Ruling]:
-    """Rulings at the capacity and, while they are not VALID, a little below; the last one counts."""
+    """Rulings at the capacity and, while they don't confirm it, a little below; the last one counts."""
     made: list[Ruling] = []
     for share in shares:
         made.append(rule(capacity_rps * share))
-        if made[-1].summary.valid:
+        if made[-1].confirms(capacity_rps):
             break
     return made
 

@@ -10,8 +10,10 @@ import asyncio
 import json
 import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +23,8 @@ from loadtest.checking.outcomes import Outcome
 from loadtest.driving.calls import target_by
 from loadtest.driving.measure import quiet
 from loadtest.driving.rank_target import RankTarget, describe
-from loadtest.driving.target import Reply
-from loadtest.referee.job import RESULT, Job
+from loadtest.driving.target import Reply, own_cpu_s
+from loadtest.referee.job import RESULT, Job, carried
 from loadtest.workload.asked import Workload
 from loadtest.workload.making import from_schema, schema_of
 from loadtest.workload.sizes import sizes_of
@@ -40,6 +42,7 @@ class Carrier:
 
     def __init__(self, job: Job, workload: Workload) -> None:
         self.counts: Counter[str] = Counter()
+        self.lags_s: list[float] = []
         self._job, self._workload = job, workload
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
@@ -49,7 +52,7 @@ class Carrier:
     def issue(self, samples: Sequence[Any]) -> None:
         """LoadGen calls this from a thread of its own; it returns at once."""
         for sample in samples:
-            self._loop.call_soon_threadsafe(self._begin, sample.id, sample.index)
+            self._loop.call_soon_threadsafe(self._begin, sample.id, sample.index, time.monotonic())
 
     def close(self) -> None:
         """Close connections and end the thread."""
@@ -64,7 +67,8 @@ class Carrier:
             await target.send(index, WARM_S)
         return target
 
-    def _begin(self, query: int, index: int) -> None:
+    def _begin(self, query: int, index: int, asked_s: float) -> None:
+        self.lags_s.append(time.monotonic() - asked_s)
         task = self._loop.create_task(self._target.send(index, self._job.bound_s))
         task.add_done_callback(lambda done: self._end(query, done))
 
@@ -101,7 +105,8 @@ def run(job: Job) -> None:
     """One run; LoadGen's files and ours lie in `job.out` afterwards."""
     out = Path(job.out)
     described = describe(job.address, job.vertical)
-    workload = from_schema(schema_of(described), job.vertical, sizes_of(job.candidates), seed=job.seed)
+    drawn = from_schema(schema_of(described), job.vertical, sizes_of(job.candidates), seed=job.seed)
+    workload = drawn.held_to(described)
     carrier = Carrier(job, workload)
     sut = loadgen.ConstructSUT(carrier.issue, lambda: None)
     qsl = loadgen.ConstructQSL(len(workload), len(workload), lambda _: None, lambda _: None)
@@ -110,12 +115,15 @@ def run(job: Job) -> None:
     log = loadgen.LogSettings()
     log.log_output, log.enable_trace = output, False
     sys.setswitchinterval(SWITCH_S)
+    start_s, cpu_s = time.monotonic(), own_cpu_s()
     with quiet():
         loadgen.StartTestWithLogSettings(sut, qsl, settings_of(job), log)
+    cpu_share = (own_cpu_s() - cpu_s) / (time.monotonic() - start_s)
     loadgen.DestroyQSL(qsl)
     loadgen.DestroySUT(sut)
     carrier.close()
-    (out / RESULT).write_text(json.dumps(dict(carrier.counts)) + "\n", encoding="utf-8")
+    made = carried(carrier.counts, carrier.lags_s, job.bound_s, cpu_share)
+    (out / RESULT).write_text(json.dumps(asdict(made)) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -17,8 +17,9 @@ from loadtest.report.document import (
     generator_plain,
     merged,
 )
+from loadtest.report.sweep import knee_of
 from loadtest.swarm.engine import Engine
-from loadtest.swarm.loads import knee_rps, loads_of
+from loadtest.swarm.loads import loads_of
 from loadtest.swarm.part import Part
 from loadtest.verdict.judge import Verdict
 from loadtest.verdict.tally import Tally
@@ -57,7 +58,7 @@ def _measured(total: Part, tally: Tally, profile: Profile) -> dict[str, Any]:
         "ledger": total.stages.ledger(total.budget_s),
         "timeline": slices(total, profile.seconds),
         "sweep": sweep,
-        "knee_rps": knee_rps(sweep),
+        "knee_rps": knee_of(sweep),
     }
 
 

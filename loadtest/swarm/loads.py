@@ -12,8 +12,6 @@ from loadtest.verdict.tally import Tally
 
 PARTS = 10
 """A rate that moves steadily is read in so many even parts; of steps, more than these go together by rate."""
-HELD_SHARE = 0.95
-"""The knee is the largest load of which at least this share is still answered in time, by the full tier."""
 
 
 @dataclass(frozen=True)
@@ -70,9 +68,3 @@ def loads_of(profile: Profile) -> Loads:
     return Loads(
         starts_s, load, np.bincount(load, widths[some]).astype(np.float64), tuple(f"{rate:.4g}/s" for rate in different)
     )
-
-
-def knee_rps(sweep: list[dict[str, Any]]) -> float | None:
-    """The largest offered rate that was held; None if none was, or even the largest."""
-    held = [line["offered_rps"] for line in sweep if line["full_goodput_rps"] >= HELD_SHARE * line["offered_rps"]]
-    return float(max(held)) if held and len(held) < len(sweep) else None

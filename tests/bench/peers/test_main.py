@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
@@ -10,13 +11,21 @@ from typing import Any
 import pytest
 
 from bench.peers import __main__ as bench
-from bench.peers.__main__ import lacks, main, medians
+from bench.peers.__main__ import main, medians
+from bench.peers.lacks import lacks
 from bench.peers.page import page
 from loadtest.commands import peers as command
 from loadtest.peers.compare import Comparison, Plan
 
 RESULT: dict[str, Any] = {
-    "machine": {"processor": "CPU <one>", "cores": 2},
+    "machine": {
+        "started": "2026-01-02",
+        "processor": "CPU <one>",
+        "cores": 2,
+        "kernel": "Linux 6",
+        "memory_gib": 23.5,
+        "versions": {"grpcio": "1.8"},
+    },
     "about": {"exfm": "ours & <its> Triton", "mosec": "its own front"},
     "candidates": 200,
     "budget_ms": 25.0,
@@ -24,8 +33,8 @@ RESULT: dict[str, Any] = {
     "repeats": 2,
     "seconds": 12.0,
     "models": {"naive": {"weights": "given"}},
-    "quality": {"task": "click", "ne_student": 0.81, "ne_naive": 0.8, "engine": "onnx_rows", "ne_gap": 0.0125},
-    "versions": {"mosec": {"mosec": "0.9.8"}},
+    "quality": {"task": "click", "ne_student": 0.8004, "ne_naive": 0.8, "engine": "onnx_rows", "ne_gap": 0.0005},
+    "versions": {"exfm": {"exfm-serving": "0.1.0", "commit": "abc"}, "mosec": {"mosec": "0.9.8"}},
     "skipped": {"ray": "no <wheel>"},
     "capacity_rps": {"exfm": [290.0, 310.0], "mosec": [100.0, 100.0]},
     "goodput_rps": {"exfm": {"1x": [99.0, 101.0], "4x": [280.0, 280.0]}, "mosec": {"1x": [95.0, 97.0]}},
@@ -55,8 +64,39 @@ def test_the_page_tells_conditions_figures_and_the_referees_word() -> None:
         assert words in text
     assert text.count("<svg") == 2
     assert "given weights" in text
-    assert "0.8100 (student, which exfm serves by onnx_rows)" in text
-    assert "+1.25%" in text
+    assert "0.8004 (student, which exfm serves by onnx_rows)" in text
+    assert "+0.05%" in text
+
+
+def test_the_page_begins_with_what_came_of_it() -> None:
+    text = page(RESULT)
+    assert "<p class=first>exfm holds 300/s with p99 within 25 ms, 3.00 times what the best peer does" in text
+    assert text.index("class=first") < text.index("<h2>")
+
+
+def test_the_page_has_the_spread_of_every_figure_and_how_often_a_system_was_started_anew() -> None:
+    bounds = {"exfm": [320.0, None], "mosec": [110.0, 111.0]}
+    text = page(RESULT | {"restarts": {"mosec": 3}, "capacity_below_rps": bounds, "capacity_at_least": ["exfm"]})
+    cells = [row.split("</td><td>") for row in re.findall(r"<tr><td>(.*?)</td></tr>", text)]
+    rows = {row[0]: row[1:] for row in cells if len(row) == 10}
+    # Capacity, spread, below, good at 1x, spread, good at 4x, spread, restarts, stolen.
+    assert rows["exfm"] == ["at least 300", "7%", "320, ?", "100", "2%", "280", "0%", "0", "?"]
+    assert rows["mosec"] == ["100", "0%", "110, 111", "96", "2%", "", "", "3", "?"]
+
+
+def test_the_page_has_a_table_of_versions_and_one_of_the_machine() -> None:
+    text = page(RESULT | {"resumed": ["at noon"], "stolen_share": {"exfm": [0.001], "mosec": [0.12]}})
+    for row in (
+        "<td>exfm</td><td>exfm-serving 0.1.0, commit abc</td>",
+        "<td>mosec</td><td>mosec 0.9.8</td>",
+        "<td>date</td><td>2026-01-02</td>",
+        "<td>kernel</td><td>Linux 6</td>",
+        "<td>memory, GiB</td><td>23.5</td>",
+        "<td>packages of the generator</td><td>grpcio 1.8</td>",
+        "<td>stopped, and gone on with at</td><td>at noon</td>",
+    ):
+        assert row in text
+    assert "at most 12.0% (a turn of mosec): MORE THAN 2%" in text
 
 
 def test_the_page_does_without_what_was_left_out() -> None:
@@ -155,7 +195,16 @@ def test_a_result_that_lacks_something_says_what() -> None:
     whole["goodput_rps"]["mosec"]["4x"] = [1.0, 1.0]
     assert lacks(asked, whole) == []
     whole["loadgen"]["valid"] = False
-    assert lacks(asked, whole) == ["loadgen says INVALID at 285.0/s, the least rate that would confirm the capacity"]
+    assert lacks(asked, whole) == ["loadgen says INVALID at 285.0/s, the least rate that was tried"]
+    whole["loadgen"]["faults"] = ["it was busy"]
+    assert lacks(asked, whole) == ["loadgen is inconclusive at 285.0/s: it was busy"]
+    whole["loadgen"] |= {"valid": True, "qps": 269.0}
+    assert lacks(asked, whole) == ["loadgen says VALID at 269.0/s only, below 270.0/s"]
+    whole["loadgen"]["qps"] = 270.0
+    whole["quality"]["ne_gap"] = 0.0125
+    (text,) = lacks(asked, whole)
+    assert "not of equal quality" in text
+    assert "+1.25%" in text
     short = copy.deepcopy(RESULT) | {"systems": ["exfm", "mosec", "ray"], "generator_selftest": {}}
     assert lacks(asked, short) == [
         "ray was skipped",

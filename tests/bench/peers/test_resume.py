@@ -61,6 +61,15 @@ def test_a_test_of_the_generator_that_failed_is_made_again(stopped: Path, tmp_pa
     assert "generator_selftest" not in resumed(stopped, comparison(tmp_path), FACTS)
 
 
+@pytest.mark.parametrize(("faults", "stays"), [([], True), (["it was busy"], False)])
+def test_a_ruling_that_was_inconclusive_is_asked_for_again(
+    stopped: Path, tmp_path: Path, faults: list[str], stays: bool
+) -> None:
+    ruling = {"loadgen": {"valid": False, "faults": faults}}
+    stopped.write_text(json.dumps(json.loads(stopped.read_text()) | ruling))
+    assert ("loadgen" in resumed(stopped, comparison(tmp_path), FACTS)) is stays
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [

@@ -17,6 +17,7 @@ from loadtest.peers.errors import PeerUnavailableError
 from loadtest.peers.model import Model
 from loadtest.peers.samples import draw_samples
 from loadtest.peers.servers.scoring import Scoring
+from loadtest.peers.stolen import Stolen
 from loadtest.peers.systems import Running
 from loadtest.peers.telling import lacking, table, without_median
 from loadtest.peers.trial import Start, Trial
@@ -105,6 +106,16 @@ def test_goodput_is_taken_at_multiples_of_the_best_peers_capacity(
     assert result["versions"]["mosec"] == {"package": "1", "server": "2"}
     names = [name for name, _ in made]
     assert course == (names + names[::-1]) * 2
+
+
+def test_what_the_host_took_is_told_by_turn(
+    student: Model, course: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shares = iter([0.01, 0.02, 0.3, None])
+    monkeypatch.setattr(Stolen, "share", lambda _: next(shares))
+    result, _ = compared([Fake("exfm", 90.0, student, course), Fake("ray", 50.0, student, course)], tmp_path, 1)
+    assert result["stolen_share"] == {"exfm": [0.01, 0.3], "ray": [0.02, None]}
+    assert "at most 30.0% (a turn of exfm): MORE THAN 2%" in table(result)
 
 
 def test_a_system_that_fails_leaves_and_the_others_go_on(student: Model, course: list[str], tmp_path: Path) -> None:
@@ -207,9 +218,11 @@ def test_a_repeat_that_the_generator_spoiled_twice_stands_in_no_median(
     assert lacking(result) == [
         "mosec: 1 of 2 repeats at 1x left out of the median, as the generator was the bottleneck",
         "mosec: 2 of 2 repeats at 4x left out of the median, as the generator was the bottleneck: there is none",
+        "the quality of the two models was not compared",
     ]
     lines = table(result).splitlines()
-    assert lines[1].split() == ["mosec", "100", "0%", "100", "100", "-"]
+    (row,) = (line.split() for line in lines if line.startswith("mosec ") and "%" in line)
+    assert row[:-1] == ["mosec", "100", "0%", "?,", "?", "100", "?", "100", "0%", "-", "0"]
     assert any("1 of 2 repeats at 1x left out" in line for line in lines)
 
 
@@ -281,7 +294,10 @@ def test_a_run_that_was_stopped_goes_on_at_its_next_turn(
             drive(stopped)
     again = begun()
     again.resume(json.loads(json.dumps(stopped.result)))
-    assert drive(again) == whole
+    # The host takes what it takes; only how many turns are told of can be the same.
+    made = [each.pop("stolen_share") for each in (drive(again), whole)]
+    assert again.result == whole
+    assert [{name: len(shares) for name, shares in each.items()} for each in made] == [{"exfm": 4, "mosec": 4}] * 2
     assert len(course) == turns - (4 + settled // 3)
 
 

@@ -6,7 +6,8 @@ import pytest
 from loadtest.arrivals.schedule import arrivals
 from loadtest.arrivals.shapes import SHAPES
 from loadtest.driving.target import Reply
-from loadtest.swarm.loads import PARTS, knee_rps, loads_of
+from loadtest.report.sweep import knee_of
+from loadtest.swarm.loads import PARTS, loads_of
 from loadtest.verdict.tally import Tally
 
 
@@ -38,8 +39,8 @@ def test_a_sweep_has_a_line_per_load_and_a_knee_where_the_goodput_stays_behind()
     assert [line["offered_rps"] for line in sweep] == pytest.approx([100.0, 100.0, 1000.0])
     assert [line["goodput_rps"] for line in sweep] == pytest.approx([100.0, 100.0, 400.0])
     assert sweep[2]["late_share"] == 0.6
-    assert knee_rps(sweep) == pytest.approx(100.0)
-    assert knee_rps(sweep[:2]) is None  # all held: the knee lies beyond
+    assert knee_of(sweep) == pytest.approx(100.0)
+    assert knee_of(sweep[:2]) is None  # all held: the knee lies beyond
 
 
 def test_one_load_alone_is_no_sweep() -> None:
