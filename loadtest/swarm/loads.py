@@ -43,6 +43,7 @@ class Loads:
                 "full_goodput_rps": tally.full_in_time / seconds,
                 "late_share": tally.late / tally.offered,
                 "p99_ms": tally.latencies.percentile_ms(99),
+                "p99_cut": "p99_ms" in tally.cut(),
                 "said": said,
             }
             for index, (seconds, said) in enumerate(zip(self.seconds.tolist(), self.said, strict=True))

@@ -14,7 +14,10 @@ from loadtest.verdict.tally import Tally, tally_of
 
 
 def test_the_open_loop_tells_the_truth_and_the_closed_loop_lies(capfd: pytest.CaptureFixture[str]) -> None:
-    code = main(["selftest", "--json", "--seconds", "3", "--every-s", "3", "--stall-ms", "700", "--rate", "120"])
+    stalls = ["selftest", "--json", "--stall-ms", "700", "--rate", "120"]
+    code = main([*stalls, "--seconds", "3", "--every-s", "3"])
+    if code == 3:  # a slow machine's closed loop takes longer to hide a stall
+        code = main([*stalls, "--seconds", "15", "--every-s", "15"])
     made = json.loads(capfd.readouterr().out)
     assert code == 0
     assert made["true_p999_ms"] > 630
@@ -52,6 +55,6 @@ def test_it_is_the_reported_figure_that_is_tested(
 
     monkeypatch.setattr(selftest, "tally_of", coarse)
     monkeypatch.setattr(selftest, "PER_STALL", 1)
-    main(["selftest", "--json", "--seconds", "0.6", "--every-s", "0.6", "--stall-ms", "200", "--rate", "100"])
+    main(["selftest", "--json", "--seconds", "1.5", "--every-s", "0.6", "--stall-ms", "200", "--rate", "100"])
     made = json.loads(capfd.readouterr().out)
     assert (made["open_p999_ms"], made["verdict"]) == (pytest.approx(1.0, rel=0.01), "fail")

@@ -91,8 +91,8 @@ def test_an_invalid_of_a_process_that_was_busy_itself_is_inconclusive(
     assert counted.sent_late_p99_ms == pytest.approx(lag_s * 1e3)
     ruling = ruled(10.0, counted=counted)(100.0)
     assert ruling.word == ("INCONCLUSIVE" if words else "INVALID")
-    assert len(ruling.faults) == len(words)
-    assert all(word in fault for word, fault in zip(words, ruling.faults, strict=True))
+    assert bool(ruling.faults) == bool(words)
+    assert all(any(word in fault for fault in ruling.faults) for word in words)
     assert ruling.plain()["faults"] == list(ruling.faults)
     # Whatever its process did can only have made it worse.
     valid = ruled(200.0, counted=counted)(100.0)
