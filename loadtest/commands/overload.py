@@ -13,7 +13,7 @@ from loadtest.commands.run import document_of
 from loadtest.driving.conditions import conditions
 from loadtest.driving.measure import Measured, measure
 from loadtest.driving.search import NoCapacityError
-from loadtest.report.sweep import knee_of
+from loadtest.report.sweep import knee_of, swept
 from loadtest.verdict.judge import Verdict, faults_of_generator, judge
 from loadtest.verdict.objectives import Objective
 from loadtest.verdict.stats import Interval
@@ -134,12 +134,7 @@ def _swept(multiple: float, measured: Measured, tally: Tally) -> dict[str, Any]:
     seconds = measured.result.seconds
     return {
         "multiple": multiple,
-        "offered_rps": tally.offered / seconds,
-        "goodput_rps": tally.in_time / seconds,
-        "full_goodput_rps": tally.full_in_time / seconds,
-        "late_share": tally.late / tally.offered,
-        "p99_ms": tally.latencies.percentile_ms(99),
-        "p99_cut": "p99_ms" in tally.cut(),
+        **swept(tally, seconds),
         "tiers": {name: count / tally.offered for name, count in tally.tiers.items()},
         "generator_cpu_share": tally.cpu_share,
         "said": f"{multiple:g}x",

@@ -8,6 +8,7 @@ import numpy as np
 from loadtest.arrivals.shapes import Profile
 from loadtest.checking.outcomes import Outcome
 from loadtest.checking.record import Record
+from loadtest.verdict.tally import Tally
 
 KNEE_SHARE = 0.95
 """The knee is the largest load of which at least this share is still answered in time, by the full tier."""
@@ -28,6 +29,18 @@ def knee_of(sweep: Sequence[Mapping[str, Any]]) -> float | None:
     """The largest load that was held; None where none was, or even the largest: then it lies beyond what was tried."""
     held = [each["offered_rps"] for each in sweep if each["full_goodput_rps"] >= KNEE_SHARE * each["offered_rps"]]
     return max(held) if held and len(held) < len(sweep) else None
+
+
+def swept(tally: Tally, seconds: float) -> dict[str, Any]:
+    """What a line of a sweep says of the requests of one load that lasted so long; at least one."""
+    return {
+        "offered_rps": tally.offered / seconds,
+        "goodput_rps": tally.in_time / seconds,
+        "full_goodput_rps": tally.full_in_time / seconds,
+        "late_share": tally.late / tally.offered,
+        "p99_ms": tally.latencies.percentile_ms(99),
+        "p99_cut": "p99_ms" in tally.cut(),
+    }
 
 
 def _swept(piece: Record, at_s: float, seconds: float, budget_s: float) -> dict[str, Any]:

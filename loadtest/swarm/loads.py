@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loadtest.arrivals.shapes import Profile
+from loadtest.report.sweep import swept
 from loadtest.verdict.tally import Tally
 
 PARTS = 10
@@ -37,15 +38,7 @@ class Loads:
     def sweep(self, tallies: Mapping[int, Tally]) -> list[dict[str, Any]]:
         """A line per load at which anything was offered, by rate, as pages draw them; empty for one load alone."""
         lines = [
-            {
-                "offered_rps": tally.offered / seconds,
-                "goodput_rps": tally.in_time / seconds,
-                "full_goodput_rps": tally.full_in_time / seconds,
-                "late_share": tally.late / tally.offered,
-                "p99_ms": tally.latencies.percentile_ms(99),
-                "p99_cut": "p99_ms" in tally.cut(),
-                "said": said,
-            }
+            {**swept(tally, seconds), "said": said}
             for index, (seconds, said) in enumerate(zip(self.seconds.tolist(), self.said, strict=True))
             if (tally := tallies.get(index)) is not None and tally.offered
         ]
