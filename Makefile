@@ -17,7 +17,7 @@ demo: install ## data in, ranked ads out: train, export, serve with Triton, repl
 
 # Two at once what no clock judges; one after the other what a busy neighbour could make fail. Of that a test has three
 # tries, each named in the summary: machines stand still for tenths of a second now and then, what is broken fails all.
-UNTIMED := tests/house tests/exfm tests/exporter tests/e2e/test_demo.py tests/e2e/test_own_model.py \
+UNTIMED := tests/house tests/exfm tests/exporter tests/e2e/test_own_model.py \
 	tests/bench/asynchrony/test_kill.py tests/bench/export/test_killing.py tests/bench/peers/test_models.py
 
 test: install lint ## lint, then every test
