@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 import numpy as np
@@ -11,12 +12,14 @@ from demo.replay import call_of
 from demo.requests import Request
 from demo.server import DemoError
 from exfm.features.schema import Schema
-from serving.client import OutcomeCall, RankingClient
+from serving.client import DeadlinePassedError, OutcomeCall, OverloadedError, RankingClient
 from serving.errors import ServingError
 
 SHOWN = 16
 """Ads per answer that are shown, so at most as many of a user's exposures."""
 AT_ONCE, TOLD_AT_ONCE = 2, 500
+ASKINGS, PAUSE_S = 5, 0.1
+"""Of one request: a machine that is busy with other work refuses some, and what was refused shows nothing."""
 
 
 def exposures(pool: Sequence[Request]) -> list[Request]:
@@ -36,28 +39,36 @@ async def serve_exposures(
 
     Raises:
         DemoError: the server does not take outcomes.
+        ServingError: a request was not merely refused for want of room or time.
     """
     gate = asyncio.Semaphore(AT_ONCE)
     async with RankingClient(address) as client:
 
-        async def rank(place: int) -> int:
+        async def shown(place: int) -> tuple[str, int] | None:
             async with gate:
-                try:
-                    await client.rank(call_of(requests[place], f"{name}-{place}"), timeout_s=1.0)
-                except ServingError:  # a request that was refused shows nothing, so there is nothing to tell
-                    return 0
-                finally:
-                    done()
-            return time.time_ns() // 1_000_000
+                made = await _asked(client, requests[place], f"{name}-{place}")
+            done()
+            return made
 
-        answered = await asyncio.gather(*(rank(place) for place in range(len(requests))))
+        answered = await asyncio.gather(*(shown(place) for place in range(len(requests))))
         told = [
             outcome
-            for place, request in enumerate(requests)
-            if answered[place]
-            for outcome in _positive(request, schema, f"{name}-{place}", answered[place])
+            for request, made in zip(requests, answered, strict=True)
+            if made
+            for outcome in _positive(request, schema, *made)
         ]
         return await tell(client, told)
+
+
+async def _asked(client: RankingClient, request: Request, name: str) -> tuple[str, int] | None:
+    """The id and the instant (Unix ms) of the request's first answer; None if it was refused at each asking."""
+    for asking in range(ASKINGS):
+        request_id = f"{name}-{asking}"  # a new one: whether a call that was given up is logged, nobody knows
+        with suppress(DeadlinePassedError, OverloadedError):
+            await client.rank(call_of(request, request_id), timeout_s=1.0)
+            return request_id, time.time_ns() // 1_000_000
+        await asyncio.sleep(PAUSE_S)
+    return None
 
 
 async def tell(client: RankingClient, told: Sequence[OutcomeCall]) -> int:

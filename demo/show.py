@@ -76,6 +76,8 @@ def latency_line(
 def loop_lines(loop: Mapping[str, Any]) -> str:
     """What the loop made of what was served; `loop` as in `summary.json`."""
     versions = ", ".join(f"{name} {version}" for name, version in loop["versions"].items())
+    share = loop["share_with_history"]
+    known = "none of them logged" if share is None else f"{share:.1%} of them with a history"
     lines = [
         "The loop, closed once:",
         f"  served what users really saw: {loop['impressions']:,} impressions logged, "
@@ -83,7 +85,7 @@ def loop_lines(loop: Mapping[str, Any]) -> str:
         f"  joined and annotated by {loop['snapshot']}: {loop['examples']:,} examples, "
         f"{loop['joined']:,} of them with their outcome; {loop['users']:,} users with a history",
         f"  refreshed students, with histories, learned {loop['learned']:,} rows of the log and of these: {versions}",
-        f"  asked again: {loop['requests']:,} requests, {loop['share_with_history']:.1%} of them with a history, "
+        f"  asked again: {loop['requests']:,} requests, {known}, "
         f"{loop['within_budget']:.2%} within budget, p99 {loop['p99_ms']:.2f} ms",
     ]
     return "\n".join(lines)

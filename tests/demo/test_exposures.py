@@ -1,12 +1,16 @@
 import asyncio
 
+import grpc
 import numpy as np
 import pytest
 
-from demo.exposures import SHOWN, exposures, tell
+import demo.exposures
+from demo.exposures import SHOWN, exposures, serve_exposures, tell
 from demo.requests import Blocks, Request
 from demo.server import DemoError
-from serving.client import OutcomeCall, RankingClient
+from loadtest.selftest.server import SCHEMA
+from serving.client import InvalidRequestError, OutcomeCall, RankingClient
+from tests.demo.ranking import Servicer, rankable, running
 
 
 def request(ads: int, seen: int) -> Request:
@@ -34,3 +38,29 @@ def test_a_server_that_takes_no_outcomes_is_named(free_port: int) -> None:
 
     with pytest.raises(DemoError, match="does not take outcomes"):
         asyncio.run(call())
+
+
+@pytest.mark.parametrize(
+    ("refused", "told"), [(0, ["shown-0-0", "shown-1-0"]), (4, ["shown-0-4", "shown-1-0"]), (5, ["shown-1-0"])]
+)
+async def test_a_refused_exposure_is_shown_again_and_given_up_at_last(
+    refused: int, told: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(demo.exposures, "PAUSE_S", 0.0)
+    monkeypatch.setattr(demo.exposures, "AT_ONCE", 1)
+    servicer, clicked, steps = (
+        Servicer(refused, grpc.StatusCode.RESOURCE_EXHAUSTED),
+        rankable(np.array([0, 1, 0], np.float32)),
+        [],
+    )
+    async with running(servicer) as address:
+        acknowledged = await serve_exposures(address, [clicked] * 2, SCHEMA, "shown", lambda: steps.append(1))
+    assert servicer.outcomes == told
+    assert acknowledged == len(told)
+    assert len(steps) == 2
+
+
+async def test_a_wrong_exposure_is_no_slow_machine() -> None:
+    async with running(Servicer(1, grpc.StatusCode.INVALID_ARGUMENT)) as address:
+        with pytest.raises(InvalidRequestError):
+            await serve_exposures(address, [rankable()], SCHEMA, "shown", lambda: None)

@@ -58,3 +58,4 @@ def test_the_loop_is_told_in_plain_numbers() -> None:
     text = loop_lines(loop)
     for figure in ("1,200 impressions", "300 positive", "1,199 examples", "299 of them", "40 users", "feed 2", "50.0%"):
         assert figure in text
+    assert "100 requests, none of them logged, 100.00% within" in loop_lines({**loop, "share_with_history": None})
