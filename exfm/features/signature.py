@@ -1,6 +1,7 @@
 """The tensors that a schema implies: how a request travels from the ad server to the model, byte for byte."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -40,7 +41,7 @@ class Block:
     def name(self) -> str:
         return f"{self.side}_{self.kind}"
 
-    @property
+    @cached_property
     def width(self) -> int:
         return len(self.features)
 
@@ -48,7 +49,7 @@ class Block:
     def dtype(self) -> DTypeLike:
         return DTYPES[self.kind]
 
-    @property
+    @cached_property
     def row_bytes(self) -> int:
         """Bytes of one row."""
         return self.width * DTYPES[self.kind].itemsize
@@ -73,11 +74,11 @@ class Tensor:
     blocks: tuple[Block, ...]
     extra: int = 0
 
-    @property
+    @cached_property
     def width(self) -> int:
         return sum(block.width for block in self.blocks) + self.extra
 
-    @property
+    @cached_property
     def per_candidate(self) -> bool:
         """Whether it has a row per candidate; else it has one per request."""
         return self.name.startswith("candidate")

@@ -2,7 +2,7 @@
 
 from collections import deque
 
-from serving.admission.priority import Priority
+from serving.admission.priority import ORDER, Priority
 
 
 class Door:
@@ -58,7 +58,7 @@ class Door:
 
     def admits(self, priority: Priority, wait_s: float = 0.0) -> bool:
         """Whether this request, which is taken to have waited for `wait_s`, may come in."""
-        for each in Priority:
+        for each in ORDER:
             self._mix[each] = self.FADES * self._mix[each] + (1 - self.FADES) * (each is priority)
         self._credit[priority] += self._part(priority, wait_s)
         if self._credit[priority] < 1:
@@ -68,7 +68,9 @@ class Door:
 
     def _part(self, priority: Priority, wait_s: float) -> float:
         """Which part of that priority's requests has to go now."""
-        lower = sum(self._mix[each] for each in Priority if each > priority)
+        if not self._crowd:  # as nearly always
+            return 0.0
+        lower = sum(self._mix[each] for each in ORDER[priority + 1 :])
         part = (self._crowd * sum(self._mix.values()) - lower) / self._mix[priority]
         return self._leaning(part, wait_s) if part < 1 else 1.0
 

@@ -13,3 +13,7 @@ class Priority(IntEnum):
     LIVE = 0
     NORMAL = 1
     SHADOW = 2
+
+
+ORDER = tuple(Priority)
+"""The first to go first. To walk along the enum itself costs ten times as much, too much for each request."""

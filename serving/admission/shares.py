@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from serving.admission.priority import Priority
+from serving.admission.priority import ORDER, Priority
 
 DEFAULT_SHARES: Mapping[Priority, float] = MappingProxyType(
     {Priority.LIVE: 0.7, Priority.NORMAL: 0.2, Priority.SHADOW: 0.1}
@@ -80,9 +80,9 @@ class Shares:
 
     def _kept_ns(self, priority: Priority, limit_ns: int, now_s: float) -> int | None:
         """What a loan to that priority must leave free for lower ones; None: a higher one waits, and there is none."""
-        if any(self._waiting(other, now_s) for other in Priority if other < priority):
+        if any(self._waiting(other, now_s) for other in ORDER[:priority]):
             return None
-        return sum(self._claimed_ns(other, limit_ns, now_s) for other in Priority if other > priority)
+        return sum(self._claimed_ns(other, limit_ns, now_s) for other in ORDER[priority + 1 :])
 
     def _waiting(self, priority: Priority, now_s: float) -> bool:
         return now_s - self._waits[priority].at_s <= self._patience_s

@@ -1,6 +1,6 @@
 """The deadline: made once at the door, an absolute instant that every stage is measured against."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from serving.budget.clock import MONOTONIC, Clock
 
@@ -66,4 +66,4 @@ class Deadline:
 
     def less(self, reserve_s: float) -> "Deadline":
         """The same deadline, earlier by what must stay in hand for the reply."""
-        return replace(self, at_s=self.at_s - reserve_s)
+        return Deadline(self.at_s - reserve_s, self.budget_s, self.clock)

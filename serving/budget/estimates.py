@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import NamedTuple
 
 from serving.budget.clock import MONOTONIC, Clock
 from serving.budget.line import Line, Point
@@ -22,6 +23,40 @@ class Estimate:
 
     mean_s: float
     p99_s: float
+
+
+LEAST_S = 5e-5
+"""No call costs less, whatever the line says."""
+
+
+class Outlook(NamedTuple):
+    """What calls take as far as can be told at one moment, for whoever asks of several sizes at once.
+
+    Attributes:
+        base_s, slope_s: the mean's line over the candidates.
+        above_s, above: how far the p99 lies above the mean: seconds, and parts of the mean.
+    """
+
+    base_s: float
+    slope_s: float
+    above_s: float = 0.0
+    above: float = 0.0
+
+    def mean_s(self, candidates: int) -> float:
+        """What a call with so many candidates takes on average."""
+        return _at_least(self.slope_s * candidates + self.base_s)
+
+    def p99_s(self, candidates: int) -> float:
+        """What 99 of 100 such calls don't exceed."""
+        mean_s = self.mean_s(candidates)
+        return mean_s + self.above_s + self.above * mean_s
+
+    def most(self, p99_s: float, mean_s: float = math.inf) -> int:
+        """The most candidates whose p99 and mean are within these times; a billion if any number is."""
+        room_s = min((p99_s - self.above_s) / (1 + self.above), mean_s) - self.base_s
+        if room_s <= 0:
+            return 0
+        return int(min(room_s / self.slope_s, 1e9)) if self.slope_s > 0 else 10**9
 
 
 class Estimates:
@@ -44,8 +79,6 @@ class Estimates:
 
     QUANTILE = 0.99
     STALE_S = 0.25
-    LEAST_S = 5e-5
-    """No call costs less, whatever the line says."""
     SEED_TAIL = 1.0
     """The p99 of a seeded model, in parts of the mean that it is above the mean; measurement replaces it."""
     COVERAGE_KEEPS = 0.999
@@ -91,30 +124,32 @@ class Estimates:
         """
         self._canaries.append(service_s)
         self._quickest_s = min(self._quickest_s, service_s)
-        slower = min(self._canaries) / max(self._quickest_s, self.LEAST_S)
+        slower = min(self._canaries) / max(self._quickest_s, LEAST_S)
         low, high = ((x, slower * y_s) for x, y_s in self._points(candidates, self._quickest_s))
         self._line.fix(low, high)
         self._seed.reseed(low, high)
 
     def predict(self, candidates: int) -> Estimate:
         """What a call with that many candidates will take."""
-        mean_s = self.mean_s(candidates)
-        return Estimate(mean_s, max(mean_s + self._excess(mean_s), mean_s))
+        outlook = self.outlook()
+        return Estimate(outlook.mean_s(candidates), outlook.p99_s(candidates))
 
     def mean_s(self, candidates: int) -> float:
         """The mean of that alone."""
-        mean_s = self._current.at(candidates)
-        return mean_s if mean_s > self.LEAST_S else self.LEAST_S  # asked of each waiting request, again and again
+        # Without an outlook, since it is asked of each waiting request, again and again.
+        return _at_least((self._line if self._fresh() else self._seed).at(candidates))
 
     def most(self, p99_s: float, mean_s: float = math.inf) -> int:
         """The most candidates whose predicted p99 and mean are within these times; a billion if any number is."""
-        line = self._current
-        learned = self._fresh and len(self._tail) > 0
-        likely_s = p99_s - max(self._excess(0.0), 0.0) if learned else p99_s / (1 + self.SEED_TAIL)
-        room_s = min(likely_s, mean_s) - line.base
-        if room_s <= 0:
-            return 0
-        return int(min(room_s / line.slope, 1e9)) if line.slope > 0 else 10**9
+        return self.outlook().most(p99_s, mean_s)
+
+    def outlook(self) -> Outlook:
+        """What calls of any size will take."""
+        fresh = self._fresh()
+        line = self._line if fresh else self._seed
+        if not fresh or not len(self._tail):
+            return Outlook(line.base, line.slope, above=self.SEED_TAIL)
+        return Outlook(line.base, line.slope, above_s=max(self._tail.quantile(self.QUANTILE), 0.0))
 
     def observe(self, candidates: int, service_s: float, promised_s: float | None = None) -> None:
         """Learn from a finished call.
@@ -160,18 +195,13 @@ class Estimates:
         base_s = max(service_s - slope * candidates, self._profile[low])
         return (0.0, base_s), (float(high), base_s + slope * high)
 
-    @property
-    def _current(self) -> Line:
-        return self._line if self._fresh else self._seed
-
-    @property
     def _fresh(self) -> bool:
         return self.calls > 0 and self._clock() - self._seen_s <= self.STALE_S
-
-    def _excess(self, mean_s: float) -> float:
-        learned = self._fresh and len(self._tail) > 0
-        return self._tail.quantile(self.QUANTILE) if learned else self.SEED_TAIL * mean_s
 
     def _judge(self, covered: bool) -> None:
         self._judged = self.COVERAGE_KEEPS * self._judged + 1
         self._covered = self.COVERAGE_KEEPS * self._covered + covered
+
+
+def _at_least(mean_s: float) -> float:
+    return mean_s if mean_s > LEAST_S else LEAST_S

@@ -36,7 +36,7 @@ class Line:
         """Take a point in."""
         keep = min(self.PER_POINT, math.exp(min(0.0, self._seen_s - now_s) / self.FADE_S))
         self._seen_s = now_s
-        self._sums = _terms(x, y, tuple(keep * total for total in self._sums))
+        self._sums = _terms(x, y, [keep * total for total in self._sums])
         self._solve()
 
     def at(self, x: float) -> float:
@@ -44,7 +44,7 @@ class Line:
         return self.slope * x + self.base
 
     def _solve(self) -> None:
-        count, x, y, xx, xy = (a + b for a, b in zip(self._fixed, self._sums, strict=True))
+        count, x, y, xx, xy = [a + b for a, b in zip(self._fixed, self._sums, strict=True)]
         slope = (count * xy - x * y) / (count * xx - x * x)
         base = (y - slope * x) / count
         if slope < 0:

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from serving.budget.estimates import Estimates
 
 AFTER = 2.0
-"""Calls of up to so many times the fixed cost go one after the other: that is half of them at least."""
+"""Calls of less than so many times the fixed cost go one after the other: that is more than half of them."""
 TOGETHER = 4.0
-"""Up to so many times the fixed cost requests are gathered: each shares a quarter of the call at least."""
+"""Below so many times the fixed cost requests are gathered: each shares more than a quarter of the call."""
 LINGER = 0.12
 """The share of a budget that gathering may take."""
 TICK_S = 0.001
@@ -54,18 +54,17 @@ class Company:
 
     def came(self, candidates: int, now_s: float) -> None:
         """A request came."""
-        if candidates <= self._cheap(TOGETHER):
+        if self._gathers(candidates):
             self._came_s.append(now_s)
 
     def began(self, rows: int, now_s: float) -> None:
         """A call of so many candidates began."""
-        if rows <= self._cheap(TOGETHER):
+        if self._gathers(rows):
             self._began_s = now_s
 
     def linger_s(self, now_s: float) -> float:
         """How far the beginnings of short calls are put apart now."""
-        most_s = min(self._most_s, TOGETHER * self._estimates.mean_s(0))
-        return most_s * min(max(self._expected(now_s) - 1.0, 0.0), 1.0)
+        return self._apart_s(now_s, self._estimates.mean_s(0))
 
     def _expected(self, now_s: float) -> float:
         """How many requests come within the time that gathering may take."""
@@ -85,18 +84,23 @@ class Company:
         """
         if self._most_s and self._expected(now_s) <= 1:
             return None
-        held_s = [now_s]
-        estimate, fixed_s = self._estimates.predict(waiting), self._estimates.mean_s(0)
-        last_s = late_s - (estimate.p99_s - fixed_s) - TICK_S
-        if waiting <= (cheap := self._cheap(AFTER)):
-            ends = [call for call in running if call.rows <= cheap and call.ends_s > now_s]
-            first = min(ends, key=lambda call: call.ends_s, default=None)
+        outlook = self._estimates.outlook()
+        fixed_s, mean_s, until_s = outlook.mean_s(0), outlook.mean_s(waiting), now_s
+        last_s = late_s - (outlook.p99_s(waiting) - fixed_s) - TICK_S
+        if mean_s < AFTER * fixed_s:
+            short = [call for call in running if call.ends_s > now_s and outlook.mean_s(call.rows) < AFTER * fixed_s]
+            first = min(short, key=lambda call: call.ends_s, default=None)
             if first and first.began_s + first.p99_s <= last_s:
-                held_s.append(first.ends_s)
-        if waiting <= self._cheap(TOGETHER) and (gathered_s := self._began_s + self.linger_s(now_s)) <= last_s:
-            held_s.append(gathered_s)
-        return until_s if (until_s := max(held_s)) > now_s else None
+                until_s = first.ends_s
+        if mean_s < TOGETHER * fixed_s and (gathered_s := self._began_s + self._apart_s(now_s, fixed_s)) <= last_s:
+            until_s = max(until_s, gathered_s)
+        return until_s if until_s > now_s else None
 
-    def _cheap(self, times: float) -> int:
-        """The most candidates of a call that takes no more than so many times the fixed cost."""
-        return self._estimates.most(float("inf"), times * self._estimates.mean_s(0))
+    def _apart_s(self, now_s: float, fixed_s: float) -> float:
+        """See `linger_s`; `fixed_s` is a call's fixed cost."""
+        return min(self._most_s, TOGETHER * fixed_s) * min(max(self._expected(now_s) - 1.0, 0.0), 1.0)
+
+    def _gathers(self, candidates: int) -> bool:
+        """Whether a call of that size is short enough to be gathered."""
+        outlook = self._estimates.outlook()
+        return outlook.mean_s(candidates) < TOGETHER * outlook.mean_s(0)

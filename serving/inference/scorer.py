@@ -46,7 +46,7 @@ def checked(probability: NDArray[np.float32], query: RankQuery) -> NDArray[np.fl
     wanted = (len(query), len(query.vertical.tasks))
     if probability.shape != wanted:
         raise BadScoresError(f"{query.vertical.name}: scores are {list(probability.shape)}, not {list(wanted)}")
-    # NaN fails both comparisons.
-    if not bool(np.all((probability >= 0) & (probability <= 1))):
+    # Where there is a NaN, it is both the least and the greatest, and fails both comparisons.
+    if not (probability.min() >= 0 and probability.max() <= 1):
         raise BadScoresError(f"{query.vertical.name}: a score is not a probability")
     return probability

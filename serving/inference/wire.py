@@ -1,6 +1,7 @@
 """Triton's inference messages: raw tensors in, raw tensors out, for one request or for a jagged batch of them."""
 
 from collections.abc import Sequence
+from itertools import accumulate
 
 import numpy as np
 from numpy.typing import NDArray
@@ -80,13 +81,13 @@ def split_scores(response: service_pb2.ModelInferResponse, queries: Sequence[Ran
     Raises:
         BadScoresError: an output is missing, or of another type or shape.
     """
-    ends = np.cumsum([len(query) for query in queries])
+    ends = list(accumulate(map(len, queries)))
     probability, unknown = _output(response, PROBABILITY, "FP32", "<f4"), _output(response, UNKNOWN, "INT32", "<i4")
-    if probability.shape[:1] != (int(ends[-1]),) or unknown.shape != (len(queries),):
+    if probability.shape[:1] != (ends[-1],) or unknown.shape != (len(queries),):
         found = f"{list(probability.shape)} and {list(unknown.shape)}"
-        raise BadScoresError(f"scores are {found} for {len(queries)} requests of {int(ends[-1])} candidates")
-    parts = np.split(probability, ends[:-1])
-    return [_one(part, int(count), query) for part, count, query in zip(parts, unknown, queries, strict=True)]
+        raise BadScoresError(f"scores are {found} for {len(queries)} requests of {ends[-1]} candidates")
+    parts = [probability[first:end] for first, end in zip((0, *ends), ends, strict=False)]
+    return [_one(part, count, query) for part, count, query in zip(parts, unknown.tolist(), queries, strict=True)]
 
 
 def _one(probability: NDArray[np.float32], unknown: int, query: RankQuery) -> Scores | BackendError:

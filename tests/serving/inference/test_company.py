@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.budget.estimates import Estimate, Estimates
+from serving.budget.estimates import Estimates, Outlook
 from serving.inference.company import SEEN, Company, Span
 
 MOST_S = 0.003
@@ -21,16 +21,13 @@ class Line(Estimates):
         super().__init__(200, 0.002)
 
     def mean_s(self, candidates: int) -> float:
-        return FIXED_S + PER_ROW_S * candidates
+        return self.outlook().mean_s(candidates)
 
-    def predict(self, candidates: int) -> Estimate:
-        return Estimate(self.mean_s(candidates), self.mean_s(candidates) + TAIL_S)
-
-    def most(self, p99_s: float, mean_s: float = NEVER) -> int:  # noqa: ARG002 as its base
-        return int(round((mean_s - FIXED_S) / PER_ROW_S, 6))
+    def outlook(self) -> Outlook:
+        return Outlook(FIXED_S, PER_ROW_S, above_s=TAIL_S)
 
 
-AFTER_ROWS, TOGETHER_ROWS = 750, 2250
+AFTER_ROWS, TOGETHER_ROWS = 749, 2249
 
 
 def company(every_s: float | None = None, until_s: float = 1.0, linger_s: float = MOST_S) -> Company:
