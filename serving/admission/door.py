@@ -68,8 +68,6 @@ class Door:
 
     def _part(self, priority: Priority, wait_s: float) -> float:
         """Which part of that priority's requests has to go now."""
-        if not self._crowd:  # as nearly always
-            return 0.0
         lower = sum(self._mix[each] for each in ORDER[priority + 1 :])
         part = (self._crowd * sum(self._mix.values()) - lower) / self._mix[priority]
         return self._leaning(part, wait_s) if part < 1 else 1.0

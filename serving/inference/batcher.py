@@ -264,7 +264,8 @@ class EdfBatcher:
     @property
     def _short(self) -> int:
         """The most candidates of a short call."""
-        return self._estimates.most(float("inf"), SHORT * self._estimates.mean_s(self._most_rows))
+        outlook = self._estimates.outlook()
+        return outlook.most(float("inf"), SHORT * outlook.mean_s(self._most_rows))
 
     def _begin(self, jobs: list[_Job], *, extra: bool) -> None:
         rows = sum(len(job.query) for job in jobs)

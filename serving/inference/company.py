@@ -8,12 +8,12 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from serving.budget.estimates import Estimates
+from serving.budget.estimates import Estimates, Outlook
 
 AFTER = 2.0
-"""Calls of less than so many times the fixed cost go one after the other: that is more than half of them."""
+"""Calls of up to so many times the fixed cost go one after the other: that is half of them at least."""
 TOGETHER = 4.0
-"""Below so many times the fixed cost requests are gathered: each shares more than a quarter of the call."""
+"""Up to so many times the fixed cost requests are gathered: each shares a quarter of the call at least."""
 LINGER = 0.12
 """The share of a budget that gathering may take."""
 TICK_S = 0.001
@@ -54,12 +54,12 @@ class Company:
 
     def came(self, candidates: int, now_s: float) -> None:
         """A request came."""
-        if self._gathers(candidates):
+        if candidates <= _cheap(self._estimates.outlook(), TOGETHER):
             self._came_s.append(now_s)
 
     def began(self, rows: int, now_s: float) -> None:
         """A call of so many candidates began."""
-        if self._gathers(rows):
+        if rows <= _cheap(self._estimates.outlook(), TOGETHER):
             self._began_s = now_s
 
     def linger_s(self, now_s: float) -> float:
@@ -85,14 +85,15 @@ class Company:
         if self._most_s and self._expected(now_s) <= 1:
             return None
         outlook = self._estimates.outlook()
-        fixed_s, mean_s, until_s = outlook.mean_s(0), outlook.mean_s(waiting), now_s
+        fixed_s, until_s = outlook.mean_s(0), now_s
         last_s = late_s - (outlook.p99_s(waiting) - fixed_s) - TICK_S
-        if mean_s < AFTER * fixed_s:
-            short = [call for call in running if call.ends_s > now_s and outlook.mean_s(call.rows) < AFTER * fixed_s]
-            first = min(short, key=lambda call: call.ends_s, default=None)
+        if waiting <= (cheap := _cheap(outlook, AFTER)):
+            ends = [call for call in running if call.rows <= cheap and call.ends_s > now_s]
+            first = min(ends, key=lambda call: call.ends_s, default=None)
             if first and first.began_s + first.p99_s <= last_s:
                 until_s = first.ends_s
-        if mean_s < TOGETHER * fixed_s and (gathered_s := self._began_s + self._apart_s(now_s, fixed_s)) <= last_s:
+        gathered_s = self._began_s + self._apart_s(now_s, fixed_s)
+        if waiting <= _cheap(outlook, TOGETHER) and gathered_s <= last_s:
             until_s = max(until_s, gathered_s)
         return until_s if until_s > now_s else None
 
@@ -100,7 +101,7 @@ class Company:
         """See `linger_s`; `fixed_s` is a call's fixed cost."""
         return min(self._most_s, TOGETHER * fixed_s) * min(max(self._expected(now_s) - 1.0, 0.0), 1.0)
 
-    def _gathers(self, candidates: int) -> bool:
-        """Whether a call of that size is short enough to be gathered."""
-        outlook = self._estimates.outlook()
-        return outlook.mean_s(candidates) < TOGETHER * outlook.mean_s(0)
+
+def _cheap(outlook: Outlook, times: float) -> int:
+    """The most candidates of a call that takes no more than so many times the fixed cost."""
+    return outlook.most(float("inf"), times * outlook.mean_s(0))
