@@ -1,25 +1,30 @@
 """From raw feature values to rows of the stacked embedding table.
 
-Training and the exported runner call the same `Encoder`, so they cannot disagree; numpy only, 1.26 and 2 alike.
+Training and the exported runner call the same encoder, so they cannot disagree; numpy only, 1.26 and 2 alike.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
-from exfm.features.schema import SIDES, Feature, Schema, SchemaError, Side
+from exfm.features.columns import columns_of, order_of
+from exfm.features.row import RowByRow
+from exfm.features.schema import SIDES, Schema, Side
 from exfm.features.signature import blocks_of
-from exfm.features.values import key_of, seed_of, splitmix64
+from exfm.features.values import MISSING
 
-MISSING = np.int64(np.iinfo(np.int64).min)
-"""The raw value of an id or category that is not known for this user, context or ad."""
+__all__ = ["FEW", "MISSING", "Encoded", "Encoder", "SidesEncoder"]
+
+FEW = 4
+"""Up to so many rows are encoded one by one."""
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """Rows of one side.
+    """Rows of one side, or of several side by side.
 
     Attributes:
         rows: int64 [N, F], each in [0, schema.rows).
@@ -34,14 +39,7 @@ class Encoder:
     """Encodes one side's blocks at a time; columns follow `schema.side(side)`."""
 
     def __init__(self, schema: Schema) -> None:
-        starts = np.cumsum([0, *(feature.rows for feature in schema.ordered)])
-        start_of = {f.name: int(start) for f, start in zip(schema.ordered, starts, strict=False)}
-        self._ids: dict[Side, _IdColumns] = {}
-        self._numbers: dict[Side, list[tuple[NDArray[np.float32], int]]] = {}
-        for side in SIDES:
-            ids, numbers = blocks_of(schema, side)
-            self._ids[side] = _IdColumns(ids.features, [start_of[f.name] for f in ids.features])
-            self._numbers[side] = [(np.array(f.boundaries, np.float32), start_of[f.name]) for f in numbers.features]
+        self._sides: dict[Side, SidesEncoder] = {side: SidesEncoder(schema, (side,)) for side in SIDES}
 
     def encode(self, side: Side, ids: NDArray[np.int64], numbers: NDArray[np.float32]) -> Encoded:
         """Encode raw values.
@@ -51,47 +49,56 @@ class Encoder:
             ids: int64 [N, ids and categories of the side]; `MISSING` where a value is absent.
             numbers: float32 [N, numbers of the side], finite.
         """
-        rows = np.empty((len(ids), ids.shape[1] + numbers.shape[1]), np.int64)
-        rows[:, : ids.shape[1]], unknown = self._ids[side].encode(ids)
-        for index, (boundaries, start) in enumerate(self._numbers[side]):
-            rows[:, ids.shape[1] + index] = np.searchsorted(boundaries, numbers[:, index], side="right") + start
-        return Encoded(rows, unknown)
+        return self._sides[side].encode(ids, numbers)
 
 
-class _IdColumns:
-    """All ids and categories of a side at once: for the single row of a request, calls cost more than their work.
+class SidesEncoder:
+    """Encodes the blocks of some sides joined as in a `Tensor`; columns of the rows follow each `schema.side(side)`."""
 
-    Each value is hashed with its feature's seed. An id's bucket is the hash's remainder. A category's values of all
-    features stand hashed in one sorted list; the hash is one to one within a feature, and a hit counts only if it is of
-    the same feature, so the look-up is exact.
-    """
+    def __init__(self, schema: Schema, sides: Sequence[Side]) -> None:
+        firsts = np.cumsum([0, *(feature.rows for feature in schema.ordered)]).tolist()
+        start = {feature.name: first for feature, first in zip(schema.ordered, firsts, strict=False)}
+        place = {f.name: index for index, f in enumerate([f for side in sides for f in schema.side(side)])}
+        blocks = [blocks_of(schema, side) for side in sides]
+        ids = [feature for block, _ in blocks for feature in block.features]
+        numbers = [feature for _, block in blocks for feature in block.features]
+        source = {feature.name: index for index, feature in enumerate(ids)}
+        self._row_by_row = RowByRow(ids, numbers, start, place)
+        # Inside, columns that become rows in the same way stand side by side.
+        ways = list(columns_of(ids, start))
+        names = [name for group, _ in ways for name in group]
+        ends = np.cumsum([0, *(len(group) for group, _ in ways)]).tolist()
+        self._ids = [(slice(*span), columns) for span, (_, columns) in zip(pairwise(ends), ways, strict=True)]
+        self._source = order_of([source[name] for name in names])
+        self._numbers = [(np.array(f.boundaries, np.float32), start[f.name]) for f in numbers]
+        inside = {name: index for index, name in enumerate([*names, *(feature.name for feature in numbers)])}
+        self._order = order_of([inside[name] for name in place])
+        self._width = len(place)
+        categories = [feature.name for feature in ids if feature.kind == "category"]
+        self._categories = [source[name] for name in categories], [place[name] for name in categories]
+        self._row_zero = np.array([start[name] for name in categories], np.int64)
 
-    def __init__(self, features: Sequence[Feature], starts: Sequence[int]) -> None:
-        self._starts = np.array(starts, np.int64)
-        self._seeds = np.array([seed_of(feature.name) for feature in features], np.uint64)
-        self._hashed = np.array([feature.kind == "id" for feature in features], bool)
-        self._modulus = np.array([max(feature.buckets - 1, 1) for feature in features], np.uint64)
-        values = [
-            (key, place, code)
-            for place, feature in enumerate(features)
-            for code, key in enumerate([key_of(value) for value in feature.vocabulary], 1)
-        ]
-        keys, owners, codes = np.array(values, np.int64).reshape(-1, 3).T
-        mixed = splitmix64(np.ascontiguousarray(keys).view(np.uint64) ^ self._seeds[owners])
-        order = np.argsort(mixed)
-        self._known, self._owners, self._codes = mixed[order], owners[order], codes[order]
-        if (self._known[1:] == self._known[:-1]).any():
-            raise SchemaError("two category values of different features hash alike: rename one of the features")
+    def encode(self, ids: NDArray[np.int64], numbers: NDArray[np.float32]) -> Encoded:
+        """Encode raw values.
 
-    def encode(self, values: NDArray[np.int64]) -> tuple[NDArray[np.int64], int]:
-        """Rows, int64 [N, F], and how many values stand in no vocabulary."""
-        mixed = splitmix64(values.view(np.uint64) ^ self._seeds)
-        buckets = (mixed % self._modulus).astype(np.int64) + 1
-        absent = values == MISSING
-        if not len(self._known):
-            return np.where(absent, 0, buckets) + self._starts, 0
-        place = np.minimum(np.searchsorted(self._known, mixed), len(self._known) - 1)
-        known = (self._known[place] == mixed) & (self._owners[place] == np.arange(values.shape[1]))
-        codes = np.where(self._hashed, buckets, np.where(known, self._codes[place], 0))
-        unknown = int(np.count_nonzero(~(self._hashed | known | absent)))
-        return np.where(absent, 0, codes) + self._starts, unknown
+        Args:
+            ids: int64 [N, ids and categories of the sides]; `MISSING` where a value is absent.
+            numbers: float32 [N, numbers of the sides], finite.
+        """
+        if len(ids) <= FEW:
+            return Encoded(*self._row_by_row.encode(ids, numbers))
+        # Column by column in memory, for what is done is mostly one thing to a whole column.
+        raw = np.ascontiguousarray(ids.T) if self._source is None else ids.T.take(self._source, axis=0)
+        rows, unknown = np.empty((self._width, len(ids)), np.int64), 0
+        for span, columns in self._ids:
+            unknown += columns.fill(rows[span], raw[span])
+        for (boundaries, start), column, into in zip(self._numbers, numbers.T, rows[len(raw) :], strict=True):
+            np.add(boundaries.searchsorted(column, side="right"), start, out=into)
+        made = np.ascontiguousarray(rows.T) if self._order is None else rows.T.take(self._order, axis=1)
+        return Encoded(made, unknown)
+
+    def unknown_per_row(self, ids: NDArray[np.int64], rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Which rows `Encoded.unknown` counts, int64 [N]: with values given that share the row of a missing one."""
+        source, place = self._categories
+        counts: NDArray[np.int64] = ((rows[:, place] == self._row_zero) & (ids[:, source] != MISSING)).sum(axis=1)
+        return counts

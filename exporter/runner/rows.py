@@ -40,7 +40,7 @@ class RowTable:
     def gather(self, rows: NDArray[np.int64], into: NDArray[Any]) -> None:
         """Copy the rows [n, F], all of them in range, into [n, F, width]."""
         # "clip" only because "raise" would fill a copy of `into` first.
-        np.take(self._items, rows, out=into.view(self._items.dtype)[..., 0], mode="clip")
+        self._items.take(rows, out=into.view(self._items.dtype)[..., 0], mode="clip")
 
 
 class RowsEngine:

@@ -12,9 +12,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from exfm.features.encoding import MISSING, Encoder
-from exfm.features.schema import SIDES, Schema, Side
-from exfm.features.signature import DTYPES, HISTORY, OWNER, PROBABILITY, Tensor, blocks_of, tensors_of
+from exfm.features.encoding import SidesEncoder
+from exfm.features.schema import Schema
+from exfm.features.signature import (
+    CANDIDATE_SIDES,
+    DTYPES,
+    HISTORY,
+    OWNER,
+    PROBABILITY,
+    REQUEST_SIDES,
+    Tensor,
+    tensors_of,
+)
 from exporter.runner.engine import Engine, load_engine, read_engine_file
 
 Inputs = dict[str, NDArray[Any]]
@@ -53,7 +62,8 @@ class Scorer:
         file = read_engine_file(folder)
         self._engine, self._file = engine or load_engine(folder, file), file
         self._tensors = tensors_of(schema)
-        self._sides: dict[Side, _SideEncoder] = {side: _SideEncoder(schema, side) for side in SIDES}
+        self._request = SidesEncoder(schema, REQUEST_SIDES)
+        self._candidate = SidesEncoder(schema, CANDIDATE_SIDES)
 
     def check(self, inputs: Inputs) -> Inputs:
         """One request's tensors as Triton hands them over, without their batch dimension of 1.
@@ -102,24 +112,28 @@ class Scorer:
                 raise BadRequestError(f"{tensor.name}: {_describe(value)}, expected {expected}")
             if rows.setdefault(group, len(value)) != len(value):
                 raise BadRequestError(f"{tensor.name}: {_describe(value)} does not fit the other tensors")
-        requests = rows.get("request", int(owner[-1]) + 1 if owner.size else 0)
-        sound = owner.dtype == np.int64 and owner.shape == (rows["candidate"],) and owner.size > 0
-        steps = np.diff(owner, prepend=-1, append=requests) if sound else None
-        # From -1 to B by steps of 0 and 1, and B is only reached at the end.
-        if steps is None or owner[0] != 0 or steps[-1] != 1 or not bool(np.all((steps == 0) | (steps == 1))):
+        requests = rows["request"] if "request" in rows else int(owner[-1]) + 1 if owner.size else 0
+        counts = counts_of(owner, requests) if owner.dtype == np.int64 and owner.shape == (rows["candidate"],) else None
+        if counts is None:
             raise BadRequestError(
                 f"{OWNER} does not say whose of {requests} requests each of {rows['candidate']} rows is"
             )
-        return np.bincount(owner, minlength=requests)
+        return counts
 
     def _run(self, joined: Inputs, counts: NDArray[np.int64]) -> JaggedScores:
         """Score joined requests of so many candidates each."""
-        ends = np.cumsum(counts)
-        blocks = self._split_blocks(joined, len(counts), int(ends[-1]))
-        encoded = {side: encoder.encode(*blocks[side]) for side, encoder in self._sides.items()}
-        request_rows = np.concatenate((encoded["user"], encoded["context"]), axis=1)
-        probability = self._engine.run(request_rows, encoded["ad"], counts, joined.get(HISTORY))
-        return JaggedScores(probability, self._count_unknown(blocks, encoded, ends).astype(np.int32))
+        candidates = len(joined[self._tensors[-1].name])
+        request_blocks = _blocks(joined, "request", len(counts))
+        candidate_blocks = _blocks(joined, "candidate", candidates)
+        request, candidate = self._request.encode(*request_blocks), self._candidate.encode(*candidate_blocks)
+        probability = self._engine.run(request.rows, candidate.rows, counts, joined.get(HISTORY))
+        unknown = np.full(len(counts), request.unknown + candidate.unknown, np.int32)
+        if len(counts) > 1 and unknown[0]:
+            per_candidate = self._candidate.unknown_per_row(candidate_blocks[0], candidate.rows)
+            summed, ends = np.concatenate(([0], per_candidate.cumsum())), counts.cumsum()
+            unknown[:] = self._request.unknown_per_row(request_blocks[0], request.rows)
+            unknown += summed[ends] - summed[ends - counts]
+        return JaggedScores(probability, unknown)
 
     def warm_up(self, golden: Mapping[str, NDArray[Any]], sizes: Sequence[int]) -> None:
         """Score the golden request at its own size, hold it to its known answer, then run it at other sizes.
@@ -140,57 +154,6 @@ class Scorer:
             shaped = {n: np.resize(v, (size, v.shape[1])) if n.startswith("c") else v for n, v in request.items()}
             self.score([shaped])
 
-    def _split_blocks(self, joined: Inputs, requests: int, candidates: int) -> dict[Side, list[NDArray[Any]]]:
-        """Per side its [ids, numbers] blocks, cut out of the joined tensors; an absent one has width 0."""
-        blocks: dict[Side, list[NDArray[Any]]] = {
-            side: [np.empty((candidates if side == "ad" else requests, 0), dtype) for dtype in DTYPES.values()]
-            for side in self._sides
-        }
-        for tensor in self._tensors:
-            start = 0
-            for block in tensor.blocks:
-                place = list(DTYPES).index(block.kind)
-                blocks[block.side][place] = joined[tensor.name][:, start : start + block.width]
-                start += block.width
-        return blocks
-
-    def _count_unknown(
-        self, blocks: dict[Side, list[NDArray[Any]]], encoded: dict[Side, NDArray[np.int64]], ends: NDArray[np.int64]
-    ) -> NDArray[np.int64]:
-        """Unknown category values per request, int64 [B]."""
-        counts = np.zeros(len(ends), np.int64)
-        for side, encoder in self._sides.items():
-            if encoder.unknown:
-                rows = encoder.unknown_per_row(blocks[side][0], encoded[side])
-                summed = np.concatenate(([0], np.cumsum(rows)))[ends] if side == "ad" else np.cumsum(rows)
-                counts += np.diff(summed, prepend=0)
-        return counts
-
-
-class _SideEncoder:
-    """Encodes one side; `unknown` is the count over all rows of the last call."""
-
-    def __init__(self, schema: Schema, side: Side) -> None:
-        self._encoder = Encoder(schema)
-        self._side = side
-        ids, numbers = blocks_of(schema, side)
-        self._is_category = np.array([feature.kind == "category" for feature in ids.features], bool)
-        absent = np.full((1, ids.width), MISSING, np.int64)
-        zeros = np.zeros((1, numbers.width), np.float32)
-        self._absent_rows = self._encoder.encode(side, absent, zeros).rows[:, : ids.width]
-        self.unknown = 0
-
-    def encode(self, ids: NDArray[np.int64], numbers: NDArray[np.float32]) -> NDArray[np.int64]:
-        encoded = self._encoder.encode(self._side, ids, numbers)
-        self.unknown = encoded.unknown
-        return encoded.rows
-
-    def unknown_per_row(self, ids: NDArray[np.int64], rows: NDArray[np.int64]) -> NDArray[np.int64]:
-        """int64 [N]: values that were given but share the row of a missing one, in category columns."""
-        strange = (rows[:, : ids.shape[1]] == self._absent_rows) & (ids != MISSING) & self._is_category
-        counts: NDArray[np.int64] = strange.sum(axis=1)
-        return counts
-
 
 def ne_loss(made: NDArray[np.float32], exact: NDArray[np.float32]) -> float:
     """Relative increase of normalized entropy, of the worst task; both [M, T]. NaN where one is not a number.
@@ -202,6 +165,25 @@ def ne_loss(made: NDArray[np.float32], exact: NDArray[np.float32]) -> float:
     entropy = -(p * np.log(p) + (1 - p) * np.log1p(-p))
     divergence = p * np.log(p / q) + (1 - p) * np.log((1 - p) / (1 - q))
     return float((divergence.mean(axis=0) / entropy.mean(axis=0)).max())
+
+
+def counts_of(owner: NDArray[np.int64], requests: int) -> NDArray[np.int64] | None:
+    """Candidates of each request, int64 [B]; None unless `owner` goes from 0 to B - 1 by steps of 0 and 1."""
+    if not owner.size or owner[0] != 0 or owner[-1] != requests - 1:
+        return None
+    if requests == 1:
+        return None if np.count_nonzero(owner) else np.array([len(owner)], np.int64)
+    steps = (owner[1:] - owner[:-1]).view(np.uint64)
+    return None if np.count_nonzero(steps > 1) else np.bincount(owner, minlength=requests)
+
+
+def _blocks(joined: Inputs, group: str, rows: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """A group's ids and numbers; an absent one has width 0."""
+    ids, numbers = joined.get(f"{group}_ids"), joined.get(f"{group}_numbers")
+    return (
+        np.empty((rows, 0), DTYPES["ids"]) if ids is None else ids,
+        np.empty((rows, 0), DTYPES["numbers"]) if numbers is None else numbers,
+    )
 
 
 def _join(parts: list[NDArray[Any]]) -> NDArray[Any]:

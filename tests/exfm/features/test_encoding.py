@@ -1,4 +1,5 @@
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from hypothesis import given
@@ -6,10 +7,11 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
-from exfm.features.encoding import MISSING, Encoder
+from exfm.features.encoding import FEW, MISSING, Encoder, SidesEncoder
 from exfm.features.schema import SIDES, Feature, Schema, Side, Vertical
 from exfm.features.signature import blocks_of
-from exfm.features.values import key_of
+from exfm.features.slots import MOST_VALUES
+from exfm.features.values import key_of, seed_of, splitmix64
 
 VERTICAL = Vertical("feed", ("click",))
 CITY = Feature("city", "ad", "category", vocabulary=("oslo", "rome", "bern"))
@@ -28,15 +30,100 @@ def encode_one(feature: Feature, values: list[int]) -> tuple[list[int], int]:
     return encoded.rows[:, 0].tolist(), encoded.unknown
 
 
-def draw_blocks(data: st.DataObject, schema: Schema, side: Side) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    ids, numbers = blocks_of(schema, side)
-    known = [key_of(value) for feature in ids.features for value in feature.vocabulary]
+def draw_blocks(data: st.DataObject, schema: Schema, *sides: Side) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Of some sides joined; at times more rows than are encoded one by one."""
+    ids, numbers = ([f for side in sides for f in blocks_of(schema, side)[kind].features] for kind in (0, 1))
+    known = [key_of(value) for feature in ids for value in feature.vocabulary]
+    cuts = [float(np.float32(cut)) for feature in numbers for cut in feature.boundaries]
     value = st.one_of(st.integers(-(2**63), 2**63 - 1), st.just(int(MISSING)), st.sampled_from(known or [0]))
-    rows = data.draw(st.integers(0, 5))
+    number = st.one_of(st.floats(-1e7, 1e7, width=32), st.sampled_from([*cuts, 0.0, -0.0]))
+    count = data.draw(st.integers(0, FEW + 3))
     return (
-        data.draw(hnp.arrays(np.int64, (rows, ids.width), elements=value)),
-        data.draw(hnp.arrays(np.float32, (rows, numbers.width), elements=st.floats(-1e7, 1e7, width=32))),
+        data.draw(hnp.arrays(np.int64, (count, len(ids)), elements=value)),
+        data.draw(hnp.arrays(np.float32, (count, len(numbers)), elements=number)),
     )
+
+
+def defined_row(feature: Feature, value: Any) -> int:
+    """Of a raw value, within its feature, from what its kind means."""
+    if feature.kind == "number":
+        return sum(bool(np.float32(cut) <= value) for cut in feature.boundaries)
+    if value == MISSING:
+        return 0
+    if feature.kind == "category":
+        keys = [key_of(known) for known in feature.vocabulary]
+        return keys.index(value) + 1 if value in keys else 0
+    hashed = splitmix64(np.array([value], np.int64).view(np.uint64) ^ seed_of(feature.name))
+    return int(hashed[0]) % (feature.buckets - 1) + 1
+
+
+@given(st.data())
+def test_every_value_gets_the_row_that_its_kind_means(schemas: st.SearchStrategy[Schema], data: st.DataObject) -> None:
+    schema, start = data.draw(schemas), 0
+    encoder = Encoder(schema)
+    for side in SIDES:
+        ids, numbers = draw_blocks(data, schema, side)
+        encoded, unknown = encoder.encode(side, ids, numbers), 0
+        assert encoded.rows.shape == (len(ids), len(schema.side(side)))
+        assert encoded.rows.flags.c_contiguous
+        for index, feature in enumerate(schema.side(side)):
+            values = ids[:, index] if index < ids.shape[1] else numbers[:, index - ids.shape[1]]
+            rows = [defined_row(feature, value) for value in values]
+            assert (encoded.rows[:, index] - start).tolist() == rows
+            if feature.kind == "category":
+                unknown += sum(row == 0 and v != MISSING for row, v in zip(rows, values, strict=True))
+            start += feature.rows
+        assert encoded.unknown == unknown
+
+
+@given(st.data())
+def test_sides_together_are_the_sides_alone(schemas: st.SearchStrategy[Schema], data: st.DataObject) -> None:
+    schema = data.draw(schemas)
+    choices: list[tuple[Side, ...]] = [("user", "context"), ("ad",), SIDES]
+    sides = data.draw(st.sampled_from(choices))
+    ids, numbers = draw_blocks(data, schema, *sides)
+    encoder = SidesEncoder(schema, sides)
+    together = encoder.encode(ids, numbers)
+    widths = np.array([[block.width for block in blocks_of(schema, side)] for side in sides])
+    cuts = widths.cumsum(axis=0)[:-1]
+    parts = zip(sides, np.split(ids, cuts[:, 0], 1), np.split(numbers, cuts[:, 1], 1), strict=True)
+    alone = [Encoder(schema).encode(side, its_ids, its_numbers) for side, its_ids, its_numbers in parts]
+    assert np.array_equal(together.rows, np.concatenate([encoded.rows for encoded in alone], 1))
+    assert together.unknown == sum(encoded.unknown for encoded in alone)
+    per_row = [encoder.encode(ids[row : row + 1], numbers[row : row + 1]).unknown for row in range(len(ids))]
+    assert encoder.unknown_per_row(ids, together.rows).tolist() == per_row
+
+
+def test_numbers_that_are_none_lie_above_all_cuts_in_any_company() -> None:
+    """Whoever breaks the rule that numbers are finite gets rows in range."""
+    numbers = np.array([[np.nan], [-np.nan], [np.inf], [-np.inf]], np.float32)
+    encoder, none = Encoder(schema_of(PRICE)), np.empty((4, 0), np.int64)
+    many = encoder.encode("ad", np.repeat(none, FEW, axis=0), np.repeat(numbers, FEW, axis=0)).rows
+    assert many[::FEW, 0].tolist() == [2, 2, 2, 0]
+    for row in range(4):
+        assert encoder.encode("ad", none[:1], numbers[row : row + 1]).rows.tolist() == [[many[row * FEW, 0]]]
+
+
+def test_vocabularies_of_all_sizes_share_a_side() -> None:
+    """Some have slots, some are searched, with an id in between: columns that stand side by side for neither."""
+    large = tuple(range(-(2**62), 2**62, 2**50 + 1))[: MOST_VALUES + 500]
+    searched = replace(CITY, name="large", vocabulary=large), replace(CITY, name="text", vocabulary=(*map(str, large),))
+    schema = schema_of(CITY, searched[0], HASHED, CODE, replace(CODE, name="again"), PRICE, searched[1])
+    mine, random = schema.side("ad"), np.random.default_rng(0)
+    codes = [{key_of(v): code for code, v in enumerate([*feature.vocabulary], 1)} for feature in mine]
+    known = np.array([key for code in codes for key in code] + [int(MISSING), 5])
+    ids = random.choice(known, (3000, 6))
+    numbers = random.choice(np.array([0, 1, 2.5, 3], np.float32), (3000, 1))
+    encoder, starts = Encoder(schema), np.cumsum([0, *(feature.rows for feature in mine)])[:-1]
+    encoded = encoder.encode("ad", ids, numbers)
+    for index, (feature, start) in enumerate(zip(mine, starts, strict=True)):
+        values = ids[:, index] if index < 6 else numbers[:, 0]
+        is_category = feature.kind == "category"
+        rows = [codes[index].get(value, 0) if is_category else defined_row(feature, value) for value in values]
+        assert (encoded.rows[:, index] - start).tolist() == rows
+    singles = [encoder.encode("ad", ids[row : row + 1], numbers[row : row + 1]) for row in range(300)]
+    assert np.array_equal(np.concatenate([single.rows for single in singles]), encoded.rows[:300])
+    assert sum(single.unknown for single in singles) == encoder.encode("ad", ids[:300], numbers[:300]).unknown > 0
 
 
 @given(st.data())

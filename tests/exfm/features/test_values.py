@@ -2,7 +2,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exfm.features.values import key_of, seed_of, splitmix64
+from exfm.features.values import key_of, seed_of, splitmix64, splitmix64_one
 
 INT64 = st.integers(-(2**63), 2**63 - 1)
 
@@ -33,3 +33,10 @@ def test_splitmix64_gives_the_published_sequence() -> None:
 
 def test_splitmix64_has_no_collisions_among_neighbours() -> None:
     assert len(np.unique(splitmix64(np.arange(100_000, dtype=np.uint64)))) == 100_000
+
+
+@given(st.lists(st.integers(0, 2**64 - 1)))
+def test_splitmix64_of_one_is_that_of_many_which_stay_as_they_are(values: list[int]) -> None:
+    given_values = np.array(values, np.uint64)
+    assert splitmix64(given_values).tolist() == [splitmix64_one(value) for value in values]
+    assert given_values.tolist() == values

@@ -27,7 +27,10 @@ VERTICAL = "feed_click"
 
 class FakeTensor:
     def __init__(self, name: str, value: Any) -> None:
-        self.name, self.value = name, value
+        self._name, self.value = name, value
+
+    def name(self) -> str:
+        return self._name
 
     def as_numpy(self) -> Any:
         return self.value
@@ -57,6 +60,9 @@ class FakeRequest:
         made.tensors["owner"] = np.repeat(np.arange(len(requests)), sizes)
         return made
 
+    def inputs(self) -> list[FakeTensor]:
+        return [FakeTensor(name, value) for name, value in self.tensors.items()]
+
     def is_cancelled(self) -> bool:
         self.asked += 1
         return self.cancelled
@@ -65,7 +71,7 @@ class FakeRequest:
 class FakeResponse:
     def __init__(self, tensors: list[FakeTensor] | None = None, error: FakeError | None = None) -> None:
         self.error = error
-        self.outputs = {tensor.name: tensor.value for tensor in tensors or ()}
+        self.outputs = {tensor.name(): tensor.value for tensor in tensors or ()}
 
 
 @pytest.fixture(scope="module")
@@ -74,9 +80,6 @@ def runner() -> Iterator[ModuleType]:
         Tensor=FakeTensor,
         TritonError=FakeError,
         InferenceResponse=FakeResponse,
-        get_input_tensor_by_name=lambda request, name: (
-            FakeTensor(name, request.tensors[name]) if name in request.tensors else None
-        ),
     )
     path = list(sys.path)
     with pytest.MonkeyPatch.context() as patch:
@@ -94,7 +97,7 @@ def scorer(runner: ModuleType, published_repository: Path, own: Schema) -> Any:
 @pytest.fixture
 def model(runner: ModuleType, scorer: Any) -> Any:
     model = runner.TritonPythonModel()
-    model._scorer, model._names = scorer, [tensor.name for tensor in scorer._tensors]
+    model._scorer, model._last = scorer, scorer._tensors[-1].name
     return model
 
 
@@ -146,6 +149,15 @@ def test_unknown_counts_given_values_outside_the_vocabulary(scorer: Any, own: Sc
     other = {name: value.copy() for name, value in request.items()}
     other["candidate_ids"][:, names.index("genre")] = 888
     assert [scores.unknown for scores in scorer.score([request, other, request])] == [1, 3, 1]
+
+
+def test_a_request_without_candidates_counts_its_own_values_only(scorer: Any, own: Schema, make_request: Any) -> None:
+    requests = [make_request(own, size, seed=3) for size in (0, 4, 0)]
+    for request, value in zip(requests, (777, int(MISSING), 888), strict=True):
+        request["request_ids"][:] = value
+        request["candidate_ids"][:] = 999_999
+    assert [scores.unknown for scores in scorer.score(requests)] == [2, 4, 2]
+    assert [scores.probability.shape for scores in scorer.score(requests)] == [(0, 2), (4, 2), (0, 2)]
 
 
 def test_a_bad_request_leaves_the_others_alone(model: Any, own: Schema, make_request: Any) -> None:
