@@ -101,6 +101,7 @@ class Estimates:
         self._line = Line(*self._points(candidates, service_s))
         self._seed = Line(*self._points(candidates, service_s))
         self._tail = Window()
+        self._learned: Outlook | None = None
         self._canaries = deque((service_s,), self.CANARIES)
         self._quickest_s = service_s
         self._seen_s = clock()
@@ -112,6 +113,7 @@ class Estimates:
         self._canaries = deque((service_s,), self.CANARIES)
         self._quickest_s = service_s
         points = self._points(candidates, service_s)
+        self._learned = None
         self._line.reseed(*points)
         self._seed.reseed(*points)
         self._tail.clear()
@@ -126,6 +128,7 @@ class Estimates:
         self._quickest_s = min(self._quickest_s, service_s)
         slower = min(self._canaries) / max(self._quickest_s, LEAST_S)
         low, high = ((x, slower * y_s) for x, y_s in self._points(candidates, self._quickest_s))
+        self._learned = None
         self._line.fix(low, high)
         self._seed.reseed(low, high)
 
@@ -145,11 +148,13 @@ class Estimates:
 
     def outlook(self) -> Outlook:
         """What calls of any size will take."""
-        fresh = self._fresh()
-        line = self._line if fresh else self._seed
-        if not fresh or not len(self._tail):
-            return Outlook(line.base, line.slope, above=self.SEED_TAIL)
-        return Outlook(line.base, line.slope, above_s=max(self._tail.quantile(self.QUANTILE), 0.0))
+        if not self._fresh():
+            return Outlook(self._seed.base, self._seed.slope, above=self.SEED_TAIL)
+        if self._learned is None:
+            line, seen = self._line, len(self._tail)
+            above_s = max(self._tail.quantile(self.QUANTILE), 0.0) if seen else 0.0
+            self._learned = Outlook(line.base, line.slope, above_s, 0.0 if seen else self.SEED_TAIL)
+        return self._learned
 
     def observe(self, candidates: int, service_s: float, promised_s: float | None = None) -> None:
         """Learn from a finished call.
@@ -161,6 +166,7 @@ class Estimates:
         """
         self._judge(service_s <= (self.predict(candidates).p99_s if promised_s is None else promised_s))
         now_s = self._clock()
+        self._learned = None
         self._line.add(candidates, service_s, now_s)
         self._tail.add(service_s - self._line.at(candidates), now_s)
         self._seen_s = now_s
@@ -174,6 +180,7 @@ class Estimates:
         if spent_s >= promised_s:
             self._judge(False)
         if spent_s > self._line.at(candidates):
+            self._learned = None
             self._line.add(candidates, spent_s, self._clock())
         self._seen_s = self._clock()
         self.calls += 1

@@ -8,8 +8,8 @@ from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from serving.catalog import Vertical
 from serving.errors import SchemaMismatchError, UnavailableError
+from serving.inference.streams import InferStreams
 
-InferCall = grpc.aio.UnaryUnaryCall[service_pb2.ModelInferRequest, service_pb2.ModelInferResponse]
 SCHEMA_HASH = "schema_hash"
 _OPTIONS: list[tuple[str, Any]] = [
     ("grpc.max_send_message_length", -1),
@@ -38,11 +38,24 @@ class TritonEndpoint:
         self.cancels = True
         self._channel = grpc.aio.insecure_channel(address, options=_OPTIONS)
         self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
+        self._streams = InferStreams(self._stub.ModelStreamInfer)
 
-    def infer(self, request: service_pb2.ModelInferRequest, timeout_s: float) -> InferCall:
-        """Begin an inference."""
-        call: InferCall = self._stub.ModelInfer(request, timeout=timeout_s)
-        return call
+    async def infer(
+        self, request: service_pb2.ModelInferRequest, timeout_s: float
+    ) -> service_pb2.ModelStreamInferResponse:
+        """Make an inference over a stream; see `InferStream.infer`, also for what it raises."""
+        return await self._streams.infer(request, timeout_s, self.cancels)
+
+    async def infer_alone(
+        self, request: service_pb2.ModelInferRequest, timeout_s: float
+    ) -> service_pb2.ModelInferResponse:
+        """Make an inference by a call of its own, which costs more and says by a status what is wrong.
+
+        Raises:
+            grpc.aio.AioRpcError: it failed.
+        """
+        response: service_pb2.ModelInferResponse = await self._stub.ModelInfer(request, timeout=timeout_s)
+        return response
 
     async def check_schema(self, vertical: Vertical, timeout_s: float) -> None:
         """Make sure that the model which Triton has loaded was made for this vertical's schema.
@@ -67,6 +80,7 @@ class TritonEndpoint:
 
     async def close(self) -> None:
         """Close the connection; calls on it end as cancelled."""
+        self._streams.leave()
         await self._channel.close()
 
 

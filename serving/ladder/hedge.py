@@ -63,7 +63,9 @@ class Hedging:
 
     async def _attempt(self, call: Call, query: RankQuery, until: Deadline) -> Scores:
         with call:
-            scores = await self._watchdog.within(call.rung.scorer.score(query, until), until)
+            # A queue of our own lets go at once.
+            prompt = call.rung.queue is not None
+            scores = await self._watchdog.within(call.rung.scorer.score(query, until), until, prompt=prompt)
             call.succeed()
         return scores
 

@@ -54,12 +54,13 @@ def _nothing(*_: Any) -> None:
     pass
 
 
-async def _patient(_: Watchdog, work: Coroutine[Any, Any, Any], until: Deadline) -> Any:
-    del until
+async def _patient(_: Watchdog, work: Coroutine[Any, Any, Any], until: Deadline, *, prompt: bool) -> Any:
+    del until, prompt
     return await work
 
 
-async def _lets_work_run(self: Watchdog, work: Coroutine[Any, Any, Any], until: Deadline) -> Any:
+async def _lets_work_run(self: Watchdog, work: Coroutine[Any, Any, Any], until: Deadline, *, prompt: bool) -> Any:
+    del prompt
     task = asyncio.create_task(work)
     self._running.add(task)
     task.add_done_callback(self._ended)

@@ -5,6 +5,7 @@ It answers what `known_probability` in `tests/serving/conftest.py` expects, afte
 
 import asyncio
 import sys
+from collections.abc import AsyncIterator
 from typing import Any
 
 import grpc
@@ -27,7 +28,11 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore
         answer.config.parameters["schema_hash"].string_value = self._models[request.name][1]
         return answer
 
-    async def ModelInfer(self, request: Any, _: Any) -> Any:  # noqa: N802 the library's
+    async def ModelStreamInfer(self, requests: Any, _: Any) -> AsyncIterator[Any]:  # noqa: N802 the library's
+        async for request in requests:
+            yield service_pb2.ModelStreamInferResponse(infer_response=await self._score(request))
+
+    async def _score(self, request: Any) -> Any:
         await asyncio.sleep(self._pause_s)
         at = [tensor.name for tensor in request.inputs].index("candidate_ids")
         ids = np.frombuffer(request.raw_input_contents[at], "<i8").reshape(tuple(request.inputs[at].shape)[1:])

@@ -16,7 +16,8 @@ async def _drained(watchdog: Watchdog) -> bool:
     return False
 
 
-async def test_quick_work_gives_its_result_and_its_errors() -> None:
+@pytest.mark.parametrize("prompt", [False, True])
+async def test_quick_work_gives_its_result_and_its_errors(prompt: bool) -> None:
     watchdog = Watchdog()
 
     async def fail() -> int:
@@ -25,13 +26,14 @@ async def test_quick_work_gives_its_result_and_its_errors() -> None:
     async def work() -> int:
         return 7
 
-    assert await watchdog.within(work(), Deadline.after(1)) == 7
+    assert await watchdog.within(work(), Deadline.after(1), prompt=prompt) == 7
     with pytest.raises(BusyError, match="full"):
-        await watchdog.within(fail(), Deadline.after(1))
+        await watchdog.within(fail(), Deadline.after(1), prompt=prompt)
     assert await _drained(watchdog)
 
 
-async def test_late_work_is_cancelled_at_the_deadline() -> None:
+@pytest.mark.parametrize("prompt", [False, True])
+async def test_late_work_is_cancelled_at_the_deadline(prompt: bool) -> None:
     watchdog, ended = Watchdog(), asyncio.Event()
 
     async def work() -> None:
@@ -41,7 +43,7 @@ async def test_late_work_is_cancelled_at_the_deadline() -> None:
             ended.set()
 
     with pytest.raises(LateError):
-        await watchdog.within(work(), Deadline.after(0.02))
+        await watchdog.within(work(), Deadline.after(0.02), prompt=prompt)
     await asyncio.wait_for(ended.wait(), 1)
     assert await _drained(watchdog)
 
@@ -65,7 +67,8 @@ async def test_work_that_ignores_its_cancellation_holds_nothing_back() -> None:
     assert await _drained(watchdog)
 
 
-async def test_a_cancelled_request_cancels_its_work_and_stays_cancelled() -> None:
+@pytest.mark.parametrize("prompt", [False, True])
+async def test_a_cancelled_request_cancels_its_work_and_stays_cancelled(prompt: bool) -> None:
     watchdog, started, ended = Watchdog(), asyncio.Event(), asyncio.Event()
 
     async def work() -> None:
@@ -75,7 +78,7 @@ async def test_a_cancelled_request_cancels_its_work_and_stays_cancelled() -> Non
         finally:
             ended.set()
 
-    request = asyncio.create_task(watchdog.within(work(), Deadline.after(60)))
+    request = asyncio.create_task(watchdog.within(work(), Deadline.after(60), prompt=prompt))
     await started.wait()
     request.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -106,9 +109,24 @@ async def test_a_failure_after_the_deadline_is_swallowed() -> None:
     assert await _drained(watchdog)
 
 
-async def test_a_deadline_that_has_passed_is_late_at_once() -> None:
+@pytest.mark.parametrize("prompt", [False, True])
+async def test_a_deadline_that_has_passed_is_late_at_once(prompt: bool) -> None:
     async def work() -> None:
         await asyncio.sleep(60)
 
     with pytest.raises(LateError):
-        await Watchdog().within(work(), Deadline.after(-1))
+        await Watchdog().within(work(), Deadline.after(-1), prompt=prompt)
+
+
+async def test_prompt_work_runs_in_the_request_and_its_own_timeouts_are_its_own() -> None:
+    watchdog = Watchdog()
+
+    async def work() -> "asyncio.Task[None] | None":
+        return asyncio.current_task()
+
+    async def times_out() -> None:
+        raise TimeoutError("another timer's")
+
+    assert await watchdog.within(work(), Deadline.after(1), prompt=True) is asyncio.current_task()
+    with pytest.raises(TimeoutError, match="another timer's"):
+        await watchdog.within(times_out(), Deadline.after(1), prompt=True)
