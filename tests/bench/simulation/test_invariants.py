@@ -54,12 +54,14 @@ def _nothing(*_: Any) -> None:
     pass
 
 
-async def _patient(_: Watchdog, work: Coroutine[Any, Any, Any], until: Deadline, *, prompt: bool) -> Any:
+async def _patient(_: Watchdog, work: Coroutine[Any, Any, Any], until: Deadline, *, prompt: bool = False) -> Any:
     del until, prompt
     return await work
 
 
-async def _lets_work_run(self: Watchdog, work: Coroutine[Any, Any, Any], until: Deadline, *, prompt: bool) -> Any:
+async def _lets_work_run(
+    self: Watchdog, work: Coroutine[Any, Any, Any], until: Deadline, *, prompt: bool = False
+) -> Any:
     del prompt
     task = asyncio.create_task(work)
     self._running.add(task)
