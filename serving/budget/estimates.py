@@ -19,10 +19,12 @@ class Estimate:
     Attributes:
         mean_s: what it costs the backend on average; the unit of admission.
         p99_s: what 99 of 100 calls don't exceed.
+        p90_s: what 90 of 100 don't.
     """
 
     mean_s: float
     p99_s: float
+    p90_s: float
 
 
 LEAST_S = 5e-5
@@ -35,12 +37,14 @@ class Outlook(NamedTuple):
     Attributes:
         base_s, slope_s: the mean's line over the candidates.
         above_s, above: how far the p99 lies above the mean: seconds, and parts of the mean.
+        above_p90_s: how far the p90 does, in seconds; in parts of the mean it is `above`, too.
     """
 
     base_s: float
     slope_s: float
     above_s: float = 0.0
     above: float = 0.0
+    above_p90_s: float = 0.0
 
     def mean_s(self, candidates: int) -> float:
         """What a call with so many candidates takes on average."""
@@ -77,7 +81,7 @@ class Estimates:
     all were.
     """
 
-    QUANTILE = 0.99
+    QUANTILE, LIKELY = 0.99, 0.9
     STALE_S = 0.25
     SEED_TAIL = 1.0
     """The p99 of a seeded model, in parts of the mean that it is above the mean; measurement replaces it."""
@@ -135,7 +139,8 @@ class Estimates:
     def predict(self, candidates: int) -> Estimate:
         """What a call with that many candidates will take."""
         outlook = self.outlook()
-        return Estimate(outlook.mean_s(candidates), outlook.p99_s(candidates))
+        mean_s, p99_s = outlook.mean_s(candidates), outlook.p99_s(candidates)
+        return Estimate(mean_s, p99_s, p99_s - outlook.above_s + outlook.above_p90_s)
 
     def mean_s(self, candidates: int) -> float:
         """The mean of that alone."""
@@ -151,10 +156,15 @@ class Estimates:
         if not self._fresh():
             return Outlook(self._seed.base, self._seed.slope, above=self.SEED_TAIL)
         if self._learned is None:
-            line, seen = self._line, len(self._tail)
-            above_s = max(self._tail.quantile(self.QUANTILE), 0.0) if seen else 0.0
-            self._learned = Outlook(line.base, line.slope, above_s, 0.0 if seen else self.SEED_TAIL)
+            self._learned = self._look()
         return self._learned
+
+    def _look(self) -> Outlook:
+        base_s, slope_s = self._line.base, self._line.slope
+        if not len(self._tail):
+            return Outlook(base_s, slope_s, above=self.SEED_TAIL)
+        p99_s, p90_s = (max(self._tail.quantile(share), 0.0) for share in (self.QUANTILE, self.LIKELY))
+        return Outlook(base_s, slope_s, above_s=p99_s, above_p90_s=p90_s)
 
     def observe(self, candidates: int, service_s: float, promised_s: float | None = None) -> None:
         """Learn from a finished call.
