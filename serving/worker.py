@@ -192,7 +192,7 @@ class Worker:
         return {
             "ready": self.readiness.ready,
             "in_flight": self.hooks.in_flight,
-            "backend_calls": self.watchdog.running,
+            "backend_calls": sum(site.gate.calls for site in self.sites),
             "reply_reserve_ms": round(1e3 * self.reserve.of(float("inf")), 3),
             "share": self._options.share,
             "door": {"shed_share": round(self.door.share, 4), "wait_s": round(self.door.wait_s, 6)},

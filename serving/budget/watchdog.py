@@ -11,14 +11,17 @@ T = TypeVar("T")
 
 
 class Watchdog:
-    """Runs work beside the request, so that work which ignores its cancellation can't hold the answer back."""
+    """Runs work beside the request, so that work which ignores its cancellation can't hold the answer back.
+
+    Only work that is known to let go at once runs in the request itself.
+    """
 
     def __init__(self) -> None:
         self._running: set[asyncio.Task[Any]] = set()
 
     @property
     def running(self) -> int:
-        """How many pieces of work have not ended, cancelled ones included."""
+        """How many pieces of work beside requests have not ended, cancelled ones included."""
         return len(self._running)
 
     async def within(self, work: Coroutine[Any, Any, T], until: Deadline, *, prompt: bool = False) -> T:

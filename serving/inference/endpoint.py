@@ -46,17 +46,6 @@ class TritonEndpoint:
         """Make an inference over a stream; see `InferStream.infer`, also for what it raises."""
         return await self._streams.infer(request, timeout_s, self.cancels)
 
-    async def infer_alone(
-        self, request: service_pb2.ModelInferRequest, timeout_s: float
-    ) -> service_pb2.ModelInferResponse:
-        """Make an inference by a call of its own, which costs more and says by a status what is wrong.
-
-        Raises:
-            grpc.aio.AioRpcError: it failed.
-        """
-        response: service_pb2.ModelInferResponse = await self._stub.ModelInfer(request, timeout=timeout_s)
-        return response
-
     async def check_schema(self, vertical: Vertical, timeout_s: float) -> None:
         """Make sure that the model which Triton has loaded was made for this vertical's schema.
 
@@ -79,7 +68,7 @@ class TritonEndpoint:
             )
 
     async def close(self) -> None:
-        """Close the connection; calls on it end as cancelled."""
+        """Close the connection; what is under way on it breaks."""
         self._streams.leave()
         await self._channel.close()
 

@@ -1,8 +1,7 @@
 """Inferences over streams that stay open: one at a time on each, so as many streams as inferences at once."""
 
 import asyncio
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import grpc
@@ -25,7 +24,7 @@ class InferStream:
         self._call, self._freed = call, freed
         self._answer: asyncio.Future[Any] | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._closing: asyncio.Task[None] | None = None
+        self._writing: asyncio.Task[None] | None = None
         self.usable = True
         self._reading = asyncio.create_task(self._read())
         self._lasting = asyncio.get_running_loop().call_later(LASTS_S, self.leave)
@@ -36,7 +35,7 @@ class InferStream:
         """Make an inference.
 
         One that is given up ends the stream with it if the server `cancels`; if not, the stream is free again once the
-        answer has come. (A request that isn't written by then ends its stream in any case, as the library has it.)
+        answer has come.
 
         Raises:
             TimeoutError: no answer within `timeout_s`; the stream is ended.
@@ -45,13 +44,13 @@ class InferStream:
         loop = asyncio.get_running_loop()
         self._answer = answer = loop.create_future()
         self._timer = loop.call_later(timeout_s, self._expire, answer)
+        # A task of its own, for a write waits until there is a connection, and nothing then ends the wait.
+        self._writing = asyncio.create_task(self._write(self._call.write(request)))
         try:
-            await self._write(request, answer)
             response: service_pb2.ModelStreamInferResponse = await answer
         except asyncio.CancelledError:
-            answer.cancel()
             if cancels:
-                self._call.cancel()
+                self._end()
             raise
         return response
 
@@ -59,33 +58,37 @@ class InferStream:
         """Be used no more, and end with the answer that is on its way."""
         self.usable = False
         self._lasting.cancel()
-        if self._answer is None and self._closing is None:
-            self._closing = asyncio.create_task(self._close())
+        if self._answer is None:
+            self._writing = asyncio.create_task(self._write(self._call.done_writing()))
 
-    async def _write(self, request: service_pb2.ModelInferRequest, answer: "asyncio.Future[Any]") -> None:
+    async def _write(self, work: Awaitable[None]) -> None:
         try:
-            await self._call.write(request)
-        except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
-            pass  # it has ended; the reader hears how
-        except asyncio.CancelledError:
-            if not answer.done():  # else the call was cancelled when the time was over, and not whoever waits
-                raise
+            await work
+        except Exception:  # whatever it is, nothing more can be written; the reader hears how it ended
+            self._end()
 
-    async def _close(self) -> None:
-        with suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):  # it has ended already
-            await self._call.done_writing()
+    def _end(self) -> None:
+        self.usable = False
+        self._call.cancel()
+        if self._writing and self._writing is not asyncio.current_task():
+            self._writing.cancel()
 
     def _expire(self, answer: "asyncio.Future[Any]") -> None:
         if not answer.done():
             answer.set_exception(TimeoutError())
-        self._call.cancel()
+        self._end()
 
     async def _read(self) -> None:
         why = "the stream ended"
         try:
             while (response := await self._call.read()) is not grpc.aio.EOF:
+                if self._answer is None:  # not of ours, and what comes next might be taken for another's
+                    why = "an answer that nobody asked for"
+                    break
                 if answer := self._taken():
                     answer.set_result(response)
+                if self._writing and not self._writing.done():  # the answer may be known of before that is
+                    await asyncio.wait((self._writing,))
                 if self.usable:
                     self._freed(self)
                 else:
@@ -93,8 +96,8 @@ class InferStream:
         except grpc.aio.AioRpcError as error:
             why = f"{error.code().name}: {error.details()}"
         finally:
-            self.usable = False
             self._lasting.cancel()
+            self._end()
             if answer := self._taken():
                 answer.set_exception(ConnectionError(why))
 
@@ -113,6 +116,7 @@ class InferStreams:
         """None yet; `begin` makes a `ModelStreamInfer` call."""
         self._begin = begin
         self._free: list[InferStream] = []
+        self._left = False
 
     async def infer(
         self, request: service_pb2.ModelInferRequest, timeout_s: float, cancels: bool
@@ -121,7 +125,8 @@ class InferStreams:
         return await self._next().infer(request, timeout_s, cancels)
 
     def leave(self) -> None:
-        """End those that are free."""
+        """End those that are free, and the others with the answers that are on their way."""
+        self._left = True
         for stream in self._free:
             stream.leave()
 
@@ -129,4 +134,10 @@ class InferStreams:
         while self._free:
             if (stream := self._free.pop()).usable:
                 return stream
-        return InferStream(self._begin(), self._free.append)
+        return InferStream(self._begin(), self._freed)
+
+    def _freed(self, stream: InferStream) -> None:
+        if self._left:
+            stream.leave()
+        else:
+            self._free.append(stream)

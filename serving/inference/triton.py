@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-import grpc
 from tritonclient.grpc import service_pb2
 
 from serving.budget.deadline import Deadline
@@ -12,9 +11,8 @@ from serving.inference.scorer import Scores
 from serving.inference.wire import infer_request, jagged_request, read_scores, split_scores
 from serving.query import RankQuery
 
-# Triton says UNAVAILABLE for a full queue and for time that ran out in it, too; only its words tell them apart.
 _NO_ROOM = ("exceeds maximum queue size", "request timeout expired")
-
+_GONE = ("unknown model", "no available versions", "not ready", "stopping")
 
 LINGER_S = 1.0
 """How long a stream that is not ended may outlive its request, so that a server that hangs doesn't collect them."""
@@ -28,9 +26,6 @@ class TritonScorer:
     A request that is given up ends its stream, and the server's work on it, unless the server is one that cancellations
     can crash (`TritonEndpoint.cancels`). There the queue's own timer throws out what hasn't begun, which is all that a
     cancellation would have saved; the answer is heard by nobody.
-
-    What is refused over a stream has no status. Where the words don't say that there was no room, it is asked once more
-    by a call of its own, so that a status tells who is at fault.
     """
 
     def __init__(self, endpoint: TritonEndpoint) -> None:
@@ -54,14 +49,9 @@ class TritonScorer:
             raise LateError("Triton: no answer in time") from None
         except ConnectionError as error:
             raise UnavailableError(f"Triton: {error}") from error
-        if not answer.error_message:
-            return answer.infer_response
-        if _says_no_room(answer.error_message):
-            raise BusyError(f"Triton: {answer.error_message}")
-        try:
-            return await self._endpoint.infer_alone(request, _remaining_s(until))
-        except grpc.aio.AioRpcError as error:
-            raise backend_error(error.code(), error.details() or "") from error
+        if answer.error_message:
+            raise backend_error(answer.error_message)
+        return answer.infer_response
 
 
 def _remaining_s(until: Deadline) -> float:
@@ -71,17 +61,12 @@ def _remaining_s(until: Deadline) -> float:
     return remaining_s
 
 
-def backend_error(code: grpc.StatusCode, details: str) -> BackendError:
-    """What a failed call to Triton means to the ladder."""
-    text = f"Triton: {code.name}: {details}"
-    if code is grpc.StatusCode.UNAVAILABLE and _says_no_room(details):
-        return BusyError(text)
-    if code is grpc.StatusCode.DEADLINE_EXCEEDED:
-        return LateError(text)
-    if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.NOT_FOUND):
-        return UnavailableError(text)
-    return BadScoresError(text)
+def backend_error(text: str) -> BackendError:
+    """What Triton's refusal of a request means to the ladder; over a stream it has words and no status.
 
-
-def _says_no_room(text: str) -> bool:
-    return any(words in text.lower() for words in _NO_ROOM)
+    Words that aren't known are taken for a fault of the model's: should they mean that it has gone, its canary says so.
+    """
+    said, words = f"Triton: {text}", text.lower()
+    if any(each in words for each in _NO_ROOM):
+        return BusyError(said)
+    return UnavailableError(said) if any(each in words for each in _GONE) else BadScoresError(said)

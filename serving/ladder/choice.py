@@ -98,9 +98,10 @@ class Choice:
 def choose(options: Sequence[Option], ask: Ask) -> Choice:
     """The best option whose predicted p99 finish, wait for the work ahead included, is in time; else the prior.
 
-    Behind a queue of our own the p90 counts: who can't be in time any more is thrown out of it before anything is spent
-    on it, and where one call in a hundred takes several times the others, as on a machine that others disturb, the p99
-    would leave places empty that most of those turned away could have used.
+    Behind a queue of our own the p90 counts, except for how many candidates a trimmed answer has: who can't be in time
+    any more is thrown out of the queue before anything is spent on it, and where one call in a hundred takes several
+    times the others, as on a machine that others disturb, the p99 would leave places empty that most of those turned
+    away could have used.
 
     A backend with a free place is tried if the *mean* is in time: the watchdog has the prior's answer ready, the try
     holds nobody up, and without it an estimate that a stall has spoilt would keep everybody away for good.

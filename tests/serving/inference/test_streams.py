@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import socket
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -30,6 +31,7 @@ class Answering(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[
         self.streams = self.ended = self.cancelled = 0
         self.held: dict[str, asyncio.Event] = {}
         self.seen: list[str] = []
+        self.twice = False
 
     def hold(self, name: str) -> asyncio.Event:
         """Have that request wait until the event is set."""
@@ -43,7 +45,8 @@ class Answering(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[
                 if request.id in self.held:
                     await self.held[request.id].wait()
                 answer = service_pb2.ModelInferResponse(id=request.id)
-                yield service_pb2.ModelStreamInferResponse(infer_response=answer)
+                for _ in range(1 + self.twice):
+                    yield service_pb2.ModelStreamInferResponse(infer_response=answer)
             self.ended += 1
         except asyncio.CancelledError:
             self.cancelled += 1
@@ -160,6 +163,27 @@ async def test_a_server_without_streams_is_named_as_such() -> None:
         with pytest.raises(ConnectionError, match="UNIMPLEMENTED"):
             await InferStreams(begin).infer(service_pb2.ModelInferRequest(), END_S, True)
     await server.stop(0)
+
+
+@pytest.mark.parametrize("cancels", [True, False])
+async def test_who_accepts_and_never_speaks_is_given_up_in_time(cancels: bool) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{mute.getsockname()[1]}") as channel:
+            begin = service_pb2_grpc.GRPCInferenceServiceStub(channel).ModelStreamInfer
+            asked = asyncio.create_task(InferStreams(begin).infer(service_pb2.ModelInferRequest(), 0.1, cancels))
+            assert (await asyncio.wait((asked,), timeout=END_S))[0]
+            assert isinstance(asked.exception(), TimeoutError)
+
+
+async def test_an_answer_that_nobody_asked_for_ends_the_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streams, "LASTS_S", 1e3)
+    async with _asking() as asking:
+        asking.peer.twice = True
+        assert await asking.ask("first") == "first"
+        await _until(lambda: not any(stream.usable for stream in asking.streams._free))
+        asking.peer.twice = False
+        assert await asking.ask("second") == "second"
+        assert asking.peer.streams == 2
 
 
 async def test_a_stream_is_left_after_a_while_with_the_answer_that_is_on_its_way(

@@ -45,7 +45,6 @@ class Player(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[mis
         self.cancelled = asyncio.Event()
         self.begun = asyncio.Event()
         self.requests: list[Any] = []
-        self.alone = 0
 
     async def ModelStreamInfer(self, requests: Any, _: Any) -> AsyncIterator[Any]:  # noqa: N802 the library's
         async for request in requests:
@@ -57,14 +56,10 @@ class Player(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[mis
                 except asyncio.CancelledError:
                     self.cancelled.set()
                     raise
-            if isinstance(self.says, tuple):
-                yield service_pb2.ModelStreamInferResponse(error_message=self.says[1])
+            if isinstance(self.says, str):
+                yield service_pb2.ModelStreamInferResponse(error_message=self.says)
             else:
                 yield service_pb2.ModelStreamInferResponse(infer_response=self.says)
-
-    async def ModelInfer(self, _: Any, context: Any) -> Any:  # noqa: N802 the library's
-        self.alone += 1
-        await context.abort(*self.says)
 
 
 @asynccontextmanager
@@ -103,22 +98,12 @@ async def test_a_silent_server_is_given_up(query: RankQuery) -> None:
         await asyncio.wait_for(player.cancelled.wait(), 5)
 
 
-@pytest.mark.parametrize(
-    ("status", "kind", "alone"),
-    [
-        ((grpc.StatusCode.UNAVAILABLE, "[request id: 1] Exceeds maximum queue size"), BusyError, 0),
-        ((grpc.StatusCode.NOT_FOUND, "Request for unknown model"), UnavailableError, 1),
-        ((grpc.StatusCode.INVALID_ARGUMENT, "unexpected shape"), BadScoresError, 1),
-    ],
-)
-async def test_a_refusal_without_a_status_is_asked_for_one(
-    query: RankQuery, status: tuple[grpc.StatusCode, str], kind: type[BackendError], alone: int
-) -> None:
+async def test_a_refusal_over_a_stream_is_an_error_and_the_stream_goes_on(query: RankQuery) -> None:
     async with _playing() as (player, scorer):
-        player.says = status
-        with pytest.raises(kind, match=status[1].rpartition("]")[2]):
-            await scorer.score(query, Deadline.after(5))
-        assert player.alone == alone
+        for says, kind in (("Exceeds maximum queue size", BusyError), ("unexpected shape", BadScoresError)):
+            player.says = says
+            with pytest.raises(kind, match=says):
+                await scorer.score(query, Deadline.after(5))
 
 
 async def test_cancelling_the_request_cancels_its_work_in_triton(query: RankQuery) -> None:
@@ -166,20 +151,19 @@ async def test_nobody_listening_is_unavailable(query: RankQuery) -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "details", "kind"),
+    ("words", "kind"),
     [
-        (grpc.StatusCode.UNAVAILABLE, "Request timeout expired", BusyError),
-        (grpc.StatusCode.UNAVAILABLE, "[request id: 1] Exceeds maximum queue size", BusyError),
-        (grpc.StatusCode.UNAVAILABLE, "Socket closed", UnavailableError),
-        (grpc.StatusCode.NOT_FOUND, "Request for unknown model", UnavailableError),
-        (grpc.StatusCode.CANCELLED, "", UnavailableError),
-        (grpc.StatusCode.DEADLINE_EXCEEDED, "", LateError),
-        (grpc.StatusCode.INVALID_ARGUMENT, "unexpected shape", BadScoresError),
-        (grpc.StatusCode.INTERNAL, "failed to process the request", BadScoresError),
+        ("Request timeout expired", BusyError),
+        ("[request id: 1] Exceeds maximum queue size", BusyError),
+        ("Request for unknown model: 'feed' is not found", UnavailableError),
+        ("Request for unknown model: 'feed' version 9 is not found", UnavailableError),
+        ("Server is stopping, scheduler for model has stopped accepting new inference requests", UnavailableError),
+        ("unexpected shape for input", BadScoresError),
+        ("Failed to process the request(s), message: Stub process is not healthy.", BadScoresError),
     ],
 )
-def test_tritons_status_in_the_ladders_words(code: grpc.StatusCode, details: str, kind: type[BackendError]) -> None:
-    assert type(backend_error(code, details)) is kind
+def test_tritons_words_in_the_ladders(words: str, kind: type[BackendError]) -> None:
+    assert type(backend_error(words)) is kind
 
 
 @pytest.fixture
