@@ -25,6 +25,7 @@ from serving.catalog import Catalog
 from serving.client import BlockingRankingClient, RankCall, Ranking, Tier
 from serving.command import main
 from serving.processes.fleet import settings_for
+from tests.kernel import children
 
 if TYPE_CHECKING:
     from serving.embedded.environment import TritonEnvironment
@@ -52,11 +53,6 @@ def _poll(ask: Callable[[], Ranking], wanted: Tier, within_s: float) -> None:
         time.sleep(0.02)
 
 
-def _children(pid: int) -> list[int]:
-    lists = Path(f"/proc/{pid}/task").glob("*/children")
-    return [int(child) for listed in lists for child in listed.read_text().split()]
-
-
 def test_it_starts_a_triton_restarts_it_and_takes_it_down_again(
     triton_environment: "TritonEnvironment", published_repository: Path
 ) -> None:
@@ -65,14 +61,14 @@ def test_it_starts_a_triton_restarts_it_and_takes_it_down_again(
         ready = json.loads(line)
         assert ready["event"] == "ready"
         assert ready["verticals"] == {"feed_click": 1, "feed_long_view": 1}
-        (guardian,) = _children(process.pid)
-        (triton,) = _children(guardian)
+        (guardian,) = children(process.pid)
+        (triton,) = children(guardian)
         with BlockingRankingClient(ready["address"]) as client:
             _poll(lambda: client.rank(CALL, timeout_s=5), Tier.FULL, 5)
             os.kill(triton, signal.SIGKILL)
             _poll(lambda: client.rank(CALL, timeout_s=5), Tier.PRIOR, 5)
             _poll(lambda: client.rank(CALL, timeout_s=5), Tier.FULL, 30)
-        (guardian,) = _children(process.pid)
+        (guardian,) = children(process.pid)
         process.send_signal(signal.SIGTERM)
         assert process.wait(20) == 0
         assert not Path(f"/proc/{guardian}").exists()
@@ -87,8 +83,8 @@ def test_a_restarted_triton_serves_what_the_frontend_is_pinned_to(
     env = {"EXFM_TRITON_ENV": str(triton_environment.path)}
     shutil.copytree(published_repository / "feed_click", tmp_path / "feed_click", copy_function=shutil.copyfile)
     with _serving("--model-repository", str(tmp_path), "--json", env=env) as (process, line):
-        (guardian,) = _children(process.pid)
-        (triton,) = _children(guardian)
+        (guardian,) = children(process.pid)
+        (triton,) = children(guardian)
         republish(tmp_path / "feed_click", 2)
         with BlockingRankingClient(json.loads(line)["address"]) as client:
             _poll(lambda: client.rank(CALL, timeout_s=5), Tier.FULL, 5)

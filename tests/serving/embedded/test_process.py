@@ -21,6 +21,7 @@ from exfm.features.schema import Schema
 from serving.embedded.errors import EnvironmentUnusableError, TritonStartError
 from serving.embedded.loading import Loading, Model
 from serving.embedded.process import EmbeddedTriton, TritonOptions
+from tests.kernel import children, gone
 
 if TYPE_CHECKING:
     from serving.embedded.environment import TritonEnvironment
@@ -35,17 +36,9 @@ def wait_until(condition: Callable[[], bool], bound_s: float = 10.0) -> None:
         time.sleep(0.01)
 
 
-def gone(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except FileNotFoundError:
-        return True
-
-
 def family(pid: int) -> list[int]:
     """The server and its stubs."""
-    children = [task.read_text().split() for task in Path(f"/proc/{pid}/task").glob("*/children")]
-    return [pid, *(int(child) for group in children for child in group)]
+    return [pid, *children(pid)]
 
 
 def shared_memory(pid: int) -> list[Path]:
