@@ -180,7 +180,8 @@ class World:
             return "shed"
         if wrong := wrong_with(answer, query):
             self._watch.fault(f"scores: of request {ask.number}: {wrong}")
-        frontend.reserve.observe(self._random.expovariate(1e3))
+        left_s = due_s - self._clock()
+        frontend.reserve.observe(self._random.expovariate(1e3), left_s, query.vertical.budget_s)
         return answer.tier.name.lower()
 
     def _over(self, place: int, task: "asyncio.Task[str]") -> None:
