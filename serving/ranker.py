@@ -35,7 +35,6 @@ class Reply:
         response: a `RankResponse`, its numbers packed.
         number: the request's own on its stream.
         since_s: when the answer was due to leave scoring; what comes after is the reply's own time.
-        deadline: the request's.
         keep: logs the answer if it was handed over, else counts it; to be called when that is known, so that no reply
             waits for it.
     """
@@ -43,7 +42,6 @@ class Reply:
     response: Any
     number: int
     since_s: float
-    deadline: Deadline
     keep: Callable[[bool], None]
 
 
@@ -107,13 +105,13 @@ class Ranker:
         self._hold(deadline, since_s)
         enter(response, ledger, deadline.budget_s)
         keep = partial(self._keeper.keep, query, answer, ordered) if self._keeper else _keep_nothing
-        return Reply(response, message.number, since_s, deadline, keep)
+        return Reply(response, message.number, since_s, keep)
 
     def _hold(self, deadline: Deadline, since_s: float) -> None:
         """`DeadlinePassedError` past the deadline, when an answer is of no use any more."""
         if deadline.remaining_s() <= 0:
             # The reserve must know of it, or it would never grow where making replies is what takes so long.
-            self._reserve.observe(self._clock() - since_s, deadline.at_s - since_s, deadline.budget_s)
+            self._reserve.observe(self._clock() - since_s)
             raise DeadlinePassedError("the deadline was over before there was an answer")
 
     def describe(self, name: str) -> pb.DescribeVerticalResponse:

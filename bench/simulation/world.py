@@ -180,8 +180,7 @@ class World:
             return "shed"
         if wrong := wrong_with(answer, query):
             self._watch.fault(f"scores: of request {ask.number}: {wrong}")
-        left_s = due_s - self._clock()
-        frontend.reserve.observe(self._random.expovariate(1e3), left_s, query.vertical.budget_s)
+        frontend.reserve.observe(self._random.expovariate(1e3))
         return answer.tier.name.lower()
 
     def _over(self, place: int, task: "asyncio.Task[str]") -> None:

@@ -196,8 +196,7 @@ class RankingServicer:
         Of one that never left the reserve hears what it took to make it, and no more: how long its caller had stopped
         reading before it gave up is no time that other replies need.
         """
-        deadline, ended_s = reply.deadline, self._clock() if handed_over else made_s
-        self._reserve.observe(ended_s - reply.since_s, deadline.at_s - reply.since_s, deadline.budget_s)
+        self._reserve.observe((self._clock() if handed_over else made_s) - reply.since_s)
         reply.keep(handed_over)
 
 

@@ -122,7 +122,7 @@ async def test_who_had_gone_tells_the_reserve_what_its_answer_took_to_make_and_n
 ) -> None:
     async with serving() as (address, worker, _):
         told: list[float] = []
-        monkeypatch.setattr(worker.reserve, "observe", lambda reply_s, *_: told.append(reply_s))
+        monkeypatch.setattr(worker.reserve, "observe", told.append)
         began_s = time.monotonic()
         await asyncio.to_thread(leave, address, make_message(3).SerializeToString(), last, "cancel")
         await eventually(lambda: len(told) == 1)
