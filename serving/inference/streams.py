@@ -45,7 +45,7 @@ class InferStream:
         self._answer = answer = loop.create_future()
         self._timer = loop.call_later(timeout_s, self._expire, answer)
         # A task of its own, for a write waits until there is a connection, and nothing then ends the wait.
-        self._writing = asyncio.create_task(self._write(self._call.write(request)))
+        self._writing = asyncio.create_task(self._write(lambda: self._call.write(request)))
         try:
             response: service_pb2.ModelStreamInferResponse = await answer
         except asyncio.CancelledError:
@@ -59,11 +59,11 @@ class InferStream:
         self.usable = False
         self._lasting.cancel()
         if self._answer is None:
-            self._writing = asyncio.create_task(self._write(self._call.done_writing()))
+            self._writing = asyncio.create_task(self._write(self._call.done_writing))
 
-    async def _write(self, work: Awaitable[None]) -> None:
+    async def _write(self, work: Callable[[], Awaitable[None]]) -> None:
         try:
-            await work
+            await work()  # made here, for a task may be cancelled before it has begun
         except Exception:  # whatever it is, nothing more can be written; the reader hears how it ended
             self._end()
 

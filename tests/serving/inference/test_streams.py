@@ -1,10 +1,12 @@
 """Against a server whose answers the test gives, and the real one where it is told to end."""
 
 import asyncio
+import gc
 import os
 import signal
 import socket
 import time
+import warnings
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -16,7 +18,7 @@ from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from serving.inference import streams
 from serving.inference.endpoint import TritonEndpoint
-from serving.inference.streams import LASTS_S, InferStreams
+from serving.inference.streams import LASTS_S, InferStream, InferStreams
 
 if TYPE_CHECKING:
     from serving.embedded.environment import TritonEnvironment
@@ -103,6 +105,38 @@ async def _asking() -> AsyncIterator[Asking]:
         made.streams.leave()
         await made.channel.close()
         await server.stop(0)
+
+
+class Ended:
+    """A call that ends when it is told to."""
+
+    def __init__(self) -> None:
+        self.over, self.cancelled = asyncio.Event(), False
+
+    async def read(self) -> Any:
+        await self.over.wait()
+        return grpc.aio.EOF
+
+    async def done_writing(self) -> None:
+        pass
+
+    def cancel(self) -> None:
+        self.cancelled = True
+
+
+async def test_one_that_ends_in_the_moment_it_is_left_leaves_nothing_behind() -> None:
+    call = Ended()
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        stream = InferStream(call, lambda _: None)
+        await asyncio.sleep(0)
+        call.over.set()
+        stream.leave()
+        await _until(lambda: call.cancelled)
+        await asyncio.sleep(0)
+        del stream
+        gc.collect()
+    assert [str(each.message) for each in said] == []
 
 
 async def test_one_after_the_other_goes_over_one_stream(asking: Asking) -> None:
