@@ -17,10 +17,13 @@ demo: install ## data in, ranked ads out: train, export, serve with Triton, repl
 
 # Two at once what no clock judges; one after the other what a busy neighbour could make fail. Of that a test has three
 # tries, each named in the summary: machines stand still for tenths of a second now and then, what is broken fails all.
-UNTIMED := tests/house tests/exfm tests/exporter tests/e2e/test_own_model.py \
-	tests/bench/asynchrony/test_kill.py tests/bench/export/test_killing.py tests/bench/peers/test_models.py
+UNTIMED := tests/bench/simulation tests/house tests/exfm tests/exporter tests/e2e/test_own_model.py \
+	tests/bench/asynchrony/test_kill.py tests/bench/export/test_killing.py tests/bench/peers/test_models.py \
+	tests/bench/scale/test_sharded.py tests/serving/admission tests/loadtest/arrivals tests/loadtest/checking \
+	tests/loadtest/report tests/loadtest/verdict tests/loadtest/workload
 
-test: install lint ## lint, then every test
+test: ## lint, then every test
+	+$(MAKE) --no-print-directory --jobs=2 lint install
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(UNTIMED)
 	$(BIN)/python -m pytest -rR --reruns 2 --reruns-delay 2 $(UNTIMED:%=--ignore=%)
 

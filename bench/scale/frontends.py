@@ -78,7 +78,8 @@ async def killed(
 ) -> Counter[str]:
     """Drive the load, `kill -9` one frontend in its midst, start it again afterwards; counts as in `measure`.
 
-    The client waits for `timeout_s`, by default the budget.
+    The client waits for `timeout_s`, by default the budget. `unanswered` counts those who waited in vain; a frontend
+    that says itself that the deadline was over has answered.
     """
     schedule, last = schedule_with_burst(per_s, seconds, seed)
     seen = Counter[str]()
@@ -95,6 +96,7 @@ async def killed(
     await asyncio.to_thread(plant.fleet.start, number)
     failed = result.record.tier == Outcome.FAILED
     seen["failed"], seen["failed_later"] = int(failed.sum()), int(failed[seen.pop("sent") :].sum())
-    seen["unanswered"] = int((result.record.tier == Outcome.UNANSWERED).sum())
+    waited = result.record.latency_s >= (plant.served.vertical.budget_s if timeout_s is None else timeout_s)
+    seen["unanswered"] = int(((result.record.tier == Outcome.UNANSWERED) & waited).sum())
     seen["late"], seen["offered"] = result.late, result.offered
     return seen

@@ -147,9 +147,9 @@ def test_a_frontend_that_hangs_is_done_without_and_comes_back(plant: "Plant") ->
             os.kill(plant.fleet.pid(number), signal.SIGSTOP)
             try:
                 async with asyncio.timeout(10):
-                    while plant.connected("round_robin") == 3:
+                    # While it is still asked, two of six get no answer; a frontend may say itself that it is late, too.
+                    while plant.connected("round_robin") == 3 or Outcome.UNANSWERED in await ask(target):
                         await ask(target)
-                assert Outcome.UNANSWERED not in await ask(target)
             finally:
                 os.kill(plant.fleet.pid(number), signal.SIGCONT)
             await connected(plant, "round_robin", target)
