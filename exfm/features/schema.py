@@ -199,7 +199,7 @@ class Schema:
         if leaked := set(self.tasks) & {feature.source for feature in self.features}:
             raise SchemaError(f"outcome {sorted(leaked)[0]!r} is also a feature: outcomes are never inputs")
 
-    @property
+    @cached_property
     def tasks(self) -> tuple[str, ...]:
         """Every outcome that some vertical predicts, once, in order of first mention."""
         return tuple(dict.fromkeys(task for vertical in self.verticals for task in vertical.tasks))

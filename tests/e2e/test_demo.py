@@ -1,8 +1,11 @@
 """The demo end to end, small: training, export, real Triton, replay, and the summary that others read."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +19,14 @@ LEARNED = {"auc", "ne", "calibration", "auc_no_distill", "ne_no_distill", "teach
 
 def run_demo(out: Path, *more: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "demo", "--out", str(out), "--requests", "60", "--rate", "40", *more]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, cwd=ROOT, start_new_session=True, **pipes) as demo:
+        try:
+            said = demo.communicate()
+        finally:  # where a test's time ran out, its server with it
+            with suppress(ProcessLookupError):
+                os.killpg(demo.pid, signal.SIGKILL)
+    return subprocess.CompletedProcess(command, demo.returncode, *said)
 
 
 @pytest.fixture(scope="module")
