@@ -48,6 +48,7 @@ EPILOG = """
 examples:
   make bench-peers
   python -m bench.peers --seconds 3 --repeats 1 --only exfm,fastapi
+  python -m bench.peers --candidates 1000 --bench-out build/bench/thousand
   EXFM_DATA_DIR=data make bench-peers
   python -m bench.peers --resume
   python -m bench.peers --model-repository build/demo/model_repository --naive trained/model_repository

@@ -26,7 +26,9 @@ from loadtest.verdict.tally import tally_of
 IN_TIME_SHARE = 0.99
 """At the capacity at least this share is answered by the full model within the budget, so p99 is within it, too."""
 PROBED, CONFIRMED = 300, 600
-"""The least requests of a probe and of a confirming run, however low the rate."""
+"""The least requests of a probe and of a confirming run, as far as `LONGEST_S` has room for them."""
+LONGEST_S = 30.0
+"""No run of a search is made longer than this for their sake: that nothing holds shall be known within minutes."""
 STEP, NEAR_STEP = 1.5, 1.25
 """From one rate to the next: at first, and where an earlier search gives the place to begin at."""
 PATIENCE = 2
@@ -151,7 +153,8 @@ class Bench:
         made: list[Trial] = []
 
         def holds(rate_rps: float, seconds: float) -> bool:
-            length_s = max(seconds, (PROBED if seconds == probe_s else CONFIRMED) / rate_rps)
+            least = PROBED if seconds == probe_s else CONFIRMED
+            length_s = max(seconds, min(least / rate_rps, LONGEST_S))
             for _ in range(PATIENCE):
                 made.append(self.trial(rate_rps, length_s, len(made)))
                 self.settle()

@@ -236,3 +236,19 @@ def test_a_search_takes_the_same_tries_however_deep_a_system_falls(
         return [(trial.rate_rps, trial.seconds) for trial in made]
 
     assert tries(0.0) == tries(0.97)
+
+
+def test_that_nothing_holds_is_known_before_long(student: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    running = Running(0, "", lambda _: Instant((4, student.tasks)))
+
+    def driven(rate_rps: float, seconds: float, _: int) -> Trial:
+        return Trial(rate_rps, seconds, 100, 0, 0, 0, 0.9, 1.0, 2.0, {}, {}, 0.1, 0.2, True)
+
+    samples = draw_samples(student, 4, 1, seed=0)
+    with Bench(lambda: nullcontext(running), samples, student.tasks, 1.0, seed=1) as bench:
+        monkeypatch.setattr(bench, "trial", driven)
+        monkeypatch.setattr(bench, "settle", lambda: None)
+        capacity_rps, made = bench.capacity(3.0, 8.0, 100.0)
+    assert capacity_rps == 0.0
+    assert made[-1].rate_rps == 2.0
+    assert [each.seconds for each in made] == [max(3.0, min(300 / each.rate_rps, 30.0)) for each in made]
