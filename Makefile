@@ -19,8 +19,7 @@ demo: install ## data in, ranked ads out: train, export, serve with Triton, repl
 # tries, each named in the summary: machines stand still for tenths of a second now and then, what is broken fails all.
 UNTIMED := tests/bench/simulation tests/house tests/exfm tests/exporter tests/e2e/test_own_model.py \
 	tests/bench/asynchrony/test_kill.py tests/bench/export/test_killing.py tests/bench/peers/test_models.py \
-	tests/bench/scale/test_sharded.py tests/serving/admission tests/loadtest/arrivals tests/loadtest/checking \
-	tests/loadtest/report tests/loadtest/verdict tests/loadtest/workload
+	tests/serving/admission tests/loadtest/arrivals tests/loadtest/checking tests/loadtest/report tests/loadtest/verdict
 
 test: ## lint, then every test
 	+$(MAKE) --no-print-directory --jobs=2 lint install

@@ -6,10 +6,12 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import numpy as np
+
 from bench.scale import namespaces
 from bench.scale.fleet import Eventful
 from bench.scale.plant import COUNT, VIAS, Plant, driven, planted, schedule_with_burst
-from loadtest.checking.outcomes import Outcome
+from loadtest.checking.outcomes import SAID, Outcome
 from loadtest.driving.target import Result
 
 SOON_S = 0.002
@@ -78,8 +80,8 @@ async def killed(
 ) -> Counter[str]:
     """Drive the load, `kill -9` one frontend in its midst, start it again afterwards; counts as in `measure`.
 
-    The client waits for `timeout_s`, by default the budget. `unanswered` counts those who waited in vain; a frontend
-    that says itself that the deadline was over has answered.
+    The client waits for `timeout_s`, by default the budget. `unanswered` counts those who waited in vain, not whom a
+    frontend told itself that the budget was over; `answered` has a ranking or a refusal.
     """
     schedule, last = schedule_with_burst(per_s, seconds, seed)
     seen = Counter[str]()
@@ -98,5 +100,6 @@ async def killed(
     seen["failed"], seen["failed_later"] = int(failed.sum()), int(failed[seen.pop("sent") :].sum())
     waited = result.record.latency_s >= (plant.served.vertical.budget_s if timeout_s is None else timeout_s)
     seen["unanswered"] = int(((result.record.tier == Outcome.UNANSWERED) & waited).sum())
+    seen["answered"] = int(np.isin(result.record.tier, SAID).sum())
     seen["late"], seen["offered"] = result.late, result.offered
     return seen

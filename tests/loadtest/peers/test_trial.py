@@ -252,3 +252,4 @@ def test_that_nothing_holds_is_known_before_long(student: Model, monkeypatch: py
     assert capacity_rps == 0.0
     assert made[-1].rate_rps == 2.0
     assert [each.seconds for each in made] == [max(3.0, min(300 / each.rate_rps, 30.0)) for each in made]
+    assert sum(each.seconds for each in made) < 900
