@@ -22,7 +22,7 @@ UNTIMED := tests/bench/simulation tests/house tests/exfm tests/exporter tests/e2
 	tests/serving/admission tests/loadtest/arrivals tests/loadtest/checking tests/loadtest/report tests/loadtest/verdict
 
 test: ## lint, then every test
-	+$(MAKE) --no-print-directory --jobs=2 lint install
+	$(MAKE) --no-print-directory --jobs=2 lint install
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(UNTIMED)
 	$(BIN)/python -m pytest -rR --reruns 2 --reruns-delay 2 $(UNTIMED:%=--ignore=%)
 

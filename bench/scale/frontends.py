@@ -84,6 +84,7 @@ async def killed(
     frontend told itself that the budget was over; `answered` has a ranking or a refusal.
     """
     schedule, last = schedule_with_burst(per_s, seconds, seed)
+    wait_s = plant.served.vertical.budget_s if timeout_s is None else timeout_s
     seen = Counter[str]()
 
     async def kill(load: Eventful) -> None:
@@ -94,12 +95,12 @@ async def killed(
         # What was sent while the books were read may have gone there, too.
         seen["killed_in_flight"], seen["sent"] = before + load.sent - sent, load.sent
 
-    result = await driven(plant, via, schedule, {last: kill}, retries=retries, timeout_s=timeout_s)
+    result = await driven(plant, via, schedule, {last: kill}, retries=retries, timeout_s=wait_s)
     await asyncio.to_thread(plant.fleet.start, number)
-    failed = result.record.tier == Outcome.FAILED
+    record = result.record
+    failed = record.tier == Outcome.FAILED
     seen["failed"], seen["failed_later"] = int(failed.sum()), int(failed[seen.pop("sent") :].sum())
-    waited = result.record.latency_s >= (plant.served.vertical.budget_s if timeout_s is None else timeout_s)
-    seen["unanswered"] = int(((result.record.tier == Outcome.UNANSWERED) & waited).sum())
-    seen["answered"] = int(np.isin(result.record.tier, SAID).sum())
+    seen["unanswered"] = int(((record.tier == Outcome.UNANSWERED) & (record.latency_s >= wait_s)).sum())
+    seen["answered"] = int(np.isin(record.tier, SAID).sum())
     seen["late"], seen["offered"] = result.late, result.offered
     return seen

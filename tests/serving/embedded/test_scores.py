@@ -34,12 +34,12 @@ def together(requests: Sequence[dict[str, NDArray[Any]]]) -> dict[str, NDArray[A
     return {OWNER: owner, **{name: np.concatenate([request[name] for request in requests]) for name in requests[0]}}
 
 
-def infer(client: Any, vertical: str, tensors: dict[str, NDArray[Any]]) -> Any:
+def infer(client: Any, vertical: str, tensors: dict[str, NDArray[Any]], version: str = "1") -> Any:
     """Triton's answer; where a machine stands still the time in Triton's queue runs out, and it is asked again."""
     until_s = time.monotonic() + CALL_S
     while True:
         try:
-            return client.infer(vertical, to_wire(tensors), model_version="1", client_timeout=CALL_S)
+            return client.infer(vertical, to_wire(tensors), model_version=version, client_timeout=CALL_S)
         except InferenceServerException as error:
             if "timeout expired" not in str(error.message()) or time.monotonic() > until_s:
                 raise
@@ -87,7 +87,7 @@ def test_a_bad_batch_gets_its_own_error(client: Any, tiny_schema: Schema, make_r
 
     def ask(tensors: Any) -> Any:
         try:
-            return infer(client, "feed_click", tensors).as_numpy(PROBABILITY)
+            return infer(client, "feed_click", tensors, version="").as_numpy(PROBABILITY)
         except InferenceServerException as error:
             return error
 
